@@ -1,0 +1,1 @@
+//! The vocabulary of mail, and the ports to the outside world: clock, randomness, DNS.

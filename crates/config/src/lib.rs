@@ -1,0 +1,1 @@
+//! The configuration files as typed, the settings as resolved, their documentation.

@@ -1,0 +1,1 @@
+//! The queue, retries, outbound delivery, DSNs, local filing.

@@ -1,0 +1,1 @@
+//! The IMAP protocol without sockets: grammar, responses, server session, test client.

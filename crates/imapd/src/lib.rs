@@ -1,0 +1,1 @@
+//! The IMAP service, a file per command.

@@ -1,0 +1,1 @@
+//! DKIM signing; later SPF, DKIM, DMARC and ARC verification.

@@ -1,0 +1,1 @@
+//! DNS, TLS, listening and dialling.

@@ -1,0 +1,1 @@
+//! SASL mechanisms, both ends, as exchanges of bytes.

@@ -1,0 +1,1 @@
+//! The SMTP protocol without sockets: commands, replies, server and client sessions.

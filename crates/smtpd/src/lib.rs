@@ -1,0 +1,1 @@
+//! The MX, submission and LMTP service.

@@ -1,0 +1,1 @@
+//! Accounts, mailboxes, messages, changes, blobs, queue rows, on SQLite or PostgreSQL.

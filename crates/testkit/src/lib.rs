@@ -1,0 +1,1 @@
+//! Virtual clock, seeded randomness, DNS zones and transcripts for tests.
