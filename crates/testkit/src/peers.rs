@@ -1,0 +1,149 @@
+//! Real programs around the server: finding them, starting private ones, and a scriptable SMTP sink.
+//!
+//! Tests that talk to real components get them here. A component that isn't installed makes such a test print why it is
+//! skipped and return; with `CI=true` it panics instead, because there everything has to be installed and a check that
+//! isn't made must not look like one that passed. Every fixture keeps its files in a temporary folder, listens on
+//! loopback only, and ends its processes when dropped.
+//!
+//! ```no_run
+//! use mox_testkit::peers;
+//! let Some(swaks) = peers::require_program("swaks") else { return };
+//! std::process::Command::new(swaks).arg("--version").status().unwrap();
+//! ```
+
+#![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
+
+mod postgres;
+mod process;
+
+pub use postgres::Postgres;
+pub use process::Running;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Folders beside `PATH` where Debian keeps daemons.
+const MORE_FOLDERS: &[&str] = &[
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/sbin",
+    "/usr/lib/dovecot",
+    "/usr/lib/postfix/sbin",
+];
+
+/// Whether everything has to be there, as in continuous integration.
+#[must_use]
+pub fn all_required() -> bool {
+    std::env::var("CI").is_ok_and(|v| v == "true" || v == "1")
+}
+
+/// The program's path, or none after printing that a test is skipped.
+///
+/// # Panics
+/// With `CI=true`, if the program isn't installed.
+#[must_use]
+pub fn require_program(name: &str) -> Option<PathBuf> {
+    let found = find_program(name);
+    if found.is_none() {
+        skip(&format!("the program {name} isn't installed"));
+    }
+    found
+}
+
+/// Says that a test is skipped, and why.
+///
+/// # Panics
+/// With `CI=true`.
+pub fn skip(why: &str) {
+    assert!(
+        !all_required(),
+        "{why}, but with CI=true no test may be skipped"
+    );
+    eprintln!("skipped: {why}");
+}
+
+/// Looks for a program in `PATH` and in the folders where Debian keeps daemons.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.iter().map(PathBuf::from));
+    let mut candidates = folders
+        .chain(postgres::folders())
+        .map(|folder| folder.join(name));
+    candidates.find(|candidate| candidate.is_file())
+}
+
+/// A TCP port on loopback that nobody listens on now.
+///
+/// Somebody may take it before it is used; programs that can't be given an open socket leave no other way.
+#[must_use]
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    listener
+        .and_then(|l| l.local_addr())
+        .map(|a| a.port())
+        .unwrap_or_default()
+}
+
+/// Waits until something accepts connections there; false if it doesn't in time.
+#[must_use]
+pub fn wait_for_port(port: u16, patience: Duration) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_until(patience, || {
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
+    })
+}
+
+/// Waits until a condition holds, looking again every 20 ms; false if it doesn't in time.
+#[must_use]
+pub fn wait_until(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if holds() {
+            return true;
+        }
+        if start.elapsed() > patience {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A folder of test data from elsewhere, or none after printing that a test is skipped.
+///
+/// The data isn't part of the repository, so a plain clone does without, even in continuous integration.
+///
+/// # Panics
+/// If `MOX_TEST_DATA` is set and the folder isn't there.
+#[must_use]
+pub fn require_data(name: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("MOX_TEST_DATA");
+    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
+    let folder = named.as_ref().map_or_else(beside, PathBuf::from).join(name);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    assert!(named.is_none(), "MOX_TEST_DATA has no {name}");
+    eprintln!("skipped: the test data {name} isn't there; set MOX_TEST_DATA");
+    None
+}
+
+/// The numeric user and group id of a system user, for daemons that refuse to run as root.
+pub(crate) fn user_ids(user: &str) -> std::io::Result<(u32, u32)> {
+    let id = |flag: &str| -> std::io::Result<u32> {
+        let output = std::process::Command::new("id")
+            .args([flag, user])
+            .output()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.trim()
+            .parse()
+            .map_err(|_| std::io::Error::other(format!("no user {user}")))
+    };
+    Ok((id("-u")?, id("-g")?))
+}
+
+/// Whether this process is root.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0)
+}
