@@ -13,11 +13,23 @@
 
 #![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
 
+mod dovecot;
+mod imap;
+mod mox;
+mod postfix;
 mod postgres;
 mod process;
+mod sink;
+mod smtp;
 
+pub use dovecot::Dovecot;
+pub use imap::{Answer, ImapClient};
+pub use mox::{Mox, Service};
+pub use postfix::{NextHop, Postfix};
 pub use postgres::Postgres;
 pub use process::Running;
+pub use sink::{Reaction, Received, Sink, Turn};
+pub use smtp::{Reply, SmtpClient};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -127,6 +139,17 @@ pub fn require_data(name: &str) -> Option<PathBuf> {
     assert!(named.is_none(), "MOX_TEST_DATA has no {name}");
     eprintln!("skipped: the test data {name} isn't there; set MOX_TEST_DATA");
     None
+}
+
+/// Connects to a loopback port from a loopback address of choice, with a patience that ends a stuck test.
+pub(crate) fn dial(source: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    Ok(stream)
 }
 
 /// The numeric user and group id of a system user, for daemons that refuse to run as root.

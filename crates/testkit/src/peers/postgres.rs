@@ -129,21 +129,21 @@ fn command(programs: &Path, program: &str, folder: &Path, ids: Option<(u32, u32)
     command
 }
 
-/// Where Debian keeps PostgreSQL's own programs, oldest version first; with `PATH`'s last if it has them.
+/// Folders with all of PostgreSQL's own programs, best last: where Debian keeps them, by version, else in `PATH`.
 pub(super) fn folders() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten();
-    let mut folders: Vec<PathBuf> = versions
-        .map(|v| v.path().join("bin"))
-        .filter(|f| f.join("postgres").is_file())
-        .collect();
-    folders.sort();
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    folders.extend(
-        std::env::split_paths(&path)
-            .filter(|f| f.join("postgres").is_file() && f.join("initdb").is_file()),
-    );
+    let mut debian: Vec<PathBuf> = versions.map(|v| v.path().join("bin")).collect();
+    debian.sort();
+    folders.extend(debian);
+    folders.retain(|f| {
+        ["postgres", "initdb", "pg_isready"]
+            .iter()
+            .all(|program| f.join(program).is_file())
+    });
     folders
 }

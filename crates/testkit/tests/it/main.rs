@@ -1,0 +1,3 @@
+//! The fixtures for real components, tried on each other.
+
+mod peers;
