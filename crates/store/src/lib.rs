@@ -1,1 +1,3 @@
 //! Accounts, mailboxes, messages, changes, blobs, queue rows, on SQLite or PostgreSQL.
+
+pub mod directory;
