@@ -1,1 +1,19 @@
-//! DNS, TLS, listening and dialling.
+//! Reaching the world and being reached: DNS, TLS, listening, dialling.
+//!
+//! [`Resolver`] is the real [`mox_base::Lookup`], validating DNSSEC itself. [`tls::ServerTls`] and [`tls::ClientTls`] hold what
+//! handshakes need; [`Stream`] is one connection, in the clear or encrypted, to a peer over TCP or within a test's
+//! [`memory::World`]. [`Listener`] and [`listen::serve`] accept connections, [`Dial`] makes them. rustls, hickory and
+//! the socket options are known here only.
+
+pub mod dial;
+pub mod listen;
+pub mod memory;
+pub mod resolver;
+pub mod stream;
+pub mod tls;
+
+pub use dial::{Dial, DialError, DialFuture, TcpDial};
+pub use listen::{BindError, Listener, Sockets};
+pub use resolver::Resolver;
+pub use stream::Stream;
+pub use tls::{ClientTls, HandshakeError, ServerTls, TlsInfo};

@@ -1,0 +1,143 @@
+//! What a handshake agreed on, or why it failed.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CipherSuite, CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::io;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// What TLS agreed on. Displays as in a `Received` header: `TLS1.3 TLS_AES_128_GCM_SHA256`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsInfo {
+    /// `TLS1.2` or `TLS1.3`.
+    pub version: &'static str,
+    /// The cipher suite's name at IANA.
+    pub cipher: String,
+    /// The name the client asked for; empty when it didn't.
+    pub sni: String,
+    /// The application protocol; empty when none was negotiated.
+    pub alpn: String,
+    /// Whether an earlier session was resumed.
+    pub resumed: bool,
+    /// The client's certificate, at the server.
+    pub client: Option<ClientCert>,
+}
+
+/// A certificate a client proved to have the key of. Nothing else about it was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCert {
+    /// The certificate.
+    pub der: Vec<u8>,
+    /// SHA-256 of its SubjectPublicKeyInfo, in base64url without padding.
+    pub fingerprint: String,
+}
+
+impl TlsInfo {
+    pub(crate) fn of(connection: &CommonState, sni: Option<&str>) -> Self {
+        let version = match connection.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "TLS1.3",
+            _ => "TLS1.2",
+        };
+        Self {
+            version,
+            cipher: connection.negotiated_cipher_suite().map(|s| iana_name(s.suite())).unwrap_or_default(),
+            sni: sni.unwrap_or_default().to_owned(),
+            alpn: connection.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default(),
+            resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            client: connection.peer_certificates().and_then(<[_]>::first).and_then(ClientCert::new),
+        }
+    }
+
+    /// For records of login attempts: `version=… ciphersuite=… sni=… resumed=… alpn=…`.
+    pub fn log_form(&self) -> String {
+        let Self { version, cipher, sni, alpn, resumed, .. } = self;
+        format!("version={version} ciphersuite={cipher} sni={sni} resumed={resumed} alpn={alpn}")
+    }
+}
+
+impl fmt::Display for TlsInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher)
+    }
+}
+
+impl ClientCert {
+    fn new(der: &CertificateDer<'_>) -> Option<Self> {
+        let (_, cert) = X509Certificate::from_der(der).ok()?;
+        let fingerprint = URL_SAFE_NO_PAD.encode(Sha256::digest(cert.tbs_certificate.subject_pki.raw));
+        Some(Self { der: der.to_vec(), fingerprint })
+    }
+}
+
+/// rustls names the suites of TLS 1.3 `TLS13_…`, IANA `TLS_…`.
+fn iana_name(suite: CipherSuite) -> String {
+    let name = format!("{suite:?}");
+    match name.strip_prefix("TLS13_") {
+        Some(rest) => format!("TLS_{rest}"),
+        None => name,
+    }
+}
+
+/// Why there is no TLS. The connection can't be used any more.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The handshake took too long.
+    #[error("TLS handshake timed out")]
+    Timeout,
+    /// TLS is active already, or the connection is closed.
+    #[error("not a connection in the clear")]
+    NotPlain,
+    /// The server's name can't be in a certificate.
+    #[error("bad server name for TLS: {0:?}")]
+    BadName(String),
+    /// The peer closed the connection.
+    #[error("connection closed during TLS handshake")]
+    Eof,
+    /// TLS failed.
+    #[error("TLS handshake: {0}")]
+    Tls(Error),
+    /// The connection failed.
+    #[error("TLS handshake: {0}")]
+    Io(String),
+}
+
+impl HandshakeError {
+    pub(crate) fn from_io(e: &io::Error) -> Self {
+        match e.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+            Some(tls) => Self::Tls(tls.clone()),
+            None if e.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
+            None => Self::Io(e.to_string()),
+        }
+    }
+
+    /// A label for metrics: `eof`, `unsupportedversions`, `nottls`, `alert-<number>-<name>` or `other`.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Eof => "eof".into(),
+            Self::Tls(Error::AlertReceived(alert)) => alert_label(*alert),
+            Self::Tls(Error::InvalidMessage(_)) => "nottls".into(),
+            Self::Tls(Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::SupportedVersionsExtensionRequired,
+            )) => "unsupportedversions".into(),
+            _ => "other".into(),
+        }
+    }
+}
+
+/// `alert-42-bad-certificate`.
+fn alert_label(alert: AlertDescription) -> String {
+    let mut label = format!("alert-{}", u8::from(alert));
+    for c in format!("{alert:?}").chars().filter(char::is_ascii_alphanumeric) {
+        if c.is_ascii_uppercase() {
+            label.push('-');
+        }
+        label.push(c.to_ascii_lowercase());
+    }
+    label
+}

@@ -1,0 +1,26 @@
+//! TLS: what servers and clients need for handshakes, and what came of one.
+//!
+//! rustls with aws-lc-rs, given explicitly, so there is no process-wide default to install. Post-quantum key exchange is preferred.
+//! TLS 1.2 and 1.3 only: older versions in a configuration mean 1.2.
+//! [`Certificates`] are ours and can be replaced while serving; [`ServerTls`] is one listening socket's configuration, with
+//! session tickets of its own; [`ClientTls`] is for connecting.
+
+mod certs;
+mod client;
+mod info;
+mod server;
+mod verify;
+
+pub use certs::{CertError, Certificates, KeyCert};
+pub use client::{ClientTls, RootsError, read_roots};
+pub use info::{ClientCert, HandshakeError, TlsInfo};
+pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use std::sync::{Arc, LazyLock};
+
+/// The one provider of cryptography.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
+}
