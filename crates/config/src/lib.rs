@@ -1,1 +1,45 @@
 //! The configuration files as typed, the settings as resolved, their documentation.
+//!
+//! `mox.conf` ([`Static`]) is read once, `domains.conf` ([`Dynamic`]) whenever it changes. Their types are the only
+//! definition: parser, writer, validation of single values and manual come from them. [`sconf`] is the format, [`schema`]
+//! what ties types to it.
+
+mod account;
+mod choice;
+mod domain;
+pub mod duration;
+mod dynamic;
+mod fixed;
+mod listener;
+mod problem;
+pub mod schema;
+pub mod sconf;
+mod submit;
+mod text;
+mod transport;
+mod value;
+mod web;
+
+pub use account::{
+    Account, AutomaticJunkFlags, Destination, IncomingWebhook, JunkFilter, JunkParams, OutgoingEvent, OutgoingWebhook, Ruleset,
+    SubjectPass,
+};
+pub use domain::{
+    Alias, Canonicalization, DEFAULT_DKIM_HEADERS, Dkim, DkimHash, DomainConfig, MtaSts, MtaStsMode, ReportAddress, Selector,
+};
+pub use dynamic::{Dynamic, Route};
+pub use fixed::{
+    Acme, Ca, ExternalAccountBinding, HostTlsRpt, InitialMailboxes, Postmaster, SpecialUseMailboxes, Static, Tls,
+};
+pub use listener::{
+    Imap, Imaps, KeyCert, Listener, ListenerTls, PlainService, PolicyService, Smtp, Submission, Submissions, TlsVersion,
+    WebServer, WebService,
+};
+pub use problem::{FieldPath, Lines, Problem, Problems};
+pub use submit::{AuthMethod, RequireTls, Submit};
+pub use text::{AsciiText, DestinationKey, DurationText, HttpUrl, MxPattern, RouteDomain, SmtpError};
+pub use transport::{
+    Mechanism, Method, SmtpAuth, Transport, TransportDirect, TransportFail, TransportSmtp, TransportSocks,
+};
+pub use value::{AsciiLocalpart, LogLevel, MailboxName, Pattern, UnicodeDomain};
+pub use web::{InternalService, WebForward, WebHandler, WebInternal, WebRedirect, WebStatic};

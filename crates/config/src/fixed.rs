@@ -1,0 +1,208 @@
+//! `mox.conf`: what is read once, at start. The doc comments are the operator's manual.
+
+use crate::listener::Listener;
+use crate::schema::Section;
+use crate::transport::Transport;
+use crate::value::{AsciiLocalpart, LogLevel, MailboxName, UnicodeDomain};
+use mox_base::Localpart;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// The static configuration.
+#[derive(Clone, Debug, PartialEq, Section)]
+pub struct Static {
+    /// NOTE: This is a file in the sconf format. Indent with tabs, one per level. Comments have a line of their own, they
+    /// don't end a line. Values aren't quoted or escaped: a value is the rest of its line.
+    ///
+    ///
+    /// Directory for all data: accounts with their messages, the queue, certificates and keys from ACME. A relative path
+    /// is relative to the directory of mox.conf.
+    pub data_dir: String,
+    /// Default log level, one of: error, info, debug, trace, traceauth, tracedata. Trace logs the lines of SMTP and IMAP
+    /// connections, traceauth also credentials in them, tracedata also messages.
+    pub log_level: LogLevel,
+    /// Log levels for parts of the server, e.g. queue, smtpclient, smtpserver, imapserver, spf, dkim, dmarc, store.
+    #[config(optional)]
+    pub package_log_levels: BTreeMap<String, LogLevel>,
+    /// User to run as once ports are bound and keys are read. A name, or a number that is used as user and group id.
+    /// Default: mox.
+    #[config(optional)]
+    pub user: String,
+    /// Don't repair owner and mode of the directories of configuration and data at start.
+    #[config(optional)]
+    pub no_fix_permissions: bool,
+    /// Full host name of this machine, as in mail.example.org. The name in SMTP greetings, the target of MX records, and
+    /// the default for listeners.
+    pub hostname: UnicodeDomain,
+    /// Look once a day, with a DNS TXT record, whether a newer version is available. If so, its changelog is fetched,
+    /// verified, and delivered to the postmaster.
+    #[config(optional)]
+    pub check_updates: bool,
+    /// Be strict with protocols: deviations that are tolerated otherwise become errors. For testing other software.
+    #[config(optional)]
+    pub pedantic: bool,
+    /// Trust in certificates of others, for outgoing SMTP and HTTPS.
+    #[config(optional, name = "TLS")]
+    pub tls: Option<Tls>,
+    /// Providers of TLS certificates by ACME. The name of an entry is what a listener refers to, as in letsencrypt.
+    #[config(optional, name = "ACME")]
+    pub acme: BTreeMap<String, Acme>,
+    /// File with the bcrypt hash of the password for the admin pages. It is read at each login.
+    #[config(optional)]
+    pub admin_password_file: String,
+    /// Groups of addresses with the services that listen on them. A listener named public should be what is reachable from
+    /// the internet: with it, DNS records and addresses are checked and suggested.
+    pub listeners: BTreeMap<String, Listener>,
+    /// Where mail to postmaster goes: without a domain, at this host, and at each domain without a postmaster of its own.
+    pub postmaster: Postmaster,
+    /// Where reports about TLS connections to this host go, see RFC 8460. Without it, no address accepts them and no DNS
+    /// record is suggested.
+    #[config(optional, name = "HostTLSRPT")]
+    pub host_tlsrpt: Option<HostTlsRpt>,
+    /// Mailboxes of a new account besides the Inbox. Without any here: Sent, Archive, Trash, Drafts and Junk.
+    #[config(optional)]
+    pub initial_mailboxes: Option<InitialMailboxes>,
+    /// Deprecated, use InitialMailboxes. Mailboxes of a new account besides the Inbox; those that start with Archive,
+    /// Drafts, Junk, Sent or Trash are marked for that use.
+    #[config(optional)]
+    pub default_mailboxes: Vec<MailboxName>,
+    /// Ways for outgoing messages, for use by routes in domains.conf. A transport without a method delivers directly.
+    #[config(optional)]
+    pub transports: BTreeMap<String, Transport>,
+    /// Don't send DMARC aggregate reports to domains that ask for them.
+    #[config(optional, name = "NoOutgoingDMARCReports")]
+    pub no_outgoing_dmarc_reports: bool,
+    /// Don't send TLS reports to domains that ask for them.
+    #[config(optional, name = "NoOutgoingTLSReports")]
+    pub no_outgoing_tls_reports: bool,
+    /// Send TLS reports also when all connections of a day went well.
+    #[config(optional, name = "OutgoingTLSReportsForAllSuccess")]
+    pub outgoing_tls_reports_for_all_success: bool,
+    /// Default limit of the bytes of all messages in an account. 0 is no limit. Accounts can have their own limit.
+    #[config(optional)]
+    pub quota_message_size: i64,
+}
+
+impl Static {
+    /// The user to run as.
+    pub fn user(&self) -> &str {
+        if self.user.is_empty() { "mox" } else { &self.user }
+    }
+}
+
+/// `TLS`: trust for outgoing connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
+pub struct Tls {
+    /// Certificate authorities to use instead of the system's.
+    #[config(optional, name = "CA")]
+    pub ca: Option<Ca>,
+}
+
+/// `TLS.CA`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
+pub struct Ca {
+    /// Trust the system's authorities too.
+    #[config(optional)]
+    pub additional_to_system: bool,
+    /// Files with certificates of authorities, in PEM.
+    #[config(optional)]
+    pub cert_files: Vec<String>,
+}
+
+/// A provider of certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct Acme {
+    /// URL of the provider's directory, e.g. https://acme-v02.api.letsencrypt.org/directory.
+    #[config(name = "DirectoryURL")]
+    pub directory_url: String,
+    /// How long before its end a certificate is renewed. Default: a third of its lifetime, at most 30 days.
+    #[config(optional)]
+    pub renew_before: Duration,
+    /// Email address for the account with the provider, who may warn of problems.
+    pub contact_email: String,
+    /// Local port on which the provider's TLS validation is answered. Default 443. With another one, port 443 must be
+    /// forwarded to it unmodified.
+    #[config(optional)]
+    pub port: u16,
+    /// Domain of the provider in suggested CAA records. Known for Let's Encrypt.
+    #[config(optional)]
+    pub issuer_domain_name: String,
+    /// Ties the account to one that exists with the provider, for those who ask for it.
+    #[config(optional)]
+    pub external_account_binding: Option<ExternalAccountBinding>,
+}
+
+impl Acme {
+    /// The port for tls-alpn-01.
+    pub const fn port(&self) -> u16 {
+        if self.port == 0 { 443 } else { self.port }
+    }
+}
+
+/// RFC 8555 §7.3.4.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct ExternalAccountBinding {
+    /// Key id, from the provider.
+    #[config(name = "KeyID")]
+    pub key_id: String,
+    /// File with the key, in raw-url base64, from the provider.
+    pub key_file: String,
+}
+
+/// Where postmaster mail goes.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct Postmaster {
+    /// Account that gets the mail.
+    pub account: String,
+    /// Mailbox in that account, e.g. Postmaster or Inbox.
+    pub mailbox: MailboxName,
+}
+
+/// Where TLS reports about this host go.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct HostTlsRpt {
+    /// Account that gets the reports.
+    pub account: String,
+    /// Mailbox in that account, e.g. TLSRPT.
+    pub mailbox: MailboxName,
+    /// Localpart of the address at the host name, e.g. tlsreports. ASCII only.
+    pub localpart: AsciiLocalpart,
+}
+
+impl HostTlsRpt {
+    /// The localpart.
+    pub const fn localpart(&self) -> &Localpart {
+        self.localpart.localpart()
+    }
+}
+
+/// Mailboxes of new accounts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
+pub struct InitialMailboxes {
+    /// Mailboxes with a special use.
+    #[config(optional)]
+    pub special_use: SpecialUseMailboxes,
+    /// Other mailboxes.
+    #[config(optional)]
+    pub regular: Vec<MailboxName>,
+}
+
+/// Names of mailboxes by their use; without a name, there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
+pub struct SpecialUseMailboxes {
+    /// For messages that were sent.
+    #[config(optional)]
+    pub sent: Option<MailboxName>,
+    /// For messages that are kept.
+    #[config(optional)]
+    pub archive: Option<MailboxName>,
+    /// For messages that will be removed.
+    #[config(optional)]
+    pub trash: Option<MailboxName>,
+    /// For messages being written.
+    #[config(optional)]
+    pub draft: Option<MailboxName>,
+    /// For unwanted messages.
+    #[config(optional)]
+    pub junk: Option<MailboxName>,
+}
