@@ -1,3 +1,4 @@
 //! Accounts, mailboxes, messages, changes, blobs, queue rows, on SQLite or PostgreSQL.
 
+pub mod db;
 pub mod directory;

@@ -1,0 +1,459 @@
+//! A database with one writer, which commits in groups, and readers on snapshots.
+//!
+//! `write` queues a closure. One blocking task at a time works on a database's queue and ends when the queue is empty, so
+//! thousands of quiet databases hold no thread. It runs up to [`GROUP`] waiting closures, or [`GROUP_TIME`] of work,
+//! in one transaction, each behind a savepoint, commits once and only then answers them all. A failed closure is undone
+//! alone; a failed commit fails all that shared it.
+//!
+//! A [`Scope`] adds working state that belongs to the transaction, as an account has: loaded after BEGIN, written before
+//! COMMIT, published after it, and before anybody is answered.
+
+use super::faults::{Faults, Step, check};
+use super::queue::{BoxJob, Call, Pushed, Queue};
+use super::schema::Schema;
+use super::tx::Conn;
+use super::{Error, PgPool, Tx, sqlite};
+use mox_base::Clock;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore, oneshot};
+
+/// Closures in one transaction at most: enough that their shared fsync no longer matters.
+const GROUP: usize = 32;
+
+/// Time spent on a transaction's closures, after which no further one joins.
+const GROUP_TIME: Duration = Duration::from_millis(5);
+
+/// Closures waiting for one writer; more wait for a place, in the order in which they came.
+const WAITING: usize = 1024;
+
+/// SQLite reading connections kept open per database.
+const READERS_KEPT: usize = 4;
+
+/// Size of the write-ahead log at which a checkpoint is started.
+const CHECKPOINT: u64 = 4 << 20;
+
+/// How often a transaction that found others in the way is begun again.
+const BEGIN_ATTEMPTS: usize = 5;
+
+/// What all databases of a store share.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Where blocking work is started.
+    pub runtime: Handle,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What shall fail.
+    pub faults: Arc<dyn Faults>,
+    /// Readers at work at once, over all databases.
+    pub readers: Arc<Semaphore>,
+}
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// An SQLite file, made when missing. Its folder exists.
+    Sqlite(PathBuf),
+    /// Tables in PostgreSQL.
+    Postgres(Arc<PgPool>),
+}
+
+/// State that belongs to a write transaction.
+pub trait Scope: Send + Sync + 'static {
+    /// The state. A clone is what a failed closure is undone to: keep it cheap.
+    type Ctx: Clone + Send;
+
+    /// After BEGIN, before the first closure: locks, and gives the current state.
+    ///
+    /// # Errors
+    /// The database failed.
+    fn begin(&self, tx: &Tx<'_>) -> Result<Self::Ctx, Error>;
+
+    /// After the last closure, before COMMIT: writes what changed.
+    ///
+    /// # Errors
+    /// The database failed.
+    fn flush(&self, tx: &Tx<'_>, ctx: &mut Self::Ctx) -> Result<(), Error>;
+
+    /// After COMMIT, before anybody is answered.
+    fn publish(&self, ctx: Self::Ctx);
+
+    /// After a failed COMMIT: what is in the database is unknown.
+    fn forget(&self);
+}
+
+/// No state.
+impl Scope for () {
+    type Ctx = ();
+
+    fn begin(&self, _tx: &Tx<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn flush(&self, _tx: &Tx<'_>, _ctx: &mut ()) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn publish(&self, _ctx: ()) {}
+
+    fn forget(&self) {}
+}
+
+/// A database. Clones are handles to the same one.
+pub struct Database<S: Scope = ()> {
+    inner: Arc<Inner<S>>,
+}
+
+impl<S: Scope> Clone for Database<S> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<S: Scope> fmt::Debug for Database<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Database").field("location", &self.inner.location).finish_non_exhaustive()
+    }
+}
+
+struct Inner<S: Scope> {
+    env: Env,
+    location: Location,
+    scope: S,
+    queue: Queue<S>,
+    places: Arc<Semaphore>,
+    idle: Notify,
+    /// SQLite's writing connection while nobody uses it. PostgreSQL's go back to the pool.
+    writer: Mutex<Option<Conn>>,
+    readers: Mutex<Vec<Conn>>,
+    checkpointing: AtomicBool,
+}
+
+fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
+    m.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Database<()> {
+    /// Runs a closure in a write transaction; its result, after the commit.
+    ///
+    /// The closure runs to its end even if the future is dropped. It may run in one transaction with others; if it
+    /// fails, all that it did is undone, and only that.
+    ///
+    /// # Errors
+    /// The closure's, or the commit's.
+    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.run(move |tx, ()| f(tx)).await
+    }
+}
+
+impl<S: Scope> Database<S> {
+    /// Opens a database and brings its tables to the newest version.
+    ///
+    /// # Errors
+    /// The database can't be opened, or is newer than this program.
+    pub async fn open(env: Env, location: Location, schema: &'static Schema, scope: S) -> Result<Self, Error> {
+        let inner = Arc::new(Inner {
+            env,
+            location,
+            scope,
+            queue: Queue::new(),
+            places: Arc::new(Semaphore::new(WAITING)),
+            idle: Notify::new(),
+            writer: Mutex::default(),
+            readers: Mutex::default(),
+            checkpointing: AtomicBool::new(false),
+        });
+        let db = Self { inner };
+        let inner = Arc::clone(&db.inner);
+        db.blocking(move || inner.migrate(schema)).await?;
+        Ok(db)
+    }
+
+    /// As [`Database::write`], with the scope's state.
+    pub(crate) async fn run<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&Tx<'_>, &mut S::Ctx) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.places).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let job: BoxJob<S> = Box::new(Call { run: Some(f), result: None, reply, permit });
+        match self.inner.queue.push(job) {
+            Ok(Pushed::Waits) => {}
+            Ok(Pushed::Start) => {
+                let inner = Arc::clone(&self.inner);
+                drop(self.inner.env.runtime.spawn_blocking(move || inner.work()));
+            }
+            Err(_refused) => return Err(Error::Closed.into()),
+        }
+        answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// Runs a closure on a snapshot: it sees what was committed before it began, and nothing later.
+    ///
+    /// # Errors
+    /// The closure's, or the database's.
+    pub async fn read<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let permit = Arc::clone(&self.inner.env.readers).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let inner = Arc::clone(&self.inner);
+        self.blocking(move || {
+            let _permit = permit;
+            inner.read(f)
+        })
+        .await
+    }
+
+    /// Refuses further writes, waits for those that were queued, and closes the connections.
+    pub async fn close(&self) {
+        self.inner.queue.close();
+        loop {
+            let idle = self.inner.idle.notified();
+            if self.inner.queue.is_idle() {
+                break;
+            }
+            idle.await;
+        }
+        self.release().await;
+    }
+
+    /// Closes connections that nobody uses; they are opened again when needed.
+    pub async fn release(&self) {
+        let inner = Arc::clone(&self.inner);
+        drop(self.inner.env.runtime.spawn_blocking(move || inner.release()).await);
+    }
+
+    pub(crate) fn scope(&self) -> &S {
+        &self.inner.scope
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// True if no write is queued or at work.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.inner.queue.is_idle()
+    }
+
+    async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
+        &self,
+        f: impl FnOnce() -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E> {
+        self.inner.env.runtime.spawn_blocking(f).await.unwrap_or_else(|_| Err(Error::Panicked.into()))
+    }
+}
+
+impl<S: Scope> Inner<S> {
+    fn connect(&self, write: bool) -> Result<Conn, Error> {
+        match &self.location {
+            Location::Sqlite(path) => {
+                check(&*self.env.faults, Step::Connect)?;
+                Ok(Conn::Sqlite(Box::new(sqlite::open(path, write)?)))
+            }
+            Location::Postgres(pool) => Ok(Conn::Postgres(Box::new(pool.take(&*self.env.faults)?))),
+        }
+    }
+
+    fn begin(&self, conn: &Conn, write: bool) -> Result<(), Error> {
+        check(&*self.env.faults, Step::Begin)?;
+        match conn {
+            Conn::Sqlite(c) => c.execute_batch(if write { "BEGIN IMMEDIATE" } else { "BEGIN" })?,
+            // A writer sees what was committed before it got its row lock, so READ COMMITTED; a reader has a snapshot.
+            Conn::Postgres(c) => c.batch(if write { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" })?,
+        }
+        Ok(())
+    }
+
+    fn statement(conn: &Conn, sql: &str) -> Result<(), Error> {
+        match conn {
+            Conn::Sqlite(c) => Ok(c.execute_batch(sql)?),
+            Conn::Postgres(c) => c.batch(sql),
+        }
+    }
+
+    fn commit(&self, conn: &Conn) -> Result<(), Error> {
+        check(&*self.env.faults, Step::Commit)?;
+        Self::statement(conn, "COMMIT")?;
+        check(&*self.env.faults, Step::Committed)
+    }
+
+    /// Keeps a writing connection that is outside a transaction.
+    fn keep_writer(&self, conn: Conn) {
+        match (conn, &self.location) {
+            (Conn::Postgres(c), Location::Postgres(pool)) => pool.give(*c),
+            (conn, _) => *lock(&self.writer) = Some(conn),
+        }
+    }
+
+    fn migrate(&self, schema: &Schema) -> Result<(), Error> {
+        if let Location::Postgres(pool) = &self.location
+            && pool.has_schema(schema.name)
+        {
+            return Ok(());
+        }
+        let conn = self.connect(true)?;
+        self.begin(&conn, true)?;
+        schema.migrate(&Tx::new(&conn, &*self.env.faults))?;
+        self.commit(&conn)?;
+        if let Location::Postgres(pool) = &self.location {
+            pool.note_schema(schema.name);
+        }
+        self.keep_writer(conn);
+        Ok(())
+    }
+
+    /// Works on the queue until it is empty.
+    fn work(self: &Arc<Self>) {
+        while let Some(first) = self.queue.next_or_stop() {
+            let mut jobs = Vec::new();
+            let outcome = self.group(first, &mut jobs);
+            let failure = outcome.err().map(Arc::new);
+            if let Some(e) = &failure {
+                tracing::error!(error = %e, closures = jobs.len(), "write transaction failed");
+                self.scope.forget();
+            }
+            for job in jobs {
+                job.answer(failure.as_ref().map(|e| Error::Commit(Arc::clone(e))));
+            }
+            self.checkpoint_if_due();
+        }
+        self.idle.notify_waiters();
+    }
+
+    /// Runs a group of jobs in one transaction. `jobs` are those whose answer depends on the outcome.
+    fn group(&self, first: BoxJob<S>, jobs: &mut Vec<BoxJob<S>>) -> Result<(), Error> {
+        jobs.push(first);
+        let started = self.env.clock.monotonic();
+        let (conn, mut ctx) = self.begin_group()?;
+        let tx = Tx::new(&conn, &*self.env.faults);
+        // The first needs no savepoint: undoing it is undoing the transaction.
+        if !jobs.first_mut().is_some_and(|job| job.run(&tx, &mut ctx)) {
+            if Self::statement(&conn, "ROLLBACK").is_ok() {
+                self.keep_writer(conn);
+            }
+            return Ok(());
+        }
+        while jobs.len() < GROUP && self.env.clock.monotonic().saturating_sub(started) < GROUP_TIME {
+            let Some(mut job) = self.queue.next() else { break };
+            let before = ctx.clone();
+            if let Err(e) = Self::statement(&conn, "SAVEPOINT job") {
+                jobs.push(job);
+                return Err(e);
+            }
+            if job.run(&tx, &mut ctx) {
+                jobs.push(job);
+                Self::statement(&conn, "RELEASE job")?;
+            } else {
+                ctx = before;
+                // On a full disk SQLite may have ended the whole transaction: then this fails, and so do all.
+                let undone = Self::statement(&conn, "ROLLBACK TO job; RELEASE job");
+                job.answer(None);
+                undone?;
+            }
+        }
+        self.scope.flush(&tx, &mut ctx)?;
+        self.commit(&conn)?;
+        self.keep_writer(conn);
+        self.scope.publish(ctx);
+        Ok(())
+    }
+
+    fn begin_group(&self) -> Result<(Conn, S::Ctx), Error> {
+        let mut attempt = 1;
+        loop {
+            let begun = self.begin_once();
+            match begun {
+                Err(e) if attempt < BEGIN_ATTEMPTS && (e.is_conflict() || e.is_disconnect()) => attempt += 1,
+                begun => return begun,
+            }
+        }
+    }
+
+    fn begin_once(&self) -> Result<(Conn, S::Ctx), Error> {
+        let kept = lock(&self.writer).take();
+        let conn = kept.map_or_else(|| self.connect(true), Ok)?;
+        self.begin(&conn, true)?;
+        let ctx = self.scope.begin(&Tx::new(&conn, &*self.env.faults))?;
+        Ok((conn, ctx))
+    }
+
+    fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let kept = lock(&self.readers).pop();
+        let conn = kept.map_or_else(|| self.connect(false), Ok)?;
+        self.begin(&conn, false)?;
+        let result = f(&Tx::new(&conn, &*self.env.faults));
+        if Self::statement(&conn, "ROLLBACK").is_ok() {
+            self.keep_reader(conn);
+        }
+        result
+    }
+
+    fn keep_reader(&self, conn: Conn) {
+        match (conn, &self.location) {
+            (Conn::Postgres(c), Location::Postgres(pool)) => pool.give(*c),
+            (conn, _) => {
+                let mut readers = lock(&self.readers);
+                if readers.len() < READERS_KEPT {
+                    readers.push(conn);
+                }
+            }
+        }
+    }
+
+    /// Drops idle connections, on a blocking thread: SQLite's last one copies the log into the file.
+    fn release(&self) {
+        let readers = std::mem::take(&mut *lock(&self.readers));
+        let writer = lock(&self.writer).take();
+        drop(readers);
+        drop(writer);
+    }
+
+    fn checkpoint_if_due(self: &Arc<Self>) {
+        let Location::Sqlite(path) = &self.location else { return };
+        let size = std::fs::metadata(wal(path)).map_or(0, |m| m.len());
+        if size < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        drop(self.env.runtime.spawn_blocking(move || {
+            if let Location::Sqlite(path) = &inner.location
+                && let Err(e) = sqlite::checkpoint(path)
+            {
+                tracing::warn!(error = %e, path = %path.display(), "checkpoint failed; the next commits try again");
+            }
+            inner.checkpointing.store(false, Ordering::Release);
+        }));
+    }
+}
+
+/// Connections must not be dropped on the reactor, see [`Inner::release`].
+impl<S: Scope> Drop for Inner<S> {
+    fn drop(&mut self) {
+        let readers = std::mem::take(&mut *lock(&self.readers));
+        let writer = lock(&self.writer).take();
+        if writer.is_some() || !readers.is_empty() {
+            drop(self.env.runtime.spawn_blocking(move || drop((readers, writer))));
+        }
+    }
+}
+
+fn wal(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-wal");
+    PathBuf::from(name)
+}

@@ -1,0 +1,141 @@
+//! PostgreSQL: pooled connections, driven from blocking threads.
+
+use super::faults::{Faults, Step, check};
+use super::{Error, Param, Row};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, NoTls, Statement};
+
+/// Connections of one process, of all accounts together.
+const CONNECTIONS: usize = 24;
+
+/// Connections to one PostgreSQL, shared by all databases of a store.
+#[derive(Debug)]
+pub struct PgPool {
+    config: tokio_postgres::Config,
+    runtime: Handle,
+    idle: Mutex<Vec<PgConn>>,
+    permits: Arc<Semaphore>,
+    /// Schemas known to be at their newest version, so that not each account asks.
+    schemas: Mutex<BTreeSet<&'static str>>,
+}
+
+impl PgPool {
+    /// A pool for a URL such as `postgres://user:password@host/database`; connects when first needed.
+    ///
+    /// # Errors
+    /// The URL is malformed.
+    pub fn new(url: &str, runtime: Handle) -> Result<Arc<Self>, Error> {
+        let mut config: tokio_postgres::Config = url.parse()?;
+        if config.get_connect_timeout().is_none() {
+            config.connect_timeout(std::time::Duration::from_secs(10));
+        }
+        if config.get_application_name().is_none() {
+            config.application_name("mox");
+        }
+        Ok(Arc::new(Self { config, runtime, idle: Mutex::default(), permits: Arc::new(Semaphore::new(CONNECTIONS)), schemas: Mutex::default() }))
+    }
+
+    /// Takes a connection, waiting for one if all are in use. On a blocking thread only.
+    pub(super) fn take(&self, faults: &dyn Faults) -> Result<PgConn, Error> {
+        check(faults, Step::Connect)?;
+        let permit = self.runtime.block_on(Arc::clone(&self.permits).acquire_owned()).map_err(|_| Error::Closed)?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        if let Some(mut conn) = idle
+            && !conn.client.is_closed()
+        {
+            conn.permit = Some(permit);
+            return Ok(conn);
+        }
+        let (client, connection) = self.runtime.block_on(self.config.connect(NoTls))?;
+        // The connection's task ends by itself when the client is dropped.
+        self.runtime.spawn(async move {
+            if let Err(e) = connection.await {
+                tracing::debug!(error = %e, "connection to postgresql ended");
+            }
+        });
+        Ok(PgConn { client, runtime: self.runtime.clone(), statements: RefCell::default(), permit: Some(permit) })
+    }
+
+    pub(super) fn has_schema(&self, name: &'static str) -> bool {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    pub(super) fn note_schema(&self, name: &'static str) {
+        self.schemas.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// Gives back a connection that is outside a transaction.
+    pub(super) fn give(&self, mut conn: PgConn) {
+        conn.permit = None;
+        if !conn.client.is_closed() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+        }
+    }
+}
+
+/// One connection with its prepared statements.
+pub(crate) struct PgConn {
+    client: Client,
+    runtime: Handle,
+    statements: RefCell<HashMap<String, Statement>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl std::fmt::Debug for PgConn {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgConn").field("permit", &self.permit.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl PgConn {
+    fn prepared(&self, sql: &str) -> Result<Statement, Error> {
+        if let Some(statement) = self.statements.borrow().get(sql) {
+            return Ok(statement.clone());
+        }
+        let statement = self.runtime.block_on(self.client.prepare(sql))?;
+        self.statements.borrow_mut().insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    pub(super) fn exec(&self, sql: &str, params: &[Param<'_>]) -> Result<u64, Error> {
+        let statement = self.prepared(sql)?;
+        let params = used(&statement, params);
+        Ok(self.runtime.block_on(self.client.execute(&statement, &params))?)
+    }
+
+    pub(super) fn query(&self, sql: &str, params: &[Param<'_>], each: &mut dyn FnMut(&Row<'_>) -> bool) -> Result<(), Error> {
+        let statement = self.prepared(sql)?;
+        let params = used(&statement, params);
+        for row in self.runtime.block_on(self.client.query(&statement, &params))? {
+            if !each(&Row::Postgres(&row)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn batch(&self, sql: &str) -> Result<(), Error> {
+        Ok(self.runtime.block_on(self.client.batch_execute(sql))?)
+    }
+}
+
+/// The parameters that the statement has: texts for the two engines may use different numbers of them.
+fn used<'p>(statement: &Statement, params: &'p [Param<'_>]) -> Vec<&'p (dyn ToSql + Sync)> {
+    params.iter().take(statement.params().len()).map(|p| p as &(dyn ToSql + Sync)).collect()
+}
+
+/// An integer of any width, or a boolean.
+pub(super) fn int(row: &tokio_postgres::Row, i: usize) -> Result<Option<i64>, Error> {
+    let ty = row.columns().get(i).map(|c| c.type_().clone());
+    Ok(match ty {
+        Some(Type::INT4) => row.try_get::<_, Option<i32>>(i)?.map(i64::from),
+        Some(Type::INT2) => row.try_get::<_, Option<i16>>(i)?.map(i64::from),
+        Some(Type::BOOL) => row.try_get::<_, Option<bool>>(i)?.map(i64::from),
+        _ => row.try_get(i)?,
+    })
+}
