@@ -7,7 +7,6 @@
 //! responses, for tests and load generators. Nothing here does I/O or knows a mailbox.
 
 #![warn(clippy::indexing_slicing, clippy::panic)]
-#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::panic, reason = "a test may fail by panicking"))]
 
 pub mod client;
 pub mod cmd;
