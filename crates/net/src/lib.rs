@@ -6,6 +6,7 @@
 //! the socket options are known here only.
 
 pub mod dial;
+pub mod limit;
 pub mod listen;
 pub mod memory;
 pub mod resolver;
@@ -13,6 +14,7 @@ pub mod stream;
 pub mod tls;
 
 pub use dial::{Dial, DialError, DialFuture, TcpDial};
+pub use limit::{OpenLimit, RateLimit};
 pub use listen::{BindError, Listener, Sockets};
 pub use resolver::Resolver;
 pub use stream::Stream;
