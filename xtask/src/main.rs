@@ -12,6 +12,7 @@
     reason = "steps and benchmarks are timed with the real clock"
 )]
 
+mod bench;
 mod ci;
 mod deny;
 mod docs;
@@ -32,6 +33,8 @@ usage: cargo xtask TASK
   tidy           crate edges, file lengths, forbidden words, manifests
   deny           licences, banned crates and sources of all dependencies
   docs [--check] write (or compare) the generated manuals in docs/
+  bench [OPTIONS] measure the server, Dovecot and Postfix with the same load: --quick, --only mox|peers,
+                 --binary FILE, --rows NAME,..; writes docs/benchmarks.md when it measures everything
   services CMD.. run CMD with the services that tests want (PostgreSQL) started and in its environment
 ";
 
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         ["deny"] => deny::deny(),
         ["docs"] => docs::docs(docs::Mode::Write),
         ["docs", "--check"] => docs::docs(docs::Mode::Check),
+        ["bench", options @ ..] => bench::bench(options),
         ["services", command @ ..] if !command.is_empty() => services::run_with_services(command),
         _ => Err(USAGE.to_owned()),
     };

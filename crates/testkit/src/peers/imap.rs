@@ -139,12 +139,21 @@ impl ImapClient {
         }
     }
 
-    /// Appends a message with a synchronising literal, as every server must accept it.
+    /// Appends a message in one go, with a literal that doesn't wait for the server, RFC 7888 §4.
     ///
     /// # Errors
     /// If the connection or the command fails.
     pub fn append(&mut self, mailbox: &str, flags: &str, message: &[u8]) -> io::Result<()> {
-        let answer = self.append_all(mailbox, flags, &[message])?;
+        let tag = self.tag();
+        let mut bytes = format!(
+            "{tag} APPEND \"{mailbox}\" ({flags}) {{{}+}}\r\n",
+            message.len()
+        )
+        .into_bytes();
+        bytes.extend_from_slice(message);
+        bytes.extend_from_slice(b"\r\n");
+        self.write(&bytes)?;
+        let answer = self.finish(&tag)?;
         if answer.is_ok() {
             Ok(())
         } else {
@@ -152,7 +161,7 @@ impl ImapClient {
         }
     }
 
-    /// Appends several messages in one command, RFC 3502.
+    /// Appends several messages in one command, RFC 3502, waiting before each as any server must allow.
     ///
     /// # Errors
     /// If the connection fails.
@@ -163,11 +172,11 @@ impl ImapClient {
         messages: &[&[u8]],
     ) -> io::Result<Answer> {
         let tag = self.tag();
-        let mut line = format!("{tag} APPEND \"{mailbox}\"");
+        // What follows a message goes with it: two small writes would wait for each other's acknowledgement.
+        let mut bytes = format!("{tag} APPEND \"{mailbox}\"").into_bytes();
         for message in messages {
-            line.push_str(&format!(" ({flags}) {{{}}}\r\n", message.len()));
-            self.write(line.as_bytes())?;
-            line.clear();
+            bytes.extend_from_slice(format!(" ({flags}) {{{}}}\r\n", message.len()).as_bytes());
+            self.write(&bytes)?;
             let mut answer = Answer::default();
             loop {
                 let response = self.response()?;
@@ -179,9 +188,10 @@ impl ImapClient {
                     return Ok(answer);
                 }
             }
-            self.write(message)?;
+            bytes = message.to_vec();
         }
-        self.write(b"\r\n")?;
+        bytes.extend_from_slice(b"\r\n");
+        self.write(&bytes)?;
         self.finish(&tag)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Running, free_port, wait_for_port};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -210,6 +210,28 @@ impl Mox {
             .arg(self.dir().join("mox.conf"))
             .args(args);
         command.stdin(Stdio::null()).output()
+    }
+
+    /// The same with standard input, for commands that ask.
+    ///
+    /// # Errors
+    /// If it can't be run.
+    pub fn command_with_input(&self, args: &[&str], input: &[u8]) -> io::Result<Output> {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg("-config")
+            .arg(self.dir().join("mox.conf"))
+            .args(args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A command that doesn't ask closes its end.
+            drop(stdin.write_all(input));
+        }
+        child.wait_with_output()
     }
 
     /// What it has logged, over all its starts.

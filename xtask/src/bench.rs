@@ -1,0 +1,205 @@
+//! The benchmark: the same load, over sockets, against this server, Dovecot and Postfix, in one run on one machine.
+//!
+//! `cargo xtask bench` builds the server in release mode, measures one subject after the other, prints the table and
+//! writes `docs/benchmarks.md`. `--quick` measures little of everything, to see that it works, and writes nothing.
+//! `--only mox|peers` leaves the others out, `--binary FILE` measures a server built before, `--rows a,b` some rows only.
+//!
+//! The peers run with Debian's default storage settings, which are durable. The load generator is this program, so it
+//! takes its share of the same processors, equally for all subjects.
+
+mod deliver;
+mod idle;
+mod load;
+mod mailbox;
+mod report;
+mod rows;
+mod subject;
+
+use crate::{Failure, run};
+use rows::Row;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use subject::Subject;
+
+/// How much to measure.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    /// Messages appended or delivered per measurement.
+    messages: usize,
+    /// Messages in the large mailbox.
+    mailbox: usize,
+    /// Idle connections to open, where a connection is cheap.
+    idle: usize,
+    /// How often a quick thing is repeated.
+    repeats: usize,
+}
+
+const FULL: Scale = Scale {
+    messages: 8000,
+    mailbox: 100_000,
+    idle: 10_000,
+    repeats: 21,
+};
+const QUICK: Scale = Scale {
+    messages: 400,
+    mailbox: 2000,
+    idle: 200,
+    repeats: 3,
+};
+
+/// What was measured: by row, then by subject.
+#[derive(Default)]
+struct Results {
+    values: BTreeMap<(Row, &'static str), f64>,
+    failures: Vec<String>,
+}
+
+impl Results {
+    fn measure(
+        &mut self,
+        subject: &'static str,
+        row: Row,
+        wanted: &Wanted,
+        work: impl FnOnce() -> Result<f64, Failure>,
+    ) {
+        if !wanted.row(row) {
+            return;
+        }
+        match work() {
+            Ok(value) => {
+                println!(
+                    "{subject:<18} {:<52} {}",
+                    row.work(),
+                    report::figure(value, row.unit())
+                );
+                self.values.insert((row, subject), value);
+            }
+            Err(failure) => {
+                println!("{subject:<18} {:<52} failed: {failure}", row.work());
+                self.failures
+                    .push(format!("{subject}, {}: {failure}", row.work()));
+            }
+        }
+    }
+}
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wanted {
+    quick: bool,
+    only: Option<String>,
+    binary: Option<PathBuf>,
+    rows: Option<Vec<String>>,
+}
+
+impl Wanted {
+    fn parse(args: &[&str]) -> Result<Self, Failure> {
+        let mut wanted = Self::default();
+        let mut args = args.iter();
+        while let Some(arg) = args.next() {
+            let mut value = || {
+                args.next()
+                    .map(|v| (*v).to_owned())
+                    .ok_or_else(|| format!("{arg} needs a value"))
+            };
+            match *arg {
+                "--quick" => wanted.quick = true,
+                "--only" => wanted.only = Some(value()?),
+                "--binary" => wanted.binary = Some(value()?.into()),
+                "--rows" => wanted.rows = Some(value()?.split(',').map(str::to_owned).collect()),
+                other => return Err(format!("bench: what is {other}?")),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn mox(&self) -> bool {
+        self.only.as_deref().is_none_or(|o| o == "mox")
+    }
+
+    fn peers(&self) -> bool {
+        self.only.as_deref().is_none_or(|o| o == "peers")
+    }
+
+    fn row(&self, row: Row) -> bool {
+        let id = format!("{row:?}").to_lowercase();
+        self.rows
+            .as_ref()
+            .is_none_or(|rows| rows.iter().any(|r| id.starts_with(&r.to_lowercase())))
+    }
+}
+
+/// Measures what is asked for and reports.
+pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
+    let wanted = Wanted::parse(args)?;
+    let scale = if wanted.quick { QUICK } else { FULL };
+    subject::raise_open_files(scale.idle);
+    let mut results = Results::default();
+    if wanted.mox() {
+        let binary = match &wanted.binary {
+            Some(binary) => binary.clone(),
+            None => {
+                run::run(run::cargo().args([
+                    "build",
+                    "--release",
+                    "--locked",
+                    "--package",
+                    "mox",
+                ]))?;
+                run::target_dir().join("release/mox")
+            }
+        };
+        let mut subject = Subject::mox(&binary)?;
+        results.measure("mox", Row::Start, &wanted, || {
+            subject.start_time(scale.repeats.min(5))
+        });
+        results.measure("mox", Row::MemoryAtStart, &wanted, || subject.memory());
+        results.measure("mox", Row::BinarySize, &wanted, || {
+            std::fs::metadata(&binary)
+                .map(|m| load::float(m.len()) / 1_048_576.0)
+                .map_err(|e| e.to_string())
+        });
+        common(&subject, scale, &wanted, &mut results);
+        results.measure("mox", Row::MemoryAfterMailbox, &wanted, || subject.memory());
+        results.measure("mox", Row::Submission, &wanted, || {
+            deliver::submission(&subject, scale.messages)
+        });
+    }
+    if wanted.peers() {
+        let subject = Subject::dovecot()?;
+        common(&subject, scale, &wanted, &mut results);
+        drop(subject);
+        let subject = Subject::postfix()?;
+        results.measure(subject.name, Row::Delivery, &wanted, || {
+            deliver::delivery(&subject, scale.messages)
+        });
+    }
+    report::print(&results);
+    if !wanted.quick && wanted.only.is_none() && wanted.rows.is_none() {
+        report::write(&results)?;
+    }
+    if results.failures.is_empty() {
+        Ok(())
+    } else {
+        Err(results.failures.join("\n"))
+    }
+}
+
+/// The rows that every IMAP server can be measured by.
+fn common(subject: &Subject, scale: Scale, wanted: &Wanted, results: &mut Results) {
+    let name = subject.name;
+    results.measure(name, Row::AppendOne, wanted, || {
+        mailbox::append(subject, "one", 1, scale.messages / 4)
+    });
+    results.measure(name, Row::AppendEight, wanted, || {
+        mailbox::append(subject, "eight", 8, scale.messages)
+    });
+    results.measure(name, Row::Delivery, wanted, || {
+        deliver::delivery(subject, scale.messages)
+    });
+    mailbox::reading(subject, scale, wanted, results);
+    results.measure(name, Row::LoginAgain, wanted, || {
+        idle::login_again(subject, scale.messages)
+    });
+    idle::idle(subject, scale, wanted, results);
+}

@@ -1,0 +1,154 @@
+//! What is measured, in which unit, and what is asked of this server.
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Row {
+    AppendOne,
+    AppendEight,
+    Delivery,
+    Submission,
+    Select,
+    Status,
+    FetchFlags,
+    FetchEnvelope,
+    FetchBodystructure,
+    FetchHeaders,
+    FetchBody,
+    SearchUnseen,
+    SearchFrom,
+    SearchSubject,
+    SearchText,
+    Store,
+    LoginAgain,
+    IdleMemory,
+    PushLatency,
+    Start,
+    MemoryAtStart,
+    MemoryAfterMailbox,
+    BinarySize,
+}
+
+/// What a figure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unit {
+    PerSecond,
+    Milliseconds,
+    Kibibytes,
+    Mebibytes,
+}
+
+/// What this server is to reach.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Budget {
+    /// So many times better than the peer of this name in the same run.
+    Times(f64, &'static str),
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+const DOVECOT: &str = "Dovecot";
+const POSTFIX: &str = "Postfix+Dovecot";
+
+impl Row {
+    pub(super) const ALL: [Self; 23] = [
+        Self::AppendOne,
+        Self::AppendEight,
+        Self::Delivery,
+        Self::Submission,
+        Self::Select,
+        Self::Status,
+        Self::FetchFlags,
+        Self::FetchEnvelope,
+        Self::FetchBodystructure,
+        Self::FetchHeaders,
+        Self::FetchBody,
+        Self::SearchUnseen,
+        Self::SearchFrom,
+        Self::SearchSubject,
+        Self::SearchText,
+        Self::Store,
+        Self::LoginAgain,
+        Self::IdleMemory,
+        Self::PushLatency,
+        Self::Start,
+        Self::MemoryAtStart,
+        Self::MemoryAfterMailbox,
+        Self::BinarySize,
+    ];
+
+    pub(super) fn work(self) -> &'static str {
+        match self {
+            Self::AppendOne => "IMAP APPEND, one connection",
+            Self::AppendEight => "IMAP APPEND, eight connections on one mailbox",
+            Self::Delivery => "delivery into the mailbox, 8 connections, 16 accounts",
+            Self::Submission => "submission, accepted, 8 connections",
+            Self::Select => "EXAMINE",
+            Self::Status => "STATUS",
+            Self::FetchFlags => "FETCH 1:* (UID FLAGS)",
+            Self::FetchEnvelope => "FETCH 1:* (ENVELOPE INTERNALDATE RFC822.SIZE)",
+            Self::FetchBodystructure => "FETCH 1:* BODYSTRUCTURE",
+            Self::FetchHeaders => "FETCH 1:* BODY.PEEK[HEADER.FIELDS (common)]",
+            Self::FetchBody => "FETCH BODY.PEEK[] of 2,000 messages",
+            Self::SearchUnseen => "SEARCH UNSEEN",
+            Self::SearchFrom => "SEARCH FROM",
+            Self::SearchSubject => "SEARCH SUBJECT",
+            Self::SearchText => "SEARCH TEXT of a rare word",
+            Self::Store => "STORE +FLAGS of 1,000 messages",
+            Self::LoginAgain => "login, same password again",
+            Self::IdleMemory => "an idle connection",
+            Self::PushLatency => "push to an idle connection, p99",
+            Self::Start => "start to listening",
+            Self::MemoryAtStart => "memory after start",
+            Self::MemoryAfterMailbox => "memory after serving the large mailbox",
+            Self::BinarySize => "size of the binary",
+        }
+    }
+
+    pub(super) fn unit(self) -> Unit {
+        match self {
+            Self::AppendOne
+            | Self::AppendEight
+            | Self::Delivery
+            | Self::Submission
+            | Self::LoginAgain => Unit::PerSecond,
+            Self::IdleMemory => Unit::Kibibytes,
+            Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
+            _ => Unit::Milliseconds,
+        }
+    }
+
+    pub(super) fn budgets(self) -> &'static [Budget] {
+        use Budget::{AtLeast, AtMost, Times};
+        match self {
+            Self::AppendOne => &[Times(1.2, DOVECOT)],
+            Self::AppendEight => &[Times(2.5, DOVECOT)],
+            Self::Delivery => &[Times(3.0, DOVECOT), Times(6.0, POSTFIX)],
+            Self::Submission => &[],
+            Self::Select => &[AtMost(1.0)],
+            Self::FetchEnvelope | Self::SearchUnseen => &[Times(3.0, DOVECOT)],
+            Self::SearchFrom | Self::SearchSubject | Self::SearchText => &[AtMost(5.0)],
+            Self::LoginAgain => &[AtLeast(3000.0)],
+            Self::IdleMemory => &[AtMost(16.0)],
+            Self::PushLatency => &[AtMost(20.0)],
+            Self::Start => &[AtMost(300.0)],
+            Self::MemoryAtStart | Self::BinarySize => &[AtMost(40.0)],
+            Self::MemoryAfterMailbox => &[AtMost(100.0)],
+            _ => &[Times(1.0, DOVECOT)],
+        }
+    }
+}
+
+impl Unit {
+    pub(super) fn more_is_better(self) -> bool {
+        self == Self::PerSecond
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::PerSecond => "/s",
+            Self::Milliseconds => "ms",
+            Self::Kibibytes => "KiB",
+            Self::Mebibytes => "MiB",
+        }
+    }
+}
