@@ -1,0 +1,73 @@
+//! Validation across fields: what types alone can't say. All problems are collected, each with its line.
+//!
+//! `fixed` checks `mox.conf`; `dynamic`, `domain`, `account` and `web` check `domains.conf` against it; `addresses`
+//! resolves who has which address. What is wrong but can be lived with is a warning.
+
+mod account;
+mod addresses;
+mod domain;
+mod dynamic;
+mod fixed;
+mod web;
+
+pub use addresses::{AddressTable, Owner};
+pub(crate) use dynamic::check_dynamic;
+pub(crate) use fixed::check_static;
+
+use crate::dkim_key::DkimKey;
+use crate::paths::Paths;
+use crate::problem::{FieldPath, Lines, Problem, Problems};
+use crate::value::UnicodeDomain;
+use std::collections::BTreeMap;
+
+/// What checking asks of the world besides files.
+pub struct Outside<'a> {
+    /// Whether the system knows a user of this name.
+    pub user_known: &'a dyn Fn(&str) -> bool,
+    /// Whether certificates and keys of TLS are looked at: when serving and for `config test`.
+    pub read_tls_keys: bool,
+}
+
+/// Private keys by domain and selector.
+pub type DkimKeys = BTreeMap<(UnicodeDomain, UnicodeDomain), DkimKey>;
+
+/// Collects what is wrong with one file.
+pub(crate) struct Checker<'a> {
+    file: &'a str,
+    lines: &'a Lines,
+    pub(crate) paths: &'a Paths,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) const fn new(file: &'a str, lines: &'a Lines, paths: &'a Paths) -> Self {
+        Self { file, lines, paths, problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// Something that can't be used.
+    pub(crate) fn error(&mut self, at: &FieldPath, message: impl Into<String>) {
+        let problem = self.problem(at, message.into());
+        self.problems.push(problem);
+    }
+
+    /// Something that probably isn't meant.
+    pub(crate) fn warn(&mut self, at: &FieldPath, message: impl Into<String>) {
+        let problem = self.problem(at, message.into());
+        self.warnings.push(problem);
+    }
+
+    fn problem(&self, at: &FieldPath, message: String) -> Problem {
+        Problem { file: self.file.to_owned(), line: self.lines.line(at), field: at.clone(), message }
+    }
+
+    /// The warnings.
+    ///
+    /// # Errors
+    /// The errors, if there are any. Both in the order of the file.
+    pub(crate) fn finish(mut self) -> Result<Vec<Problem>, Problems> {
+        self.problems.sort_by_key(|p| p.line);
+        self.warnings.sort_by_key(|p| p.line);
+        Problems(self.problems).into_result().map(|()| self.warnings)
+    }
+}

@@ -1,0 +1,10 @@
+//! The two files of an installation: read, checked, reloaded, edited.
+
+#[cfg(test)]
+mod checks;
+#[cfg(test)]
+mod examples;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
+mod world;
