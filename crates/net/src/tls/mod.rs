@@ -16,6 +16,7 @@ pub use client::{ClientTls, RootsError, read_roots};
 pub use info::{ClientCert, HandshakeError, TlsInfo};
 pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
 
+pub use rustls::Error;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use std::sync::{Arc, LazyLock};
 

@@ -1,0 +1,41 @@
+//! The commands, a file each, and the table of all of them in the order of the usage.
+
+mod help;
+mod loglevels;
+mod passwords;
+mod stop;
+mod version;
+
+use crate::cli::{Command, Failure, Invocation};
+use std::path::{Path, PathBuf};
+
+const COMMANDS: &[&[Command]] = &[
+    stop::COMMANDS,
+    passwords::COMMANDS,
+    loglevels::COMMANDS,
+    help::COMMANDS,
+    version::COMMANDS,
+];
+
+/// All commands.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().copied().flatten()
+}
+
+/// The static configuration of an invocation, for commands that only need to know where things are.
+pub(crate) fn static_config(invocation: &Invocation) -> Result<mox_config::Static, Failure> {
+    let path = &invocation.globals.config;
+    let text = std::fs::read(path).map_err(|e| Failure::new(format!("open {}", path.display()), e))?;
+    mox_config::sconf::parse(&path.display().to_string(), &text).map(|parsed| parsed.value).map_err(|e| Failure::Error(e.to_string()))
+}
+
+/// The folder a configuration file is in.
+pub(crate) fn config_dir(config: &Path) -> &Path {
+    config.parent().unwrap_or(Path::new(""))
+}
+
+/// The data folder of an invocation's configuration.
+pub(crate) fn data_dir(invocation: &Invocation) -> Result<PathBuf, Failure> {
+    let config = static_config(invocation)?;
+    Ok(config_dir(&invocation.globals.config).join(&config.data_dir))
+}

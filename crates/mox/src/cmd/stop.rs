@@ -1,0 +1,30 @@
+//! `mox stop`.
+
+use crate::cli::{Command, Failure, Invocation, Outcome};
+use crate::ctl::{self, Request};
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    words: "stop",
+    params: &[""],
+    listed: true,
+    help: "Shut mox down, giving connections at most 3 seconds to stop before closing them.\n\n\
+        While shutting down, new IMAP and SMTP connections get a status response indicating temporary unavailability. \
+        Existing connections are given 3 seconds to finish their transaction. Sessions in IDLE are told immediately.",
+    flags: &[],
+    args: 0..=0,
+    run: stop,
+}];
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn stop(invocation: &Invocation) -> Outcome {
+    let mut stream = ctl::connect(&super::data_dir(invocation)?)?;
+    ctl::send(&mut stream, &Request::Stop)?;
+    // The connection ends with the process.
+    let mut rest = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut rest).map_err(|e| Failure::new("waiting for the server to stop", e))?;
+    if !rest.is_empty() {
+        return Err(Failure::Error("unexpected answer to stop".into()));
+    }
+    println!("mox stopped");
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! How commands talk to a running server: a socket in its data folder.
+//!
+//! Who may connect is decided by the folder's permissions: root and the server's user. The server greets with
+//! [`GREETING`]; a client of another version stops there. Then, for each command, the client sends a [`Request`] as JSON behind its length, and the
+//! server answers with [`Frame`]s: output as it comes, and at the end success or an error text.
+//! Limits: a request has at most 1 MiB, a frame 64 KiB.
+
+mod client;
+mod server;
+
+pub(crate) use client::{connect, request, send};
+pub(crate) use server::{Handler, Output, serve};
+
+use serde::{Deserialize, Serialize};
+
+/// What the server says first; the number changes when the framing or a request changes incompatibly.
+const GREETING: &[u8] = b"mox-ctl 1\n";
+
+/// Largest request.
+const MAX_REQUEST: usize = 1 << 20;
+
+/// Largest frame.
+const MAX_FRAME: usize = 64 << 10;
+
+/// A command for the server.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum Request {
+    /// Shut down; answered by the connection's end.
+    Stop,
+    /// Set an account's password.
+    SetAccountPassword {
+        /// Name of the account.
+        account: String,
+        /// The password as typed.
+        password: String,
+    },
+    /// List log levels.
+    LogLevels,
+    /// Set a log level.
+    SetLogLevel {
+        /// Package; empty for the default.
+        package: String,
+        /// Level; empty to remove the package's.
+        level: String,
+    },
+}
+
+impl Request {
+    /// Its name, for the log. Parameters are never logged.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::SetAccountPassword { .. } => "setaccountpassword",
+            Self::LogLevels => "loglevels",
+            Self::SetLogLevel { .. } => "setloglevels",
+        }
+    }
+}
+
+/// A part of an answer: its kind, its length (32 bits, big endian), its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frame {
+    /// For the client's standard output.
+    Output,
+    /// Why it failed; the last frame.
+    Error,
+    /// It is done; the last frame.
+    Done,
+}
+
+impl Frame {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Output => b'o',
+            Self::Error => b'e',
+            Self::Done => b'd',
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'o' => Some(Self::Output),
+            b'e' => Some(Self::Error),
+            b'd' => Some(Self::Done),
+            _ => None,
+        }
+    }
+}
+
+/// The socket in a data folder.
+pub(crate) fn socket_path(data_dir: &std::path::Path) -> std::path::PathBuf {
+    data_dir.join("ctl")
+}
