@@ -268,6 +268,16 @@ impl Exchange {
         }
     }
 
+    /// Ends the attempt because the client cancels it, or because its response can't be decoded. After SCRAM has told the
+    /// client what is wrong, that is the outcome, not that the client then gives up.
+    pub fn cancel(&mut self) -> Step {
+        let refused = match &mut self.machine {
+            Machine::Scram(machine) => machine.take_refusal(),
+            _ => None,
+        };
+        Step::Failed(refused.unwrap_or(Failure::Aborted))
+    }
+
     /// The user named so far, for recording the attempt.
     pub fn user(&self) -> Option<&str> {
         match &self.machine {

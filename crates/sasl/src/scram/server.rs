@@ -80,6 +80,14 @@ impl Server {
         }
     }
 
+    /// The failure that the client was told of, if it was.
+    pub(crate) fn take_refusal(&mut self) -> Option<Failure> {
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Refused(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
     fn refuse(&mut self, error: Error, known: bool) -> Step {
         let failure = match error {
             Error::InvalidProof if !known => Failure::Wrong(Wrong::User),

@@ -1,5 +1,7 @@
 //! Both ends against each other: every mechanism, right and wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
 use mox_base::{Random, Secret, Timestamp};
 use mox_sasl::client::{Client, ClientError, Credentials};
 use mox_sasl::scram::{self, Hash, Keys};
