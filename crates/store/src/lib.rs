@@ -2,3 +2,4 @@
 
 pub mod db;
 pub mod directory;
+pub mod queue;

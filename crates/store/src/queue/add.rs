@@ -1,0 +1,239 @@
+//! Adding a submission: the message and an entry per recipient, all or nothing.
+
+use super::body::StoredBody;
+use super::entry::{Notify, ReportKind, extra_to_text, without_nul};
+use super::{Body, Conflict, Queue};
+use crate::db::{Error, Sql, Tx};
+use crate::params;
+use mox_base::{Path, QueueId, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What the entries of a submission share.
+#[derive(Debug)]
+pub struct NewMessage {
+    /// The sender's account.
+    pub account: String,
+    /// Now.
+    pub queued: Timestamp,
+    /// Headers before the body.
+    pub prefix: Vec<u8>,
+    /// The message without the prefix.
+    pub body: Body,
+    /// Whether there are bytes from 0x80.
+    pub has_8bit: bool,
+    /// Whether it needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// With angle brackets; may be empty.
+    pub message_id: String,
+    /// Decoded.
+    pub subject: String,
+    /// Sent instead of the body to hosts with SMTPUTF8.
+    pub body_utf8: Option<Vec<u8>>,
+    /// Whether it is a report.
+    pub report: ReportKind,
+    /// `for;<seconds>` or `until;<time>`, RFC 4865; else empty.
+    pub future_release: String,
+    /// The submitter's own data.
+    pub extra: BTreeMap<String, String>,
+    /// ENVID, decoded.
+    pub envelope_id: Option<String>,
+    /// RET=FULL.
+    pub return_full: bool,
+}
+
+/// A recipient of a submission.
+#[derive(Clone, Debug)]
+pub struct NewEntry {
+    /// MAIL FROM, none for the null reverse-path.
+    pub sender: Option<Path>,
+    /// What in the sender's address identifies this entry; unique.
+    pub from_id: Option<String>,
+    /// RCPT TO.
+    pub recipient: Path,
+    /// When delivery is tried first.
+    pub next_attempt: Timestamp,
+    /// Whether it isn't delivered until somebody says so.
+    pub hold: bool,
+    /// 0 for the default.
+    pub max_attempts: u32,
+    /// See [`super::Entry::require_tls`].
+    pub require_tls: Option<bool>,
+    /// Of what the sender wants to hear.
+    pub notify: Notify,
+    /// ORCPT as given.
+    pub original_recipient: Option<String>,
+}
+
+impl NewEntry {
+    /// An entry that is due at once, with defaults for the rest.
+    pub const fn new(sender: Option<Path>, recipient: Path, now: Timestamp) -> Self {
+        Self {
+            sender,
+            from_id: None,
+            recipient,
+            next_attempt: now,
+            hold: false,
+            max_attempts: 0,
+            require_tls: None,
+            notify: Notify { success: false, failure: true, delay: true },
+            original_recipient: None,
+        }
+    }
+}
+
+/// Why nothing was added.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// No recipient.
+    #[error("submission without recipients")]
+    NoRecipients,
+    /// A from id is in use already.
+    #[error("fromid not unique")]
+    FromIdNotUnique,
+    /// Database or file system failed.
+    #[error("adding to the queue: {0}")]
+    Store(#[from] Error),
+}
+
+impl Conflict for AddError {
+    fn conflict(&self) -> bool {
+        matches!(self, Self::Store(e) if e.conflict())
+    }
+}
+
+/// A submission as the transaction writes it.
+#[derive(Debug)]
+struct Submission {
+    message: NewMessage,
+    body: StoredBody,
+    size: u64,
+    entries: Vec<NewEntry>,
+}
+
+impl Queue {
+    /// Adds a submission. When this returns, it is durable, and whoever waits in [`Queue::changed`] is woken.
+    ///
+    /// # Errors
+    /// See [`AddError`]: then nothing was added, unless the database can't tell.
+    pub async fn add(&self, message: NewMessage, entries: Vec<NewEntry>) -> Result<Vec<QueueId>, AddError> {
+        if entries.is_empty() {
+            return Err(AddError::NoRecipients);
+        }
+        let body = self.store_body(&message.body).await?;
+        let file = body.file().map(str::to_owned);
+        let size = u64::try_from(message.prefix.len()).unwrap_or(u64::MAX).saturating_add(message.body.len());
+        let submission = Arc::new(Submission { message, body, size, entries });
+        let added = self.write(move |tx| add(tx, &submission)).await;
+        match (&added, file) {
+            (Ok(_), _) => self.changed.notify_one(),
+            // After a failed commit it isn't known whether the rows are there. The sweep at the next start tells.
+            (Err(AddError::Store(Error::Commit(_))), _) | (Err(_), None) => {}
+            (Err(_), Some(file)) => self.delete_files(vec![file]).await,
+        }
+        added
+    }
+}
+
+fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
+    let Submission { message, body, size, entries } = submission;
+    for from_id in entries.iter().filter_map(|e| e.from_id.as_ref()) {
+        let sql = "SELECT 1 FROM queue_entry WHERE from_id = $1 UNION ALL SELECT 1 FROM queue_retired WHERE from_id = $1 LIMIT 1";
+        if tx.query_opt(sql, params![from_id], |row| row.int(0))?.is_some() {
+            return Err(AddError::FromIdNotUnique);
+        }
+    }
+    let unique: BTreeSet<_> = entries.iter().filter_map(|e| e.from_id.as_ref()).collect();
+    if unique.len() < entries.iter().filter(|e| e.from_id.is_some()).count() {
+        return Err(AddError::FromIdNotUnique);
+    }
+    let id = add_message(tx, message, body, *size)?;
+    let mut ids: Vec<QueueId> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        ids.push(add_entry(tx, message, id, entry)?);
+    }
+    let same_sender = entries.iter().all(|e| e.sender == entries.first().and_then(|first| first.sender.clone()));
+    if let Some(base) = ids.first().filter(|_| ids.len() > 1 && same_sender) {
+        tx.exec("UPDATE queue_entry SET base_id = $1 WHERE message = $2", params![*base, id])?;
+    }
+    // In order of their names, so that two servers that add at once don't wait for each other.
+    let mut due = BTreeMap::new();
+    for entry in entries {
+        let next = due.entry(entry.recipient.host.to_string()).or_insert(None);
+        if !entry.hold {
+            *next = Some(next.map_or(entry.next_attempt, |n: Timestamp| n.min(entry.next_attempt)));
+        }
+    }
+    for (domain, next) in &due {
+        lower_due(tx, domain, *next)?;
+    }
+    Ok(ids)
+}
+
+fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) -> Result<i64, Error> {
+    tx.query_row(
+        "INSERT INTO queue_message (account, queued, size, prefix, body, file, has_8bit, smtputf8, message_id, subject, body_utf8, \
+         report, future_release, extra, envelope_id, return_full) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id",
+        params![
+            &message.account,
+            message.queued,
+            size,
+            &message.prefix,
+            body.inline(),
+            body.file(),
+            message.has_8bit,
+            message.smtputf8,
+            &without_nul(&message.message_id),
+            &without_nul(&message.subject),
+            message.body_utf8.as_deref(),
+            message.report.code(),
+            &message.future_release,
+            &extra_to_text(&message.extra),
+            message.envelope_id.as_deref().map(without_nul).as_ref(),
+            message.return_full,
+        ],
+        |row| row.int(0),
+    )
+}
+
+fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry) -> Result<QueueId, Error> {
+    let sender = entry.sender.as_ref().map(Path::to_string).unwrap_or_default();
+    tx.query_row(
+        "INSERT INTO queue_entry (base_id, message, account, queued, hold, sender, from_id, recipient, domain, attempts, max_attempts, \
+         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient) \
+         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13) RETURNING id",
+        params![
+            id,
+            &message.account,
+            message.queued,
+            entry.hold,
+            &sender,
+            entry.from_id.as_ref(),
+            &entry.recipient.to_string(),
+            &entry.recipient.host.to_string(),
+            entry.max_attempts,
+            entry.next_attempt,
+            entry.require_tls,
+            entry.notify.bits(),
+            entry.original_recipient.as_deref().map(without_nul).as_ref(),
+        ],
+        |row| Ok(QueueId(row.int(0)?)),
+    )
+}
+
+/// Makes the domain due no later than `next`; other servers may do the same at the same time.
+fn lower_due(tx: &Tx<'_>, domain: &str, next: Option<Timestamp>) -> Result<(), Error> {
+    let upsert = "INSERT INTO queue_domain (domain, next_due, leased_until, owner) VALUES ($1, $2, 0, 0) ON CONFLICT (domain) DO UPDATE SET next_due = ";
+    tx.exec(
+        Sql {
+            sqlite: &format!(
+                "{upsert} min(coalesce(queue_domain.next_due, excluded.next_due), coalesce(excluded.next_due, queue_domain.next_due))"
+            ),
+            // LEAST ignores NULLs.
+            postgres: &format!("{upsert} LEAST(queue_domain.next_due, excluded.next_due)"),
+        },
+        params![domain, next],
+    )?;
+    Ok(())
+}

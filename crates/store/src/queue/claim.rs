@@ -1,0 +1,173 @@
+//! Claiming what is due: one domain at a time, under a lease.
+
+use super::entry::{AttemptResult, Entry, QueuedMessage};
+use super::{Queue, refresh_domain};
+use crate::db::{Error, Sql, Tx};
+use crate::params;
+use mox_base::{Host, Timestamp};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who claims: a number that no other server process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner(pub i64);
+
+/// The most entries that are delivered together: as many recipients as a transaction has.
+const MAX_GROUP: i64 = 1000;
+
+/// What to claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Claiming {
+    /// Who claims.
+    pub owner: Owner,
+    /// Now: entries due later aren't claimed.
+    pub now: Timestamp,
+    /// At most so many domains.
+    pub domains: usize,
+    /// How long the claims hold unless renewed.
+    pub lease: Duration,
+}
+
+/// A domain, and the entries now to be delivered to it together. Until it is finished, released or its lease ends,
+/// nobody else gets entries of the domain.
+#[derive(Debug)]
+pub struct Claim {
+    /// The domain or address literal.
+    pub host: Host,
+    /// At least one, of one submission, sender, number of attempts, transport and TLS requirement. As they were before
+    /// the claim, except that this attempt is counted and the next scheduled.
+    pub entries: Vec<Entry>,
+    /// Their message.
+    pub message: QueuedMessage,
+}
+
+impl Claim {
+    /// The name under which the domain is claimed.
+    pub fn domain(&self) -> String {
+        self.host.to_string()
+    }
+}
+
+impl Queue {
+    /// Claims due entries, the earliest first, at most one group per domain. In the same transaction their attempt is
+    /// counted and noted as being delivered, and the next attempt scheduled `backoff(attempts before)` from now, so that
+    /// a crash costs an attempt and nothing else.
+    ///
+    /// # Errors
+    /// The database failed; nothing was claimed, or its lease ends by itself.
+    pub async fn claim(&self, claiming: Claiming, backoff: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Result<Vec<Claim>, Error> {
+        if claiming.domains == 0 {
+            return Ok(Vec::new());
+        }
+        let backoff = Arc::new(backoff);
+        self.write(move |tx| claim(tx, &claiming, &*backoff)).await
+    }
+
+    /// Extends the lease of a claimed domain.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn renew(&self, domain: String, owner: Owner, until: Timestamp) -> Result<(), Error> {
+        let sql = "UPDATE queue_domain SET leased_until = $1 WHERE domain = $2 AND owner = $3 AND leased_until > 0";
+        self.write(move |tx| tx.exec(sql, params![until, &domain, owner.0]).map(|_| ())).await
+    }
+
+    /// Gives up a claim without an outcome: the entries stay, with the next attempt as scheduled.
+    ///
+    /// # Errors
+    /// The database failed; then the lease ends by itself.
+    pub async fn release(&self, domain: String, owner: Owner) -> Result<(), Error> {
+        self.write(move |tx| refresh_domain(tx, &domain, Some(owner))).await?;
+        self.changed.notify_one();
+        Ok(())
+    }
+}
+
+fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Claim>, Error> {
+    let due = "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain LIMIT $2";
+    let sql = Sql { sqlite: due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
+    let mut domains = Vec::new();
+    tx.query(sql, params![claiming.now, claiming.domains], |row| {
+        domains.push(row.text(0)?.to_owned());
+        Ok::<_, Error>(())
+    })?;
+    let mut claims = Vec::with_capacity(domains.len());
+    for domain in domains {
+        let Some(claim) = claim_group(tx, claiming, backoff, &domain)? else {
+            refresh_domain(tx, &domain, None)?;
+            continue;
+        };
+        let until = claiming.now.after(claiming.lease);
+        tx.exec("UPDATE queue_domain SET leased_until = $1, owner = $2 WHERE domain = $3", params![until, claiming.owner.0, &domain])?;
+        refresh_domain(tx, &domain, None)?;
+        claims.push(claim);
+    }
+    Ok(claims)
+}
+
+fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
+    let columns = Entry::COLUMNS;
+    let first = tx.query_opt(
+        &format!(
+            "SELECT {columns} FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.next_attempt <= $2 ORDER BY e.next_attempt, e.id LIMIT 1"
+        ),
+        params![domain, claiming.now],
+        Entry::from_row,
+    )?;
+    let Some(first) = first else { return Ok(None) };
+    let mut entries = Vec::new();
+    if let Some(base) = first.base {
+        tx.query(
+            &format!(
+                "SELECT {columns} FROM queue_entry e WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
+                 AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT $8"
+            ),
+            params![
+                base,
+                domain,
+                first.id,
+                first.attempts,
+                first.next_attempt,
+                first.require_tls.map_or(-1, i64::from),
+                &first.transport,
+                MAX_GROUP - 1
+            ],
+            |row| {
+                entries.push(Entry::from_row(row)?);
+                Ok::<_, Error>(())
+            },
+        )?;
+    }
+    let next_attempt = claiming.now.after(backoff(first.attempts));
+    let message_id = first.message;
+    let host = first.recipient.host.clone();
+    entries.insert(0, first);
+    for entry in &mut entries {
+        begin_attempt(tx, entry, claiming.now, next_attempt)?;
+    }
+    let message = tx.query_row(
+        &format!("SELECT {} FROM queue_message m WHERE m.id = $1", QueuedMessage::COLUMNS),
+        params![message_id.0],
+        QueuedMessage::from_row,
+    )?;
+    Ok(Some(Claim { host, entries, message }))
+}
+
+fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp) -> Result<(), Error> {
+    entry.attempts = entry.attempts.saturating_add(1);
+    entry.last_attempt = Some(now);
+    entry.next_attempt = next;
+    tx.exec(
+        "UPDATE queue_entry SET attempts = $1, last_attempt = $2, next_attempt = $3 WHERE id = $4",
+        params![entry.attempts, now, next, entry.id],
+    )?;
+    let result = AttemptResult {
+        start: now,
+        duration: Duration::ZERO,
+        success: false,
+        code: 0,
+        secode: String::new(),
+        error: AttemptResult::DELIVERING.to_owned(),
+    };
+    super::finish::append_result(tx, entry.id, &result)
+}

@@ -1,0 +1,286 @@
+//! Which entries, in which order: what lists and actions of administrators are told.
+
+use crate::db::Param;
+use mox_base::{QueueId, Timestamp};
+
+/// Conditions, all of which must hold. The default matches everything.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// At most so many, after sorting; none for no limit. Also limits actions.
+    pub max: Option<u64>,
+    /// One of these, if there are any.
+    pub ids: Vec<QueueId>,
+    /// The sender's account.
+    pub account: Option<String>,
+    /// Part of the sender's address, in Unicode.
+    pub from: Option<String>,
+    /// Part of the recipient's address, in Unicode.
+    pub to: Option<String>,
+    /// Held or not. Not of retired entries.
+    pub hold: Option<bool>,
+    /// When it was queued.
+    pub submitted: Option<TimeBound>,
+    /// When it is due. Not of retired entries.
+    pub next_attempt: Option<TimeBound>,
+    /// When something last happened to it. Only of retired entries.
+    pub last_activity: Option<TimeBound>,
+    /// The forced transport; empty for none.
+    pub transport: Option<String>,
+    /// Whether it was delivered. Only of retired entries.
+    pub success: Option<bool>,
+}
+
+/// Before or after a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeBound {
+    /// Earlier.
+    Before(Timestamp),
+    /// Later.
+    After(Timestamp),
+}
+
+/// Why a text is no relative time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("want < or >, followed by a duration such as -1h30m or by now")]
+pub struct TimeBoundError;
+
+impl TimeBound {
+    /// From `<` or `>`, followed by `now` or a duration that counts from now: `<-1h` is more than an hour ago.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn parse(text: &str, now: Timestamp) -> Result<Self, TimeBoundError> {
+        let (before, rest) = match text.strip_prefix('<') {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix('>').ok_or(TimeBoundError)?),
+        };
+        let micros = if rest.trim() == "now" { 0 } else { parse_duration(rest.trim()).ok_or(TimeBoundError)? };
+        let at = Timestamp::from_micros(now.micros().saturating_add(micros));
+        Ok(if before { Self::Before(at) } else { Self::After(at) })
+    }
+}
+
+/// Microseconds of a duration as Go writes it: `1h30m`, `-10s`, `1.5h`, `0`. None when malformed.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    let mut total: f64 = 0.0;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at_checked(digits)?;
+        let unit_end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at_checked(unit_end)?;
+        let micros = match unit {
+            "ns" => 0.001,
+            "us" | "µs" | "μs" => 1.0,
+            "ms" => 1e3,
+            "s" => 1e6,
+            "m" => 60e6,
+            "h" => 3600e6,
+            _ => return None,
+        };
+        total += number.parse::<f64>().ok()? * micros;
+        rest = next;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "floats saturate, and such durations mean for ever")]
+    let micros = total as i64;
+    Some(sign * micros)
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sort {
+    /// By what.
+    pub field: SortField,
+    /// Upwards.
+    pub ascending: bool,
+    /// The last row of the page before: the list goes on strictly after it.
+    pub after: Option<(Timestamp, QueueId)>,
+}
+
+/// By what lists are sorted; the id decides between equals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SortField {
+    /// When it is due; of retired entries, when something last happened.
+    Time,
+    /// When it was queued.
+    Queued,
+}
+
+/// By time, downwards.
+impl Default for Sort {
+    fn default() -> Self {
+        Self { field: SortField::Time, ascending: false, after: None }
+    }
+}
+
+/// Of which table rows are selected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Entries,
+    Retired,
+}
+
+/// The text after `FROM <table> e`, and its parameters.
+#[derive(Debug)]
+pub(super) struct Selection {
+    sqlite: String,
+    postgres: String,
+    values: Vec<Value>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Int(i64),
+    Text(String),
+}
+
+impl Selection {
+    /// `limit` further bounds the filter's own maximum.
+    pub(super) fn new(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Self {
+        let mut s = Self { sqlite: String::from("WHERE 1 = 1"), postgres: String::new(), values: Vec::new() };
+        s.postgres.clone_from(&s.sqlite);
+        s.conditions(filter, of);
+        let column = match (sort.field, of) {
+            (SortField::Queued, _) => "queued",
+            (SortField::Time, Of::Entries) => "next_attempt",
+            (SortField::Time, Of::Retired) => "last_activity",
+        };
+        let (than, direction) = if sort.ascending { (">", "ASC") } else { ("<", "DESC") };
+        if let Some((time, id)) = sort.after {
+            let (t, i) = (s.int(time.micros()), s.int(id.0));
+            s.both(&format!(" AND (e.{column}, e.id) {than} (${t}, ${i})"));
+        }
+        s.both(&format!(" ORDER BY e.{column} {direction}, e.id {direction}"));
+        if let Some(max) = [filter.max, limit].into_iter().flatten().min() {
+            let n = s.int(i64::try_from(max).unwrap_or(i64::MAX));
+            s.both(&format!(" LIMIT ${n}"));
+        }
+        s
+    }
+
+    fn conditions(&mut self, filter: &Filter, of: Of) {
+        if !filter.ids.is_empty() {
+            let numbers: Vec<String> = filter.ids.iter().map(|id| format!("${}", self.int(id.0))).collect();
+            self.both(&format!(" AND e.id IN ({})", numbers.join(", ")));
+        }
+        for (column, value) in [("account", &filter.account), ("transport", &filter.transport)] {
+            if let Some(value) = value {
+                let n = self.text(value);
+                self.both(&format!(" AND e.{column} = ${n}"));
+            }
+        }
+        for (column, part) in [("sender", &filter.from), ("recipient", &filter.to)] {
+            if let Some(part) = part {
+                let n = self.text(part);
+                self.sqlite.push_str(&format!(" AND instr(e.{column}, ${n}) > 0"));
+                self.postgres.push_str(&format!(" AND strpos(e.{column}, ${n}) > 0"));
+            }
+        }
+        let (hold, success) = if of == Of::Entries { (filter.hold, None) } else { (None, filter.success) };
+        for (column, want) in [("hold", hold), ("success", success)] {
+            if let Some(want) = want {
+                self.both(&format!(" AND e.{column} = {}", i64::from(want)));
+            }
+        }
+        let of_table = if of == Of::Entries { ("next_attempt", filter.next_attempt) } else { ("last_activity", filter.last_activity) };
+        for (column, bound) in [("queued", filter.submitted), of_table] {
+            let Some(bound) = bound else { continue };
+            let (than, time) = match bound {
+                TimeBound::Before(t) => ("<", t),
+                TimeBound::After(t) => (">", t),
+            };
+            let n = self.int(time.micros());
+            self.both(&format!(" AND e.{column} {than} ${n}"));
+        }
+    }
+
+    fn both(&mut self, text: &str) {
+        self.sqlite.push_str(text);
+        self.postgres.push_str(text);
+    }
+
+    fn int(&mut self, n: i64) -> usize {
+        self.values.push(Value::Int(n));
+        self.values.len()
+    }
+
+    fn text(&mut self, text: &str) -> usize {
+        // A NUL matches nothing, and PostgreSQL refuses it.
+        self.values.push(Value::Text(text.replace('\0', "\u{fffd}")));
+        self.values.len()
+    }
+
+    /// The number of the next parameter.
+    pub(super) fn next_param(&self) -> usize {
+        self.values.len() + 1
+    }
+
+    pub(super) fn sqlite(&self) -> &str {
+        &self.sqlite
+    }
+
+    pub(super) fn postgres(&self) -> &str {
+        &self.postgres
+    }
+
+    pub(super) fn params(&self) -> Vec<Param<'_>> {
+        self.values
+            .iter()
+            .map(|value| match value {
+                Value::Int(n) => Param::from(*n),
+                Value::Text(text) => Param::from(text.as_str()),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("1h30m", Some(5_400_000_000)),
+            ("-10s", Some(-10_000_000)),
+            ("+1.5s", Some(1_500_000)),
+            ("2ms", Some(2000)),
+            ("1us", Some(1)),
+            ("", None),
+            ("-", None),
+            ("1", None),
+            ("h", None),
+            ("1d", None),
+            ("1h 2m", None),
+            ("1.2.3s", None),
+        ] {
+            assert_eq!(parse_duration(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn time_bounds() {
+        let now = Timestamp::from_secs(1000);
+        for (text, want) in [
+            ("<-1m", Ok(TimeBound::Before(Timestamp::from_secs(940)))),
+            (">10s", Ok(TimeBound::After(Timestamp::from_secs(1010)))),
+            (">now", Ok(TimeBound::After(now))),
+            ("10s", Err(TimeBoundError)),
+            ("<", Err(TimeBoundError)),
+            ("<yesterday", Err(TimeBoundError)),
+        ] {
+            assert_eq!(TimeBound::parse(text, now), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What came of entries: recorded, and ended in the same transaction when it was final.
+
+use super::entry::{AttemptResult, DialedIps};
+use super::{Owner, Queue, refresh_domain};
+use crate::db::{Error, Tx};
+use crate::params;
+use mox_base::{QueueId, Timestamp};
+use std::sync::Arc;
+
+/// What came of one entry.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The entry.
+    pub id: QueueId,
+    /// The result to record.
+    pub result: AttemptResult,
+    /// Where connections were made to.
+    pub dialed: DialedIps,
+    /// Whether this was the end.
+    pub ending: Ending,
+}
+
+/// How an entry goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It stays; the next attempt is already scheduled.
+    Retry,
+    /// It is done, and leaves the queue.
+    Retire {
+        /// Whether the message was delivered.
+        delivered: bool,
+        /// How long it is remembered, none for not at all.
+        keep_until: Option<Timestamp>,
+    },
+}
+
+/// What [`Queue::finish`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Entries that were no longer there, because an administrator removed them meanwhile: their outcome is lost.
+    pub gone: Vec<QueueId>,
+    /// Files whose last entry is done.
+    pub(super) files: Vec<String>,
+}
+
+impl Queue {
+    /// Records outcomes of entries of a claimed domain, and ends the claim, in one transaction.
+    ///
+    /// # Errors
+    /// The database failed: nothing was recorded, and the entries will be attempted again.
+    pub async fn finish(&self, domain: String, owner: Owner, outcomes: Vec<Outcome>) -> Result<Finished, Error> {
+        let outcomes = Arc::new(outcomes);
+        let mut finished = self
+            .write(move |tx| {
+                let mut finished = Finished::default();
+                for outcome in outcomes.iter() {
+                    apply(tx, outcome, &mut finished)?;
+                }
+                refresh_domain(tx, &domain, Some(owner))?;
+                Ok::<_, Error>(finished)
+            })
+            .await?;
+        self.changed.notify_one();
+        self.delete_files(std::mem::take(&mut finished.files)).await;
+        Ok(finished)
+    }
+}
+
+fn apply(tx: &Tx<'_>, outcome: &Outcome, finished: &mut Finished) -> Result<(), Error> {
+    let there = tx.exec("UPDATE queue_entry SET dialed = $1 WHERE id = $2", params![&outcome.dialed.to_text(), outcome.id])?;
+    if there == 0 {
+        finished.gone.push(outcome.id);
+        return Ok(());
+    }
+    record(tx, outcome.id, &outcome.result)?;
+    if let Ending::Retire { delivered, keep_until } = outcome.ending {
+        retire(tx, outcome.id, delivered, outcome.result.start.after(outcome.result.duration), keep_until, &mut finished.files)?;
+    }
+    Ok(())
+}
+
+/// Records a result: in place of the last if that says that delivery is going on, else after it.
+pub(super) fn record(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result<(), Error> {
+    let changed = tx.exec(
+        "UPDATE queue_result SET start = $1, duration = $2, success = $3, code = $4, secode = $5, error = $6 \
+         WHERE entry = $7 AND error = $8 AND number = (SELECT max(number) FROM queue_result WHERE entry = $7)",
+        params![
+            result.start,
+            micros(result),
+            result.success,
+            result.code,
+            &super::entry::without_nul(&result.secode),
+            &super::entry::without_nul(&result.error),
+            id,
+            AttemptResult::DELIVERING
+        ],
+    )?;
+    if changed == 0 { append_result(tx, id, result) } else { Ok(()) }
+}
+
+pub(super) fn append_result(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result<(), Error> {
+    let number = tx.query_row("SELECT coalesce(max(number), 0) + 1 FROM queue_result WHERE entry = $1", params![id], |row| row.int(0))?;
+    tx.exec(
+        "INSERT INTO queue_result (entry, number, start, duration, success, code, secode, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        params![
+            id,
+            number,
+            result.start,
+            micros(result),
+            result.success,
+            result.code,
+            &super::entry::without_nul(&result.secode),
+            &super::entry::without_nul(&result.error)
+        ],
+    )?;
+    Ok(())
+}
+
+fn micros(result: &AttemptResult) -> u64 {
+    u64::try_from(result.duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Ends an entry: it is kept among the retired, or forgotten; with the last of its message, the message goes.
+pub(super) fn retire(
+    tx: &Tx<'_>,
+    id: QueueId,
+    delivered: bool,
+    now: Timestamp,
+    keep_until: Option<Timestamp>,
+    files: &mut Vec<String>,
+) -> Result<(), Error> {
+    if let Some(keep_until) = keep_until {
+        tx.exec(
+            "INSERT INTO queue_retired (id, base_id, account, queued, sender, from_id, recipient, domain, attempts, max_attempts, dialed, \
+             last_attempt, transport, require_tls, has_8bit, smtputf8, report, size, message_id, subject, future_release, extra, last_activity, \
+             success, keep_until) \
+             SELECT e.id, e.base_id, e.account, e.queued, e.sender, e.from_id, e.recipient, e.domain, e.attempts, e.max_attempts, e.dialed, \
+             e.last_attempt, e.transport, e.require_tls, m.has_8bit, m.smtputf8, m.report, m.size, m.message_id, m.subject, m.future_release, \
+             m.extra, CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT) FROM queue_entry e JOIN queue_message m ON m.id = e.message WHERE e.id = $1",
+            params![id, now, delivered, keep_until],
+        )?;
+    } else {
+        tx.exec("DELETE FROM queue_result WHERE entry = $1", params![id])?;
+    }
+    let Some(message) = tx.query_opt("DELETE FROM queue_entry WHERE id = $1 RETURNING message", params![id], |row| row.int(0))? else {
+        return Ok(());
+    };
+    // On PostgreSQL two servers may each end one of the last two entries: the message's row makes the second wait.
+    let lock = crate::db::Sql {
+        sqlite: "SELECT file FROM queue_message WHERE id = $1",
+        postgres: "SELECT file FROM queue_message WHERE id = $1 FOR UPDATE",
+    };
+    let file = tx.query_opt(lock, params![message], |row| Ok::<_, Error>(row.opt_text(0)?.map(str::to_owned)))?.flatten();
+    let others = tx.query_opt("SELECT 1 FROM queue_entry WHERE message = $1 LIMIT 1", params![message], |row| row.int(0))?;
+    if others.is_none() {
+        tx.exec("DELETE FROM queue_message WHERE id = $1", params![message])?;
+        files.extend(file);
+    }
+    Ok(())
+}

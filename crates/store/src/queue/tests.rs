@@ -1,0 +1,400 @@
+use super::*;
+use crate::db::NoFaults;
+use mox_base::{Clock as _, Path, QueueId};
+use mox_testkit::VirtualClock;
+use mox_testkit::peers::Postgres;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tempfile::TempDir;
+
+const OWNER: Owner = Owner(7);
+const HOUR: Duration = Duration::from_secs(3600);
+
+struct Fixture {
+    queue: Queue,
+    clock: VirtualClock,
+    location: Location,
+    env: Env,
+    folder: TempDir,
+}
+
+impl Fixture {
+    async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(folder.path().join("queue.db"));
+        Self::at(folder, location).await
+    }
+
+    async fn at(folder: TempDir, location: Location) -> Self {
+        let clock = VirtualClock::default();
+        let env = Env {
+            runtime: tokio::runtime::Handle::current(),
+            clock: Arc::new(clock.clone()),
+            faults: Arc::new(NoFaults),
+            readers: Arc::new(tokio::sync::Semaphore::new(4)),
+        };
+        let queue = Queue::open(env.clone(), location.clone(), folder.path().join("queue")).await.unwrap();
+        Self { queue, clock, location, env, folder }
+    }
+
+    /// As after a crash: another handle to what is on disk.
+    async fn reopened(self) -> Self {
+        self.queue.close().await;
+        let queue = Queue::open(self.env.clone(), self.location.clone(), self.folder.path().join("queue")).await.unwrap();
+        Self { queue, ..self }
+    }
+
+    async fn add(&self, recipients: &[&str]) -> Vec<QueueId> {
+        let entries = recipients.iter().map(|r| NewEntry::new(Some(path("ann@a.example")), path(r), self.clock.now())).collect();
+        self.queue.add(self.message(b"body\r\n"), entries).await.unwrap()
+    }
+
+    fn message(&self, body: &[u8]) -> NewMessage {
+        NewMessage {
+            account: "ann".to_owned(),
+            queued: self.clock.now(),
+            prefix: b"Received: here\r\n".to_vec(),
+            body: Body::Memory(body.into()),
+            has_8bit: false,
+            smtputf8: false,
+            message_id: "<1@a.example>".to_owned(),
+            subject: "NUL\0 in it".to_owned(),
+            body_utf8: None,
+            report: ReportKind::None,
+            future_release: String::new(),
+            extra: BTreeMap::from([("Key".to_owned(), "value".to_owned())]),
+            envelope_id: Some("env".to_owned()),
+            return_full: false,
+        }
+    }
+
+    async fn claim(&self, domains: usize) -> Vec<Claim> {
+        let claiming = Claiming { owner: OWNER, now: self.clock.now(), domains, lease: HOUR };
+        self.queue.claim(claiming, |attempts| HOUR * (attempts + 1)).await.unwrap()
+    }
+
+    fn outcome(&self, entry: &Entry, error: &str, ending: Ending) -> Outcome {
+        let result = AttemptResult {
+            start: self.clock.now(),
+            duration: Duration::from_millis(3),
+            success: error.is_empty(),
+            code: if error.is_empty() { 250 } else { 451 },
+            secode: String::new(),
+            error: error.to_owned(),
+        };
+        Outcome { id: entry.id, result, dialed: DialedIps::default(), ending }
+    }
+
+    async fn finish(&self, claim: &Claim, error: &str, ending: Ending) {
+        let outcomes = claim.entries.iter().map(|e| self.outcome(e, error, ending)).collect();
+        let finished = self.queue.finish(claim.domain(), OWNER, outcomes).await.unwrap();
+        assert_eq!(finished, Finished::default());
+    }
+
+    async fn listed(&self) -> Vec<Listed<Entry>> {
+        self.queue.list(Filter::default(), Sort { ascending: true, ..Sort::default() }, Page::default()).await.unwrap()
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.folder.path().join("queue")).unwrap().count()
+    }
+}
+
+fn path(text: &str) -> Path {
+    let (localpart, host) = text.rsplit_once('@').unwrap();
+    let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(ip) => mox_base::Host::Ip(ip.parse().unwrap()),
+        None => mox_base::Host::Domain(host.parse().unwrap()),
+    };
+    Path { localpart: localpart.parse().unwrap(), host }
+}
+
+const DELIVERED: Ending = Ending::Retire { delivered: true, keep_until: None };
+
+fn domains(claims: &[Claim]) -> Vec<String> {
+    claims.iter().map(Claim::domain).collect()
+}
+
+fn ids(claim: &Claim) -> Vec<QueueId> {
+    claim.entries.iter().map(|e| e.id).collect()
+}
+
+/// Runs a check on SQLite, and on PostgreSQL where there is one, each in a schema of its own.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Fixture::sqlite().await).await;
+            })*
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(fixture) = super::postgres_fixture(stringify!($name)).await else { return };
+                super::$name(fixture).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    delivers_and_forgets,
+    one_claim_per_domain_earliest_first,
+    groups_share_an_attempt,
+    crash_keeps_entries,
+    from_ids_are_unique,
+    large_messages_are_files,
+    administrators_change_entries,
+    lists_page_and_filter,
+    retired_are_kept_and_forgotten,
+    a_removed_entry_loses_its_outcome,
+    held_entries_wait,
+);
+
+/// A database of its own.
+async fn postgres_fixture(name: &str) -> Option<Fixture> {
+    let url = Postgres::from_env()?.url().to_owned();
+    let name = format!("mox_queue_{name}");
+    let runtime = tokio::runtime::Handle::current();
+    let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
+    let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = runtime.spawn(connection);
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    let pool = crate::db::PgPool::new(&own, runtime).unwrap();
+    Some(Fixture::at(tempfile::tempdir().unwrap(), Location::Postgres(pool)).await)
+}
+
+async fn delivers_and_forgets(f: Fixture) {
+    let added = f.add(&["bob@b.example"]).await;
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), Some(f.clock.now()));
+    let claims = f.claim(10).await;
+    assert_eq!(ids(&claims[0]), added);
+    let claim = &claims[0];
+    assert_eq!(claim.entries[0].attempts, 1);
+    assert_eq!(claim.entries[0].base, None);
+    assert_eq!(claim.message.subject, "NUL\u{fffd} in it");
+    assert_eq!(claim.message.extra.get("Key").map(String::as_str), Some("value"));
+    assert_eq!(claim.message.size.0, 22);
+    let mut body = f.queue.open_body(claim.message.id).await.unwrap().unwrap();
+    assert_eq!(body.read_up_to(100).await.unwrap(), b"body\r\n");
+    assert!(body.next_chunk().await.unwrap().is_empty());
+    assert!(f.listed().await[0].results[0].is_delivering());
+    // Nobody else gets it, and nothing is due, while it is being delivered.
+    assert!(f.claim(10).await.is_empty());
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
+    f.finish(claim, "", DELIVERED).await;
+    assert!(f.listed().await.is_empty());
+    assert!(f.queue.open_body(claim.message.id).await.unwrap().is_none());
+    assert_eq!(f.queue.counts().await.unwrap(), (0, 0));
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
+}
+
+async fn one_claim_per_domain_earliest_first(f: Fixture) {
+    let later = f.clock.now().after(HOUR);
+    let late = vec![NewEntry { next_attempt: later, ..NewEntry::new(None, path("x@late.example"), later) }];
+    f.queue.add(f.message(b"x"), late).await.unwrap();
+    f.add(&["a@one.example"]).await;
+    f.clock.advance(Duration::from_secs(1));
+    f.add(&["b@two.example"]).await;
+    f.add(&["c@one.example"]).await;
+    f.clock.advance(Duration::from_secs(1));
+    f.add(&["d@[192.0.2.1]"]).await;
+    let claims = f.claim(2).await;
+    assert_eq!(domains(&claims), ["one.example", "two.example"]);
+    assert_eq!(claims[0].entries[0].recipient, path("a@one.example"));
+    let more = f.claim(10).await;
+    assert_eq!(domains(&more), ["[192.0.2.1]"]);
+    // The end of one lets the next of the same domain go.
+    f.finish(&claims[0], "", DELIVERED).await;
+    assert_eq!(domains(&f.claim(10).await), ["one.example"]);
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), Some(later));
+    // A lease that isn't renewed ends, one that is doesn't.
+    f.queue.renew("two.example".to_owned(), OWNER, f.clock.now().after(HOUR * 3)).await.unwrap();
+    f.clock.advance(HOUR * 2);
+    // Retried: one.example's entry after its lease ended; late.example for the first time.
+    assert_eq!(domains(&f.claim(10).await), ["late.example", "[192.0.2.1]", "one.example"]);
+    assert!(f.claim(10).await.is_empty());
+}
+
+async fn groups_share_an_attempt(f: Fixture) {
+    let added = f.add(&["a@b.example", "c@b.example", "d@other.example", "e@b.example"]).await;
+    f.add(&["z@b.example"]).await;
+    let claims = f.claim(1).await;
+    assert_eq!(ids(&claims[0]), [added[0], added[1], added[3]]);
+    assert!(claims[0].entries.iter().all(|e| e.base == Some(added[0]) && e.attempts == 1 && e.next_attempt == f.clock.now().after(HOUR)));
+    // One is delivered, the others are tried again together; the message stays for them.
+    let outcomes = vec![
+        f.outcome(&claims[0].entries[0], "", DELIVERED),
+        f.outcome(&claims[0].entries[1], "busy", Ending::Retry),
+        f.outcome(&claims[0].entries[2], "busy", Ending::Retry),
+    ];
+    f.queue.finish("b.example".to_owned(), OWNER, outcomes).await.unwrap();
+    assert_eq!(domains(&f.claim(10).await), ["b.example", "other.example"]);
+    f.queue.release("b.example".to_owned(), OWNER).await.unwrap();
+    f.clock.advance(HOUR);
+    let claims = f.claim(10).await;
+    let claim = claims.iter().find(|c| c.domain() == "b.example").unwrap();
+    assert_eq!(ids(claim), [added[1], added[3]]);
+    let results = f.listed().await.into_iter().find(|l| l.row.id == added[1]).unwrap().results;
+    assert_eq!(results.iter().map(|r| r.error.as_str()).collect::<Vec<_>>(), ["busy", AttemptResult::DELIVERING]);
+}
+
+async fn crash_keeps_entries(f: Fixture) {
+    f.add(&["a@b.example"]).await;
+    let postgres = matches!(f.location, Location::Postgres(_));
+    assert_eq!(f.claim(1).await.len(), 1);
+    let f = f.reopened().await;
+    // The attempt counts, and the next is when it was scheduled to be.
+    assert!(f.claim(1).await.is_empty());
+    f.clock.advance(HOUR);
+    let claims = f.claim(1).await;
+    assert_eq!(claims[0].entries[0].attempts, 2);
+    let results = &f.listed().await[0].results;
+    assert_eq!(results.len(), 2, "{results:?}");
+    // On PostgreSQL the crashed server's lease had to end first, which it did after the hour.
+    assert!(postgres || f.queue.next_due(f.clock.now()).await.unwrap().is_none());
+}
+
+async fn from_ids_are_unique(f: Fixture) {
+    let with = |id: &str| NewEntry { from_id: Some(id.to_owned()), ..NewEntry::new(Some(path("ann+x@a.example")), path("a@b.example"), f.clock.now()) };
+    let twice = f.queue.add(f.message(b"x"), vec![with("1"), with("1")]).await;
+    assert!(matches!(twice, Err(AddError::FromIdNotUnique)), "{twice:?}");
+    f.queue.add(f.message(b"x"), vec![with("1")]).await.unwrap();
+    assert!(matches!(f.queue.add(f.message(b"x"), vec![with("2"), with("1")]).await, Err(AddError::FromIdNotUnique)));
+    assert_eq!(f.queue.counts().await.unwrap(), (1, 0));
+    // A retired entry's id stays taken.
+    let claims = f.claim(1).await;
+    f.finish(&claims[0], "", Ending::Retire { delivered: true, keep_until: Some(f.clock.now().after(HOUR)) }).await;
+    assert!(matches!(f.queue.add(f.message(b"x"), vec![with("1")]).await, Err(AddError::FromIdNotUnique)));
+    assert!(matches!(f.queue.add(f.message(b"x"), vec![]).await, Err(AddError::NoRecipients)));
+}
+
+async fn large_messages_are_files(f: Fixture) {
+    let body: Vec<u8> = (0..200_000u32).map(|n| n.to_le_bytes()[0]).collect();
+    let spool = f.folder.path().join("spool");
+    std::fs::write(&spool, &body).unwrap();
+    let message = NewMessage { body: Body::File { path: spool, len: 200_000 }, ..f.message(b"") };
+    let entries = ["a@b.example", "a@c.example"].map(|r| NewEntry::new(None, path(r), f.clock.now())).to_vec();
+    f.queue.add(message, entries).await.unwrap();
+    assert_eq!(f.files(), 1);
+    let claims = f.claim(2).await;
+    assert_eq!(claims[0].message.size.0, 200_016);
+    let mut open = f.queue.open_body(claims[0].message.id).await.unwrap().unwrap();
+    f.finish(&claims[0], "", DELIVERED).await;
+    assert_eq!(f.files(), 1, "another recipient still needs it");
+    f.finish(&claims[1], "", DELIVERED).await;
+    assert_eq!(f.files(), 0);
+    // Whoever is reading it isn't disturbed.
+    assert_eq!(open.read_up_to(1 << 20).await.unwrap(), body);
+    // Files that no row knows are swept when there is no other server.
+    std::fs::write(f.folder.path().join("queue/orphan"), b"x").unwrap();
+    let sqlite = matches!(f.location, Location::Sqlite(_));
+    let f = f.reopened().await;
+    assert_eq!(f.files(), usize::from(!sqlite));
+}
+
+async fn administrators_change_entries(f: Fixture) {
+    let added = f.add(&["a@b.example", "c@d.example"]).await;
+    let only = |id| Filter { ids: vec![id], ..Filter::default() };
+    let now = f.clock.now();
+    assert_eq!(f.queue.reschedule(Filter::default(), Reschedule::Add(60_000_000)).await.unwrap(), 2);
+    assert!(f.claim(10).await.is_empty());
+    assert_eq!(f.queue.reschedule(only(added[1]), Reschedule::At(now)).await.unwrap(), 1);
+    assert_eq!(domains(&f.claim(10).await), ["d.example"]);
+    assert_eq!(f.queue.set_transport(only(added[0]), "smart".to_owned()).await.unwrap(), 1);
+    assert_eq!(f.queue.set_require_tls(only(added[0]), Some(true)).await.unwrap(), 1);
+    let (entry, message) = f.queue.entry(added[0]).await.unwrap().unwrap();
+    assert_eq!((entry.transport.as_str(), entry.require_tls, message.envelope_id.as_deref()), ("smart", Some(true), Some("env")));
+    assert_eq!(f.queue.set_require_tls(only(added[0]), None).await.unwrap(), 1);
+    assert_eq!(f.queue.entry(added[0]).await.unwrap().unwrap().0.require_tls, None);
+    let filter = Filter { transport: Some("smart".to_owned()), ..Filter::default() };
+    let keep = now.after(HOUR);
+    assert_eq!(f.queue.drop_entries(filter, now, move |_| Some(keep)).await.unwrap(), 1);
+    assert_eq!(f.queue.counts().await.unwrap(), (1, 0));
+    let retired = f.queue.list_retired(Filter::default(), Sort::default(), Page::default()).await.unwrap();
+    assert_eq!(retired[0].row.id, added[0]);
+    assert!(!retired[0].row.success);
+    assert_eq!(retired[0].results.last().unwrap().error, "delivery canceled by admin");
+    assert_eq!(retired[0].row.last_attempt, Some(now));
+    assert_eq!(f.queue.drop_entries(Filter { max: Some(5), ..Filter::default() }, now, |_| None).await.unwrap(), 1);
+    assert_eq!(f.queue.drop_entries(Filter::default(), now, |_| None).await.unwrap(), 0);
+}
+
+async fn lists_page_and_filter(f: Fixture) {
+    let start = f.clock.now();
+    for n in 0..5 {
+        f.add(&[&format!("r{n}@b{}.example", n % 2)]).await;
+        f.clock.advance(Duration::from_secs(10));
+    }
+    let show = |rows: Vec<Listed<Entry>>| rows.iter().map(|l| l.row.recipient.localpart.as_str().to_owned()).collect::<Vec<_>>();
+    let list = |filter: Filter, sort: Sort, limit: u64| {
+        let queue = f.queue.clone();
+        async move { queue.list(filter, sort, Page { limit }).await.unwrap() }
+    };
+    assert_eq!(show(list(Filter::default(), Sort::default(), 2).await), ["r4", "r3"]);
+    let first = list(Filter::default(), Sort { field: SortField::Queued, ascending: true, after: None }, 2).await;
+    let last = &first[1].row;
+    let sort = Sort { field: SortField::Queued, ascending: true, after: Some((last.queued, last.id)) };
+    assert_eq!(show(list(Filter::default(), sort, 10).await), ["r2", "r3", "r4"]);
+    let down = Sort { field: SortField::Time, ascending: false, after: Some((last.next_attempt, last.id)) };
+    assert_eq!(show(list(Filter::default(), down, 10).await), ["r0"]);
+    for (filter, want) in [
+        (Filter { to: Some("@b1.".to_owned()), ..Filter::default() }, vec!["r3", "r1"]),
+        (Filter { from: Some("nobody".to_owned()), ..Filter::default() }, vec![]),
+        (Filter { from: Some("ann@".to_owned()), to: Some("r2".to_owned()), ..Filter::default() }, vec!["r2"]),
+        (Filter { account: Some("bob".to_owned()), ..Filter::default() }, vec![]),
+        (Filter { submitted: Some(TimeBound::After(start.after(Duration::from_secs(15)))), ..Filter::default() }, vec!["r4", "r3", "r2"]),
+        (Filter { next_attempt: Some(TimeBound::Before(start.after(Duration::from_secs(5)))), ..Filter::default() }, vec!["r0"]),
+        (Filter { hold: Some(true), ..Filter::default() }, vec![]),
+        (Filter { transport: Some(String::new()), max: Some(1), ..Filter::default() }, vec!["r4"]),
+        (Filter { ids: vec![last.id, QueueId(999)], ..Filter::default() }, vec!["r1"]),
+    ] {
+        assert_eq!(show(list(filter.clone(), Sort::default(), 10).await), want, "{filter:?}");
+    }
+}
+
+async fn retired_are_kept_and_forgotten(f: Fixture) {
+    let added = f.add(&["a@b.example"]).await;
+    let claims = f.claim(1).await;
+    let until = f.clock.now().after(HOUR);
+    f.finish(&claims[0], "", Ending::Retire { delivered: true, keep_until: Some(until) }).await;
+    let retired = f.queue.list_retired(Filter { success: Some(true), ..Filter::default() }, Sort::default(), Page::default()).await.unwrap();
+    let row = &retired[0].row;
+    assert_eq!((row.id, row.recipient.as_str(), row.sender.as_str(), row.keep_until), (added[0], "a@b.example", "ann@a.example", until));
+    assert_eq!(retired[0].results.len(), 1);
+    assert_eq!(f.queue.remove_expired(f.clock.now()).await.unwrap(), 0);
+    assert_eq!(f.queue.remove_expired(until.after(HOUR)).await.unwrap(), 1);
+    assert!(f.queue.list_retired(Filter::default(), Sort::default(), Page::default()).await.unwrap().is_empty());
+    // Ids are never used again.
+    assert!(f.add(&["a@b.example"]).await[0] > added[0]);
+}
+
+async fn a_removed_entry_loses_its_outcome(f: Fixture) {
+    let added = f.add(&["a@b.example"]).await;
+    let claims = f.claim(1).await;
+    assert_eq!(f.queue.drop_entries(Filter::default(), f.clock.now(), |_| None).await.unwrap(), 1);
+    let outcomes = vec![f.outcome(&claims[0].entries[0], "", DELIVERED)];
+    let finished = f.queue.finish("b.example".to_owned(), OWNER, outcomes).await.unwrap();
+    assert_eq!(finished.gone, added);
+    f.add(&["c@b.example"]).await;
+    assert_eq!(f.claim(1).await.len(), 1, "the domain is free again");
+}
+
+async fn held_entries_wait(f: Fixture) {
+    let added = f.add(&["a@b.example", "c@b.example"]).await;
+    let only = Filter { ids: vec![added[0]], ..Filter::default() };
+    assert_eq!(f.queue.set_hold(only.clone(), true).await.unwrap(), 1);
+    assert_eq!(f.queue.counts().await.unwrap(), (2, 1));
+    let claims = f.claim(10).await;
+    assert_eq!(ids(&claims[0]), [added[1]]);
+    f.finish(&claims[0], "", DELIVERED).await;
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
+    assert!(f.claim(10).await.is_empty());
+    f.queue.set_hold(only, false).await.unwrap();
+    assert_eq!(ids(&f.claim(10).await[0]), [added[0]]);
+}
