@@ -40,10 +40,20 @@ const SERVICES: [Service; 8] = [
     Service::Metrics,
 ];
 
-/// A running `mox localserve`; ends when dropped.
+/// Which of the server's commands runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Everything stays here.
+    Localserve,
+    /// With a real queue; it is told where to deliver by its configuration.
+    Serve,
+}
+
+/// A running server; ends when dropped.
 #[derive(Debug)]
 pub struct Mox {
     binary: PathBuf,
+    mode: Mode,
     ports: BTreeMap<Service, u16>,
     // In this order: the server ends before its folder is removed.
     server: Option<Running>,
@@ -56,7 +66,7 @@ impl Mox {
     /// Its password.
     pub const PASSWORD: &str = "moxmoxmox";
 
-    /// Writes a configuration and starts the server.
+    /// Writes a configuration and starts `localserve`.
     ///
     /// # Errors
     /// If it doesn't start.
@@ -72,10 +82,45 @@ impl Mox {
         binary: &Path,
         edit: impl FnOnce(&Path) -> io::Result<()>,
     ) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-local-").tempdir()?;
+        Self::start_in(binary, &std::env::temp_dir(), edit)
+    }
+
+    /// The same in a folder of choice, such as one on a small disk.
+    ///
+    /// # Errors
+    /// If it doesn't start.
+    pub fn start_in(
+        binary: &Path,
+        parent: &Path,
+        edit: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        Self::launch(binary, Mode::Localserve, parent, edit)
+    }
+
+    /// Starts `serve`, on the configuration that `localserve` writes, changed by the caller.
+    ///
+    /// # Errors
+    /// If it doesn't start.
+    pub fn serve_with(
+        binary: &Path,
+        edit: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        Self::launch(binary, Mode::Serve, &std::env::temp_dir(), edit)
+    }
+
+    fn launch(
+        binary: &Path,
+        mode: Mode,
+        parent: &Path,
+        edit: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("mox-local-")
+            .tempdir_in(parent)?;
         let ports = SERVICES.iter().map(|s| (*s, free_port())).collect();
         let mut mox = Self {
             binary: binary.to_owned(),
+            mode,
             ports,
             server: None,
             folder,
@@ -170,11 +215,14 @@ impl Mox {
             .append(true)
             .open(self.log_path())?;
         let mut command = Command::new(&self.binary);
-        command
-            .args(["localserve", "-dir"])
-            .arg(self.dir())
-            .stdout(Stdio::null())
-            .stderr(log);
+        match self.mode {
+            Mode::Localserve => command.args(["localserve", "-dir"]).arg(self.dir()),
+            Mode::Serve => command
+                .arg("-config")
+                .arg(self.dir().join("mox.conf"))
+                .arg("serve"),
+        };
+        command.stdout(Stdio::null()).stderr(log);
         self.server = Some(Running::start(&mut command)?);
         for service in [
             Service::Smtp,
