@@ -1,5 +1,7 @@
 //! The commands, a file each, and the table of all of them in the order of the usage.
 
+mod config;
+mod config_addresses;
 mod help;
 mod loglevels;
 mod passwords;
@@ -14,6 +16,8 @@ const COMMANDS: &[&[Command]] = &[
     passwords::COMMANDS,
     loglevels::COMMANDS,
     help::COMMANDS,
+    config::COMMANDS,
+    config_addresses::COMMANDS,
     version::COMMANDS,
 ];
 
