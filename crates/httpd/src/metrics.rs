@@ -6,8 +6,10 @@ use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt;
+use std::time::Duration;
 
 /// A service that connections are counted for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -18,35 +20,59 @@ pub struct ConnectionLabels {
     pub listener: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: String,
+/// Label sets, each a struct with the labels' names.
+macro_rules! labels {
+    ($($name:ident { $($field:ident: $ty:ty),* })*) => {$(
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+        struct $name {
+            $($field: $ty),*
+        }
+    )*};
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Service {
-    service: String,
+labels! {
+    Kind { kind: &'static str }
+    Service { service: &'static str }
+    Package { pkg: &'static str }
+    Code { code: u16 }
+    ImapCommand { cmd: &'static str, result: &'static str }
+    SmtpCommand { kind: &'static str, cmd: String, code: u16, ecode: String }
+    Delivery { result: &'static str, reason: String }
+    Outcome { result: &'static str }
+    Reason { reason: String }
+    Authentication { kind: &'static str, variant: String, result: &'static str }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Package {
-    pkg: String,
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Buckets in seconds, of the sets that the dashboards were made for.
+const BUCKETS: [f64; 13] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+
+fn up_to_20_seconds() -> Histogram {
+    Histogram::new(BUCKETS.into_iter().take(10))
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
-    code: u16,
+fn up_to_2_minutes() -> Histogram {
+    Histogram::new(BUCKETS)
 }
 
 /// All metrics of this process.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    smtp_connections: Family<Kind, Counter>,
-    imap_connections: Family<Service, Counter>,
     open: Family<ConnectionLabels, Gauge>,
     panics: Family<Package, Counter>,
     scrapes: Family<Code, Counter>,
+    authentications: Family<Authentication, Counter>,
+    authentications_limited: Family<Kind, Counter>,
+    imap_connections: Family<Service, Counter>,
+    imap_commands: Histograms<ImapCommand>,
+    smtp_connections: Family<Kind, Counter>,
+    smtp_commands: Histograms<SmtpCommand>,
+    smtp_deliveries: Family<Delivery, Counter>,
+    smtp_submissions: Family<Outcome, Counter>,
+    starttls: Counter,
+    starttls_errors: Family<Reason, Counter>,
 }
 
 /// Packages whose panics are counted from the start, so that an alert sees the first one increase something.
@@ -62,21 +88,43 @@ impl Metrics {
     /// The metrics counted here. Others are added with [`Self::registry_mut`].
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let smtp_connections = Family::default();
-        registry.register("mox_smtpserver_connection", "Incoming SMTP connections", smtp_connections.clone());
-        let imap_connections = Family::default();
-        registry.register("mox_imap_connection", "Incoming IMAP connections", imap_connections.clone());
-        let open = Family::default();
-        registry.register("mox_connections_count", "Open connections", open.clone());
-        let panics = Family::<Package, Counter>::default();
-        registry.register("mox_panic", "Unhandled panics, by package", panics.clone());
+        let mut metrics = Self {
+            registry: Registry::default(),
+            open: Family::default(),
+            panics: Family::default(),
+            scrapes: Family::default(),
+            authentications: Family::default(),
+            authentications_limited: Family::default(),
+            imap_connections: Family::default(),
+            imap_commands: Family::new_with_constructor(up_to_20_seconds),
+            smtp_connections: Family::default(),
+            smtp_commands: Family::new_with_constructor(up_to_2_minutes),
+            smtp_deliveries: Family::default(),
+            smtp_submissions: Family::default(),
+            starttls: Counter::default(),
+            starttls_errors: Family::default(),
+        };
+        // Names of counters get their _total when written.
+        let m = &metrics;
+        registry.register("mox_connections_count", "Open connections", m.open.clone());
+        registry.register("mox_panic", "Unhandled panics, by package", m.panics.clone());
+        registry.register("promhttp_metric_handler_requests", "Scrapes by HTTP status code", m.scrapes.clone());
+        registry.register("mox_authentication", "Authentication attempts and results", m.authentications.clone());
+        registry.register("mox_authentication_ratelimited", "Authentication attempts refused by the limit on failures", m.authentications_limited.clone());
+        registry.register("mox_imap_connection", "Incoming IMAP connections", m.imap_connections.clone());
+        registry.register("mox_imap_command_duration_seconds", "IMAP commands and their duration", m.imap_commands.clone());
+        registry.register("mox_smtpserver_connection", "Incoming SMTP connections", m.smtp_connections.clone());
+        registry.register("mox_smtpserver_command_duration_seconds", "SMTP commands and their duration", m.smtp_commands.clone());
+        registry.register("mox_smtpserver_delivery", "Incoming messages", m.smtp_deliveries.clone());
+        registry.register("mox_smtpserver_submission", "Submitted messages", m.smtp_submissions.clone());
+        registry.register("mox_smtpserver_delivery_starttls", "STARTTLS handshakes for incoming mail", m.starttls.clone());
+        registry.register("mox_smtpserver_delivery_starttls_errors", "Failed STARTTLS handshakes for incoming mail", m.starttls_errors.clone());
         for pkg in PANIC_PACKAGES {
-            drop(panics.get_or_create(&Package { pkg: pkg.to_owned() }));
+            drop(m.panics.get_or_create(&Package { pkg }));
         }
-        let scrapes = Family::default();
-        registry.register("promhttp_metric_handler_requests", "Scrapes by HTTP status code", scrapes.clone());
         registry.register_collector(Box::new(Process));
-        Self { registry, smtp_connections, imap_connections, open, panics, scrapes }
+        metrics.registry = registry;
+        metrics
     }
 
     /// For metrics that others count.
@@ -84,22 +132,65 @@ impl Metrics {
         &mut self.registry
     }
 
-    /// Counts a connection as open until the guard is dropped, and as made.
-    pub fn connection(&self, labels: &ConnectionLabels) -> OpenConnection {
-        match labels.protocol.as_str() {
-            "smtp" => drop(self.smtp_connections.get_or_create(&Kind { kind: "smtp".into() }).inc()),
-            "submission" | "submissions" => drop(self.smtp_connections.get_or_create(&Kind { kind: "submission".into() }).inc()),
-            "imap" | "imaps" => drop(self.imap_connections.get_or_create(&Service { service: labels.protocol.clone() }).inc()),
-            _ => {}
-        }
+    /// Counts a connection as open until the guard is dropped.
+    pub fn open_connection(&self, labels: &ConnectionLabels) -> OpenConnection {
         let gauge = self.open.get_or_create_owned(labels);
         gauge.inc();
         OpenConnection(gauge)
     }
 
-    /// Counts a panic that was contained.
-    pub fn panicked(&self, package: &str) {
-        self.panics.get_or_create(&Package { pkg: package.to_owned() }).inc();
+    /// A panic that was contained.
+    pub fn panicked(&self, pkg: &'static str) {
+        self.panics.get_or_create(&Package { pkg }).inc();
+    }
+
+    /// An attempt to authenticate: to `submission` or `imap`, by a mechanism in lower case.
+    pub fn authentication(&self, kind: &'static str, variant: &str, result: &'static str) {
+        self.authentications.get_or_create(&Authentication { kind, variant: variant.to_owned(), result }).inc();
+    }
+
+    /// An attempt to authenticate that was refused before it was made.
+    pub fn authentication_limited(&self, kind: &'static str) {
+        self.authentications_limited.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A connection to `imap` or `imaps`.
+    pub fn imap_connection(&self, service: &'static str) {
+        self.imap_connections.get_or_create(&Service { service }).inc();
+    }
+
+    /// An IMAP command.
+    pub fn imap_command(&self, cmd: &'static str, result: &'static str, duration: Duration) {
+        self.imap_commands.get_or_create(&ImapCommand { cmd, result }).observe(duration.as_secs_f64());
+    }
+
+    /// A connection to `smtp` or `submission`.
+    pub fn smtp_connection(&self, kind: &'static str) {
+        self.smtp_connections.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// An SMTP command and its reply.
+    pub fn smtp_command(&self, kind: &'static str, cmd: &str, code: u16, ecode: &str, duration: Duration) {
+        let labels = SmtpCommand { kind, cmd: cmd.to_owned(), code, ecode: ecode.to_owned() };
+        self.smtp_commands.get_or_create(&labels).observe(duration.as_secs_f64());
+    }
+
+    /// An incoming message.
+    pub fn smtp_delivery(&self, result: &'static str, reason: &str) {
+        self.smtp_deliveries.get_or_create(&Delivery { result, reason: reason.to_owned() }).inc();
+    }
+
+    /// A submitted message.
+    pub fn smtp_submission(&self, result: &'static str) {
+        self.smtp_submissions.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// A STARTTLS handshake on port 25, with the reason when it failed.
+    pub fn starttls(&self, failed: Option<&str>) {
+        self.starttls.inc();
+        if let Some(reason) = failed {
+            self.starttls_errors.get_or_create(&Reason { reason: reason.to_owned() }).inc();
+        }
     }
 
     pub(crate) fn scraped(&self, code: u16) {
@@ -126,10 +217,10 @@ impl Metrics {
         let counters: Vec<&str> = lines.iter().filter_map(|l| l.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
         let mut text = String::with_capacity(open.len());
         for line in lines {
-            let comment = line.strip_prefix("# TYPE ").or_else(|| line.strip_prefix("# HELP ")).and_then(|rest| rest.split_once(' '));
-            match comment {
-                Some((name, rest)) if counters.contains(&name) => {
-                    text.push_str(&line[..7]);
+            let about = ["# TYPE ", "# HELP "].into_iter().find_map(|start| Some((start, line.strip_prefix(start)?.split_once(' ')?)));
+            match about {
+                Some((start, (name, rest))) if counters.contains(&name) => {
+                    text.push_str(start);
                     text.push_str(name);
                     text.push_str("_total ");
                     text.push_str(rest);
@@ -160,7 +251,9 @@ mod tests {
     fn counts_under_the_known_names() {
         let metrics = Metrics::new();
         let labels = ConnectionLabels { protocol: "imaps".into(), listener: "local".into() };
-        let open = metrics.connection(&labels);
+        let open = metrics.open_connection(&labels);
+        metrics.imap_connection("imaps");
+        metrics.imap_command("select", "ok", Duration::from_millis(2));
         metrics.panicked("queue");
         let text = metrics.text().unwrap();
         for line in [
@@ -169,6 +262,7 @@ mod tests {
             "mox_connections_count{protocol=\"imaps\",listener=\"local\"} 1",
             "mox_panic_total{pkg=\"queue\"} 1",
             "mox_panic_total{pkg=\"smtpserver\"} 0",
+            "mox_imap_command_duration_seconds_bucket{le=\"0.005\",cmd=\"select\",result=\"ok\"} 1",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }
