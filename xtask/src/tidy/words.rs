@@ -83,7 +83,8 @@ pub(super) fn check(sources: &[Source]) -> Vec<String> {
 
 /// Files of a library or binary, as opposed to tests, which are named by what they check.
 fn is_module(source: &Source) -> bool {
-    source.path.components().any(|c| c.as_os_str() == "src")
+    let within = |folder: &str| source.path.components().any(|c| c.as_os_str() == folder);
+    within("src") && !within("tests") && !source.path.ends_with("tests.rs")
 }
 
 fn opens_with_purpose(text: &str) -> bool {
@@ -119,5 +120,6 @@ mod tests {
             0
         );
         assert_eq!(found("crates/a/tests/it/b.rs", "use std::fmt;\n"), 0);
+        assert_eq!(found("crates/a/src/b/tests.rs", "use super::*;\n"), 0);
     }
 }
