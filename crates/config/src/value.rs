@@ -394,6 +394,11 @@ impl Pattern {
         &self.0
     }
 
+    /// A copy of the compiled expression.
+    pub fn to_regex(&self) -> Regex {
+        self.0.clone()
+    }
+
     /// Whether it matches somewhere in the text.
     pub fn is_match(&self, text: &str) -> bool {
         self.0.is_match(text)
