@@ -180,7 +180,7 @@ pub fn canonical_name(name: &str) -> String {
 
 /// A field name that can be written: printable ASCII without colon, RFC 5322 §3.6.8.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HeaderName(String);
+pub struct HeaderName(Cow<'static, str>);
 
 /// A field value that can be written: one line, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
@@ -206,7 +206,22 @@ impl HeaderName {
         if name.is_empty() || name.len() > 200 || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             return Err(HeaderError::Name);
         }
-        Ok(Self(name.to_owned()))
+        Ok(Self(Cow::Owned(name.to_owned())))
+    }
+
+    /// A name known when compiling.
+    ///
+    /// # Panics
+    /// If it isn't one, which a test or the compiler finds.
+    pub const fn from_static(name: &'static str) -> Self {
+        let bytes = name.as_bytes();
+        assert!(!bytes.is_empty(), "empty header field name");
+        let mut at = 0;
+        while at < bytes.len() {
+            assert!(bytes[at].is_ascii_graphic() && bytes[at] != b':', "not a header field name");
+            at += 1;
+        }
+        Self(Cow::Borrowed(name))
     }
 
     /// The name.

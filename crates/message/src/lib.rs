@@ -6,12 +6,14 @@
 //! - [`structure`] finds the parts of a message with exact offsets, while it streams by.
 //! - [`header`], [`envelope`], [`address`], [`date`], [`param`], [`ident`], [`encoded_word`] read header fields.
 //! - [`decode`] turns bodies into text, [`charset`] the bytes of text into UTF-8.
-//! - [`fold`] writes fields.
+//! - [`compose`], [`fold`] write messages and fields; [`dsn`] writes and reads delivery status notifications.
 
 pub mod address;
 pub mod charset;
+pub mod compose;
 pub mod date;
 pub mod decode;
+pub mod dsn;
 pub mod encoded_word;
 pub mod envelope;
 pub mod fold;

@@ -1,0 +1,150 @@
+//! The `Authentication-Results` field, RFC 8601: what we checked and what came of it.
+
+use crate::fold::FoldedField;
+
+/// An `Authentication-Results` field.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AuthResults {
+    /// The `authserv-id`: our host name.
+    pub hostname: String,
+    /// A comment for it: the ASCII form where the name is Unicode. May be empty.
+    pub comment: String,
+    /// The methods; none is written as `none`.
+    pub methods: Vec<AuthMethod>,
+}
+
+/// The result of one method.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AuthMethod {
+    /// `dkim`, `spf`, `auth` …
+    pub method: String,
+    /// `pass`, `fail` …
+    pub result: String,
+    /// Only written if there is a reason or a property. May be empty.
+    pub comment: String,
+    /// May be empty.
+    pub reason: String,
+    /// What was checked.
+    pub properties: Vec<AuthProperty>,
+}
+
+/// One `type.property=value`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct AuthProperty {
+    /// `header`, `smtp`, `policy` …
+    pub kind: String,
+    /// `d`, `mailfrom` …
+    pub name: String,
+    /// The value.
+    pub value: String,
+    /// Whether the value is like an address, so that its `@` needs no quotes.
+    pub address_like: bool,
+    /// A comment for it. May be empty.
+    pub comment: String,
+}
+
+impl AuthProperty {
+    /// A property without comment.
+    pub fn new(kind: &str, name: &str, value: &str) -> Self {
+        Self { kind: kind.to_owned(), name: name.to_owned(), value: value.to_owned(), ..Self::default() }
+    }
+
+    /// A property with a value like an address.
+    pub fn address(kind: &str, name: &str, value: &str) -> Self {
+        Self { address_like: true, ..Self::new(kind, name, value) }
+    }
+}
+
+impl AuthResults {
+    /// The field with its line break.
+    pub fn to_field(&self) -> String {
+        let mut f = FoldedField::new("Authentication-Results");
+        f.token(&value(&self.hostname, false));
+        comment(&mut f, &self.comment);
+        f.glued(";");
+        if self.methods.is_empty() {
+            f.token("none");
+        }
+        let last = self.methods.len().saturating_sub(1);
+        for (i, method) in self.methods.iter().enumerate() {
+            f.line();
+            f.token(&format!("{}={}", method.method, method.result));
+            if !(method.reason.is_empty() && method.properties.is_empty()) {
+                comment(&mut f, &method.comment);
+            }
+            if !method.reason.is_empty() {
+                f.token(&format!("reason={}", value(&method.reason, false)));
+            }
+            for p in &method.properties {
+                f.token(&format!("{}.{}={}", p.kind, p.name, value(&p.value, p.address_like)));
+                comment(&mut f, &p.comment);
+            }
+            if i < last {
+                f.glued(";");
+            }
+        }
+        f.finish()
+    }
+}
+
+fn comment(f: &mut FoldedField, text: &str) {
+    if !text.is_empty() {
+        let escaped = text.replace('\\', "\\\\").replace('(', "\\(").replace(')', "\\)");
+        f.text(&format!("({escaped})"));
+    }
+}
+
+/// `value`, RFC 2045 §5.1: quoted where it must be.
+fn value(text: &str, address_like: bool) -> String {
+    let special = |c: char| c.is_control() || c == ' ' || "()<>,;:\\\"/[]?=".contains(c) || (c == '@' && !address_like);
+    if text.is_empty() || text.contains(special) {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    #[test]
+    fn fields() {
+        let r = AuthResults {
+            hostname: "host.example".to_owned(),
+            methods: vec![
+                AuthMethod {
+                    method: "dkim".to_owned(),
+                    result: "pass".to_owned(),
+                    comment: "2048 bit rsa, without dnssec".to_owned(),
+                    properties: vec![
+                        AuthProperty::new("header", "d", "a.example"),
+                        AuthProperty::new("header", "s", "sel"),
+                        AuthProperty::new("header", "a", "rsa-sha256"),
+                        AuthProperty::new("header", "b", "SZZZ3K2mgb8k"),
+                    ],
+                    ..AuthMethod::default()
+                },
+                AuthMethod { method: "spf".to_owned(), result: "none".to_owned(), comment: "not shown".to_owned(), ..AuthMethod::default() },
+                AuthMethod {
+                    method: "auth".to_owned(),
+                    result: "pass".to_owned(),
+                    reason: "a \"b\"\r\nBcc: x".to_owned(),
+                    properties: vec![AuthProperty::address("smtp", "mailfrom", "x@a.example"), AuthProperty::new("policy", "x", "a@b")],
+                    ..AuthMethod::default()
+                },
+            ],
+            ..AuthResults::default()
+        };
+        expect![[r#"
+            Authentication-Results: host.example;
+            	dkim=pass (2048 bit rsa, without dnssec) header.d=a.example header.s=sel
+            	header.a=rsa-sha256 header.b=SZZZ3K2mgb8k;
+            	spf=none;
+            	auth=pass reason="a \"b\"  Bcc: x" smtp.mailfrom=x@a.example policy.x="a@b"
+        "#]]
+        .assert_eq(&r.to_field().replace("\r\n", "\n"));
+        assert_eq!(AuthResults { hostname: "h".to_owned(), ..AuthResults::default() }.to_field(), "Authentication-Results: h; none\r\n");
+    }
+}
