@@ -1,5 +1,39 @@
 //! Accounts, mailboxes, messages, changes, blobs, queue rows, on SQLite or PostgreSQL.
+//!
+//! A [`Store`] has [`Account`]s. `account.write(|tx| …)` runs a closure in a transaction whose operations ([`WriteTx`]) are
+//! what every protocol calls; `account.read(|tx| …)` runs on a snapshot ([`ReadTx`]). What sessions look at all the time is in
+//! memory, immutable and shared: [`Mailboxes`] and [`View`]s. [`Watch`] tells of changes after their commit.
+//!
+//! Success is only answered after the commit: bytes durable, rows committed, changes published, in this order. SQL is
+//! nowhere else.
 
+pub mod account;
+pub mod blob;
+pub mod change;
 pub mod db;
 pub mod directory;
-pub mod queue;
+pub mod error;
+pub mod flags;
+mod index;
+pub mod mailbox;
+pub mod name;
+pub mod prepare;
+mod schema;
+pub mod store;
+pub mod uidset;
+pub mod view;
+pub mod wire;
+
+pub use account::{
+    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MessageRow, Notice, ReadTx, Renamed,
+    Watch, WriteTx,
+};
+pub use change::{Change, ChangeKind, Origin};
+pub use error::Error;
+pub use flags::{Flags, Keyword};
+pub use mailbox::{Counts, Mailbox, Mailboxes, SpecialUse};
+pub use name::{MailboxName, NameError};
+pub use prepare::{Content, Message, Prepared};
+pub use store::{Engine, Settings, Store};
+pub use uidset::UidSet;
+pub use view::{Diff, Entry, View};

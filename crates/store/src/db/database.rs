@@ -218,6 +218,17 @@ impl<S: Scope> Database<S> {
         .await
     }
 
+    /// Runs a closure in a transaction of its own, without the scope's state: before there is any.
+    pub(crate) async fn setup<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.inner);
+        self.blocking(move || inner.setup(f)).await
+    }
+
     /// Refuses further writes, waits for those that were queued, and closes the connections.
     pub async fn close(&self) {
         self.inner.queue.close();
@@ -250,7 +261,7 @@ impl<S: Scope> Database<S> {
         self.inner.queue.is_idle()
     }
 
-    async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static, E: From<Error> + Send + 'static>(
         &self,
         f: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
@@ -306,15 +317,30 @@ impl<S: Scope> Inner<S> {
         {
             return Ok(());
         }
-        let conn = self.connect(true)?;
-        self.begin(&conn, true)?;
-        schema.migrate(&Tx::new(&conn, &*self.env.faults))?;
-        self.commit(&conn)?;
+        self.setup(|tx| schema.migrate(tx))?;
         if let Location::Postgres(pool) = &self.location {
             pool.note_schema(schema.name);
         }
-        self.keep_writer(conn);
         Ok(())
+    }
+
+    fn setup<T, E: From<Error>>(&self, f: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
+        let conn = self.connect(true)?;
+        self.begin(&conn, true)?;
+        let value = f(&Tx::new(&conn, &*self.env.faults));
+        match value {
+            Ok(value) => {
+                self.commit(&conn)?;
+                self.keep_writer(conn);
+                Ok(value)
+            }
+            Err(e) => {
+                if Self::statement(&conn, "ROLLBACK").is_ok() {
+                    self.keep_writer(conn);
+                }
+                Err(e)
+            }
+        }
     }
 
     /// Works on the queue until it is empty.

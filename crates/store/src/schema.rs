@@ -1,0 +1,232 @@
+//! The tables of an account, and of the server.
+//!
+//! What changes all the time (flags, modseq) is in the narrow `message_state`, in the order of UIDs; what never changes is in
+//! `message`. `mailbox_bitmap` has a mailbox' UIDs and flags again, compressed, in chunks of 65,536 UIDs, so that opening a
+//! mailbox doesn't read a row per message. `change` is the history that sessions, and clients that come back, catch up from.
+//! A delivery touches about ten pages; each further index would cost every delivery one more.
+
+use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
+
+const ACCOUNT_STATE: Table = Table {
+    name: "account_state",
+    account: false,
+    columns: &[
+        Column::int("account_id"),
+        // Raised by each transaction that changes what is kept in memory: how another process' changes are noticed.
+        Column::int("version"),
+        Column::int("modseq"),
+        Column::int("forgotten"),
+        Column::int("next_uidvalidity"),
+        Column::int("next_mailbox"),
+        Column::int("next_message"),
+        Column::int("next_blob"),
+        Column::int("used"),
+    ],
+    key: Key::Columns(&["account_id"]),
+    indexes: &[],
+};
+
+const MAILBOX: Table = Table {
+    name: "mailbox",
+    account: true,
+    columns: &[
+        Column::int("id"),
+        Column::int("parent_id").null(),
+        Column::text("name"),
+        Column::int("uidvalidity"),
+        Column::int("uidnext"),
+        Column::int("modseq"),
+        Column::int("create_seq"),
+        Column::int("expunged"),
+        Column::int("special_use"),
+        Column::int("messages"),
+        Column::int("deleted"),
+        Column::int("unseen"),
+        Column::int("unread"),
+        Column::int("size"),
+    ],
+    key: Key::Columns(&["id"]),
+    indexes: &[],
+};
+
+const KEYWORD: Table = Table {
+    name: "keyword",
+    account: true,
+    columns: &[Column::int("mailbox_id"), Column::int("idx"), Column::text("name")],
+    key: Key::Clustered(&["mailbox_id", "idx"]),
+    indexes: &[],
+};
+
+const SUBSCRIPTION: Table =
+    Table { name: "subscription", account: true, columns: &[Column::text("name")], key: Key::Clustered(&["name"]), indexes: &[] };
+
+const MAILBOX_BITMAP: Table = Table {
+    name: "mailbox_bitmap",
+    account: true,
+    // kind: 0 the UIDs, 1 to 10 those with a flag, from 16 on those with a keyword.
+    columns: &[Column::int("mailbox_id"), Column::int("chunk"), Column::int("kind"), Column::blob("bits")],
+    key: Key::Columns(&["mailbox_id", "chunk", "kind"]),
+    indexes: &[],
+};
+
+const MESSAGE_STATE: Table = Table {
+    name: "message_state",
+    account: true,
+    columns: &[
+        Column::int("mailbox_id"),
+        Column::int("uid"),
+        Column::int("id"),
+        // Bits 0 to 9 the flags, 16 to 62 the mailbox' first 47 keywords; further keywords are in bitmaps only.
+        Column::int("flags"),
+        Column::int("modseq"),
+        Column::int("size"),
+        Column::int("received"),
+        Column::int("saved").null(),
+    ],
+    key: Key::Clustered(&["mailbox_id", "uid"]),
+    indexes: &[],
+};
+
+/// Removed messages that sessions may still show, RFC 2180 §4.1, until they are erased.
+const EXPUNGED: Table = Table {
+    name: "expunged",
+    account: true,
+    columns: &[
+        Column::int("mailbox_id"),
+        Column::int("uid"),
+        Column::int("id"),
+        Column::int("flags"),
+        Column::int("modseq"),
+        Column::int("size"),
+        Column::int("received"),
+        Column::int("saved").null(),
+        // 1 if the message lives on elsewhere: nothing but this row is to be erased.
+        Column::int("moved"),
+    ],
+    key: Key::Clustered(&["mailbox_id", "uid"]),
+    indexes: &[],
+};
+
+const MESSAGE: Table = Table {
+    name: "message",
+    account: true,
+    columns: &[
+        Column::int("id"),
+        Column::int("mailbox_id"),
+        Column::int("uid"),
+        Column::int("blob_id"),
+        Column::int("create_seq"),
+        Column::int("prefix_size"),
+        // What IMAP sends, ready.
+        Column::blob("envelope"),
+        Column::blob("bodystructure"),
+        // Common header fields, as they are; NULL if too large, then the blob has them.
+        Column::blob("headers").null(),
+        // `message::Structure`, encoded.
+        Column::blob("structure"),
+        Column::text("preview").null(),
+        Column::text("message_id").null(),
+        Column::int("message_key").null(),
+        Column::text("subject").null(),
+        Column::int("subject_key").null(),
+        Column::int("thread_id"),
+        // Ancestors from parent to root, 8 bytes each, little-endian.
+        Column::blob("thread_parents").null(),
+        // 1 missing link, 2 muted, 4 collapsed.
+        Column::int("thread_flags"),
+        Column::int("dsn"),
+        Column::int("orig_mailbox_id"),
+        Column::int("destined_mailbox_id").null(),
+        // 1 reject, 2 forwarded, 4 mailing list.
+        Column::int("kind"),
+        Column::int("trained_junk").null(),
+        Column::blob("content_hash").null(),
+        Column::text("remote_ip").null(),
+        Column::text("ehlo").null(),
+        Column::text("mail_from").null(),
+        Column::text("rcpt_to").null(),
+        Column::text("msg_from").null(),
+        Column::int("ehlo_validation").null(),
+        Column::int("mail_from_validation").null(),
+        Column::int("msg_from_validation").null(),
+        Column::text("dkim_domains").null(),
+        Column::int("tls_version").null(),
+        Column::int("tls_cipher").null(),
+        Column::int("requiretls").null(),
+    ],
+    key: Key::Columns(&["id"]),
+    indexes: &[
+        Index { name: "message_by_message_id", columns: &["message_key"], unique: false },
+        Index { name: "message_by_subject", columns: &["subject_key"], unique: false },
+    ],
+};
+
+const BLOB: Table = Table {
+    name: "blob",
+    account: true,
+    columns: &[
+        Column::int("id"),
+        Column::int("refs"),
+        Column::int("size"),
+        // A file's name and the compressed sizes of its blocks, 4 bytes each, little-endian …
+        Column::text("name").null(),
+        Column::blob("blocks").null(),
+        // … or the only block.
+        Column::blob("data").null(),
+    ],
+    key: Key::Columns(&["id"]),
+    indexes: &[],
+};
+
+const CHANGE: Table = Table {
+    name: "change",
+    account: true,
+    // mailbox_id is 0 for what concerns the list of mailboxes.
+    columns: &[Column::int("mailbox_id"), Column::int("modseq"), Column::int("n"), Column::int("kind"), Column::blob("data")],
+    key: Key::Clustered(&["mailbox_id", "modseq", "n"]),
+    indexes: &[],
+};
+
+const RECIPIENT: Table = Table {
+    name: "recipient",
+    account: true,
+    columns: &[
+        Column::int("message_id"),
+        Column::int("n"),
+        Column::text("localpart"),
+        Column::text("domain"),
+        Column::int("sent"),
+    ],
+    key: Key::Clustered(&["message_id", "n"]),
+    indexes: &[Index { name: "recipient_by_address", columns: &["domain", "localpart"], unique: false }],
+};
+
+/// The schema of an account.
+pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
+    name: "account",
+    migrations: &[&[
+        Change::Create(&ACCOUNT_STATE),
+        Change::Create(&MAILBOX),
+        Change::Create(&KEYWORD),
+        Change::Create(&SUBSCRIPTION),
+        Change::Create(&MAILBOX_BITMAP),
+        Change::Create(&MESSAGE_STATE),
+        Change::Create(&EXPUNGED),
+        Change::Create(&MESSAGE),
+        Change::Create(&BLOB),
+        Change::Create(&CHANGE),
+        Change::Create(&RECIPIENT),
+    ]],
+};
+
+/// Accounts' names and ids. An id is never used again, not even when an account of the same name is made later.
+const ACCOUNT: Table = Table {
+    name: "account",
+    account: false,
+    columns: &[Column::text("name"), Column::int("created")],
+    key: Key::Auto("id"),
+    indexes: &[Index { name: "account_by_name", columns: &["name"], unique: true }],
+};
+
+/// The schema of what concerns all accounts.
+pub(crate) const SERVER_SCHEMA: Schema = Schema { name: "server", migrations: &[&[Change::Create(&ACCOUNT)]] };
