@@ -18,6 +18,7 @@ mod index;
 pub mod mailbox;
 pub mod name;
 pub mod prepare;
+pub mod queue;
 mod schema;
 pub mod store;
 pub mod uidset;
