@@ -1,1 +1,7 @@
-//! DKIM signing; later SPF, DKIM, DMARC and ARC verification.
+//! Authentication of mail: DKIM signing. Verification of DKIM, SPF, DMARC and ARC will follow.
+//!
+//! Nothing here does I/O. Messages come in pieces, so a body of any size is signed in constant memory.
+
+pub mod dkim;
+
+pub use dkim::{Canonicalization, DkimSelector, SignError, Signer, SigningKey};
