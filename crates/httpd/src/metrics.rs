@@ -36,23 +36,14 @@ labels! {
     Package { pkg: &'static str }
     Code { code: u16 }
     ImapCommand { cmd: &'static str, result: &'static str }
-    SmtpCommand { kind: &'static str, cmd: String, code: u16, ecode: String }
-    Delivery { result: &'static str, reason: String }
-    Outcome { result: &'static str }
-    Reason { reason: String }
-    Authentication { kind: &'static str, variant: String, result: &'static str }
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// Buckets in seconds, of the sets that the dashboards were made for.
-const BUCKETS: [f64; 13] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+/// Buckets in seconds that the dashboards were made for.
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0];
 
 fn up_to_20_seconds() -> Histogram {
-    Histogram::new(BUCKETS.into_iter().take(10))
-}
-
-fn up_to_2_minutes() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
@@ -63,16 +54,9 @@ pub struct Metrics {
     open: Family<ConnectionLabels, Gauge>,
     panics: Family<Package, Counter>,
     scrapes: Family<Code, Counter>,
-    authentications: Family<Authentication, Counter>,
-    authentications_limited: Family<Kind, Counter>,
     imap_connections: Family<Service, Counter>,
     imap_commands: Histograms<ImapCommand>,
     smtp_connections: Family<Kind, Counter>,
-    smtp_commands: Histograms<SmtpCommand>,
-    smtp_deliveries: Family<Delivery, Counter>,
-    smtp_submissions: Family<Outcome, Counter>,
-    starttls: Counter,
-    starttls_errors: Family<Reason, Counter>,
 }
 
 /// Packages whose panics are counted from the start, so that an alert sees the first one increase something.
@@ -93,32 +77,18 @@ impl Metrics {
             open: Family::default(),
             panics: Family::default(),
             scrapes: Family::default(),
-            authentications: Family::default(),
-            authentications_limited: Family::default(),
-            imap_connections: Family::default(),
+                            imap_connections: Family::default(),
             imap_commands: Family::new_with_constructor(up_to_20_seconds),
             smtp_connections: Family::default(),
-            smtp_commands: Family::new_with_constructor(up_to_2_minutes),
-            smtp_deliveries: Family::default(),
-            smtp_submissions: Family::default(),
-            starttls: Counter::default(),
-            starttls_errors: Family::default(),
-        };
+                                                };
         // Names of counters get their _total when written.
         let m = &metrics;
         registry.register("mox_connections_count", "Open connections", m.open.clone());
         registry.register("mox_panic", "Unhandled panics, by package", m.panics.clone());
         registry.register("promhttp_metric_handler_requests", "Scrapes by HTTP status code", m.scrapes.clone());
-        registry.register("mox_authentication", "Authentication attempts and results", m.authentications.clone());
-        registry.register("mox_authentication_ratelimited", "Authentication attempts refused by the limit on failures", m.authentications_limited.clone());
         registry.register("mox_imap_connection", "Incoming IMAP connections", m.imap_connections.clone());
         registry.register("mox_imap_command_duration_seconds", "IMAP commands and their duration", m.imap_commands.clone());
         registry.register("mox_smtpserver_connection", "Incoming SMTP connections", m.smtp_connections.clone());
-        registry.register("mox_smtpserver_command_duration_seconds", "SMTP commands and their duration", m.smtp_commands.clone());
-        registry.register("mox_smtpserver_delivery", "Incoming messages", m.smtp_deliveries.clone());
-        registry.register("mox_smtpserver_submission", "Submitted messages", m.smtp_submissions.clone());
-        registry.register("mox_smtpserver_delivery_starttls", "STARTTLS handshakes for incoming mail", m.starttls.clone());
-        registry.register("mox_smtpserver_delivery_starttls_errors", "Failed STARTTLS handshakes for incoming mail", m.starttls_errors.clone());
         for pkg in PANIC_PACKAGES {
             drop(m.panics.get_or_create(&Package { pkg }));
         }
@@ -144,16 +114,6 @@ impl Metrics {
         self.panics.get_or_create(&Package { pkg }).inc();
     }
 
-    /// An attempt to authenticate: to `submission` or `imap`, by a mechanism in lower case.
-    pub fn authentication(&self, kind: &'static str, variant: &str, result: &'static str) {
-        self.authentications.get_or_create(&Authentication { kind, variant: variant.to_owned(), result }).inc();
-    }
-
-    /// An attempt to authenticate that was refused before it was made.
-    pub fn authentication_limited(&self, kind: &'static str) {
-        self.authentications_limited.get_or_create(&Kind { kind }).inc();
-    }
-
     /// A connection to `imap` or `imaps`.
     pub fn imap_connection(&self, service: &'static str) {
         self.imap_connections.get_or_create(&Service { service }).inc();
@@ -167,30 +127,6 @@ impl Metrics {
     /// A connection to `smtp` or `submission`.
     pub fn smtp_connection(&self, kind: &'static str) {
         self.smtp_connections.get_or_create(&Kind { kind }).inc();
-    }
-
-    /// An SMTP command and its reply.
-    pub fn smtp_command(&self, kind: &'static str, cmd: &str, code: u16, ecode: &str, duration: Duration) {
-        let labels = SmtpCommand { kind, cmd: cmd.to_owned(), code, ecode: ecode.to_owned() };
-        self.smtp_commands.get_or_create(&labels).observe(duration.as_secs_f64());
-    }
-
-    /// An incoming message.
-    pub fn smtp_delivery(&self, result: &'static str, reason: &str) {
-        self.smtp_deliveries.get_or_create(&Delivery { result, reason: reason.to_owned() }).inc();
-    }
-
-    /// A submitted message.
-    pub fn smtp_submission(&self, result: &'static str) {
-        self.smtp_submissions.get_or_create(&Outcome { result }).inc();
-    }
-
-    /// A STARTTLS handshake on port 25, with the reason when it failed.
-    pub fn starttls(&self, failed: Option<&str>) {
-        self.starttls.inc();
-        if let Some(reason) = failed {
-            self.starttls_errors.get_or_create(&Reason { reason: reason.to_owned() }).inc();
-        }
     }
 
     pub(crate) fn scraped(&self, code: u16) {
