@@ -1,7 +1,7 @@
 //! mox, a mail server in one binary.
 //!
-//! `main` reads the command line, finds the command in the table of [`cmd`] and runs it.
-//! [`ctl`] is how commands talk to a running server. Real clocks, randomness and logging
+//! `main` reads the command line, finds the command in the table of [`cmd`] and runs it. What serves mail is put together in
+//! [`wire`], from the configuration; [`ctl`] is how commands talk to a running server. Real clocks, randomness and logging
 //! are made here and handed down.
 
 mod cli;
@@ -9,6 +9,7 @@ mod cmd;
 mod ctl;
 mod log;
 mod ports;
+mod wire;
 
 use std::process::ExitCode;
 

@@ -10,6 +10,7 @@ mod usage;
 pub(crate) use flags::{Flag, Flags};
 
 use crate::cmd;
+use crate::log::{Format, Log};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,8 +67,6 @@ pub(crate) struct Globals {
 
 /// A command as called.
 pub(crate) struct Invocation {
-    /// The command.
-    pub(crate) command: &'static Command,
     /// Flags before it.
     pub(crate) globals: Globals,
     /// Its own flags.
@@ -112,7 +111,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     if !command.args.contains(&args.len()) {
         return usage::of_command(command);
     }
-    let invocation = Invocation { command, globals, flags, args: args.to_vec() };
+    // Servers log in their own way, once they know how.
+    if !matches!(command.words, "serve" | "localserve") {
+        Log::start(Format::Command, globals.log_level.unwrap_or(mox_config::LogLevel::Info));
+    }
+    let invocation = Invocation { globals, flags, args: args.to_vec() };
     match (command.run)(&invocation) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage) => usage::of_command(command),

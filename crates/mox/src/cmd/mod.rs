@@ -3,8 +3,10 @@
 mod config;
 mod config_addresses;
 mod help;
+mod localserve;
 mod loglevels;
 mod passwords;
+mod serve;
 mod stop;
 mod version;
 
@@ -12,9 +14,11 @@ use crate::cli::{Command, Failure, Invocation};
 use std::path::{Path, PathBuf};
 
 const COMMANDS: &[&[Command]] = &[
+    serve::COMMANDS,
     stop::COMMANDS,
     passwords::COMMANDS,
     loglevels::COMMANDS,
+    localserve::COMMANDS,
     help::COMMANDS,
     config::COMMANDS,
     config_addresses::COMMANDS,

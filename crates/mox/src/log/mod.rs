@@ -12,9 +12,10 @@ pub(crate) use levels::Levels;
 
 use format::{Fields, Line};
 use mox_config::LogLevel;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::metadata::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -35,9 +36,18 @@ pub(crate) enum Format {
 /// Lines written, for the metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    pub(crate) info: AtomicU64,
-    pub(crate) warn: AtomicU64,
-    pub(crate) error: AtomicU64,
+    info: Counter,
+    warn: Counter,
+    error: Counter,
+}
+
+impl Counts {
+    /// Makes them metrics.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        for (level, counter) in [("info", &self.info), ("warn", &self.warn), ("error", &self.error)] {
+            registry.register(format!("mox_logging_level_{level}"), format!("Lines logged at level {level}"), counter.clone());
+        }
+    }
 }
 
 /// The log of this process.
@@ -115,7 +125,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Writer {
             _ => None,
         };
         if let Some(counter) = counter {
-            counter.fetch_add(1, Ordering::Relaxed);
+            counter.inc();
         }
         // A log that can't be written has nobody to tell.
         drop(std::io::stderr().lock().write_all(line.finish().as_bytes()));

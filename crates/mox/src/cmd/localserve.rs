@@ -1,0 +1,158 @@
+//! `mox localserve`: a whole mail server on one machine, for developing software that sends or receives mail.
+//!
+//! On first use it writes a configuration, keys and an account below one folder; afterwards it serves what is there. It runs
+//! with the user's own rights and talks to nobody but itself.
+
+mod files;
+
+use crate::cli::{Command, Failure, Flag, Globals, Invocation, Outcome};
+use crate::log::{Format, Log};
+use crate::wire::{self, Mode, Service, Started, Startup};
+use mox_config::LogLevel;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    words: "localserve",
+    params: &[""],
+    listed: true,
+    help: "Start a local SMTP/IMAP server that accepts all messages, useful when testing/developing software that sends or receives email.\n\n\
+        Localserve starts mox with a configuration suitable for local email-related software development/testing. It listens for SMTP/Submission(s) and IMAP(s), on the regular port numbers + 1000.\n\n\
+        Data is stored in the system user's configuration directory under \"mox-localserve\", e.g. $HOME/.config/mox-localserve/ on linux, but can be overridden with the -dir flag. \
+        If the directory does not yet exist, it is automatically initialized with configuration files, an account with email address mox@localhost and password moxmoxmox, and a newly generated self-signed TLS certificate.\n\n\
+        Incoming messages are delivered as normal, falling back to accepting and delivering to the mox account for unknown addresses. \
+        Submitted messages are added to the queue, which delivers by ignoring the destination servers, always connecting to itself instead.\n\n\
+        Recipient addresses with the following localpart suffixes are handled specially:\n\n\
+        - \"temperror\": fail with a temporary error code.\n\
+        - \"permerror\": fail with a permanent error code.\n\
+        - [45][0-9][0-9]: fail with the specific error code.\n\
+        - \"timeout\": no response (for an hour).\n\n\
+        If the localpart begins with \"mailfrom\" or \"rcptto\", the error is returned during those commands instead of during \"data\". \
+        If it begins with \"queue\", the submission is accepted and the delivery from the queue fails.",
+    flags: &[
+        Flag::text("dir", "string", "configuration and data directory (default \"$userconfigdir/mox-localserve\")"),
+        Flag::text("ip", "string", "serve on this ip instead of default 127.0.0.1 and ::1. only used when writing configuration, at first launch."),
+        Flag::bool("initonly", "write configuration files and exit"),
+        Flag::text(
+            "portbase",
+            "int",
+            "number added to regular ports, when writing configuration at first launch (default 1000). \
+            With 0, now and at later launches, free ports are used and printed as lines \"port <service> <address>\".",
+        ),
+    ],
+    args: 0..=0,
+    run: localserve,
+}];
+
+/// The account that is made.
+const ACCOUNT: &str = "mox";
+const ADDRESS: &str = "mox@localhost";
+const PASSWORD: &str = "moxmoxmox";
+const ADMIN_PASSWORD: &str = "moxadmin";
+
+fn localserve(invocation: &Invocation) -> Outcome {
+    let flags = &invocation.flags;
+    let dir = match flags.text("dir") {
+        Some(dir) => PathBuf::from(dir),
+        None => default_dir(),
+    };
+    let port_base = match flags.text("portbase").map(str::parse::<u16>).transpose() {
+        Ok(base) => base,
+        Err(e) => return Err(Failure::new("parsing -portbase", e)),
+    };
+    let Ok(ip) = flags.text("ip").filter(|ip| !ip.is_empty()).map(str::parse::<IpAddr>).transpose() else {
+        return Err(Failure::Error("invalid -ip".into()));
+    };
+    let init_only = flags.bool("initonly");
+    let exists = dir.join("mox.conf").exists() || dir.exists() && dir.read_dir().is_ok_and(|mut d| d.next().is_some());
+    let log = Log::start(Format::Logfmt, LogLevel::Info);
+    if exists && ip.is_some() && !init_only {
+        return Err(Failure::Error("specifying -ip is only allowed when writing configuration, at first launch".into()));
+    }
+    if exists && init_only {
+        tracing::warn!(dir = %dir.display(), "configuration directory already exists, overwriting");
+    }
+    if !exists || init_only {
+        write(&dir, ip, port_base.filter(|base| *base != 0).unwrap_or(1000), exists)?;
+        println_dir(&dir);
+    }
+    if init_only {
+        return Ok(());
+    }
+    let globals = Globals { config: dir.join("mox.conf"), ..invocation.globals.clone() };
+    let hint = |e: String| Failure::Error(format!("{e}\n\nhint: to start with a new configuration, -dir must not exist yet"));
+    let startup = Startup::load(&globals, Mode::Localserve { any_ports: port_base == Some(0) }, log).map_err(|e| hint(e.to_string()))?;
+    let status = wire::run(startup, |started| banner(&dir, exists, started)).map_err(Failure::Error)?;
+    if status == 0 { Ok(()) } else { Err(Failure::Exit(status)) }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn println_dir(dir: &Path) {
+    println!("config created in {}", dir.display());
+}
+
+/// `$XDG_CONFIG_HOME/mox-localserve`, or below `~/.config`.
+fn default_dir() -> PathBuf {
+    let base = std::env::var_os("XDG_CONFIG_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
+    let home = || std::env::var_os("HOME").filter(|v| !v.is_empty()).map(|home| PathBuf::from(home).join(".config"));
+    base.or_else(home).unwrap_or_else(|| PathBuf::from(".")).join("mox-localserve")
+}
+
+/// Writes everything; removes a folder it made itself when that fails.
+fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, existed: bool) -> Outcome {
+    let written = files::write(dir, ip, port_base);
+    if written.is_err() && !existed {
+        drop(std::fs::remove_dir_all(dir));
+    }
+    written
+}
+
+/// What someone needs to know to use it, on standard error; ports that were chosen, on standard output.
+#[expect(clippy::print_stdout, reason = "the listing that test suites read")]
+fn banner(dir: &Path, existed: bool, started: &Started) {
+    let mut text = format!(
+        "mox, version {version}
+
+The default user is {ADDRESS}, with password {PASSWORD}.
+The default admin password is {ADMIN_PASSWORD}.
+Port numbers are those common for the services + 1000, unless configured otherwise.
+TLS uses a self-signed certificate, stored in {cert}.
+
+All incoming email to any address is accepted (if checks pass), unless the recipient localpart ends with:
+
+- \"temperror\": fail with a temporary error code.
+- \"permerror\": fail with a permanent error code.
+- [45][0-9][0-9]: fail with the specific error code.
+- \"timeout\": no response (for an hour).
+
+If the localpart begins with \"mailfrom\" or \"rcptto\", the error is returned during those commands instead of during \"data\".
+If the localpart begins with \"queue\", the submission is accepted but delivery from the queue will fail.
+
+",
+        version = super::version::VERSION,
+        cert = dir.join("localhost.crt").display(),
+    );
+    for (service, addr) in &started.sockets {
+        let login = format!("mox%40localhost:{PASSWORD}@");
+        let url = match service {
+            Service::Smtp => format!("smtp://{addr} - receive email"),
+            Service::Submission => format!("smtp://{login}{addr} - send email, also without tls"),
+            Service::Submissions => format!("smtps://{login}{addr} - send email"),
+            Service::Imap => format!("imap://{login}{addr} - read email, also without tls"),
+            Service::Imaps => format!("imaps://{login}{addr} - read email"),
+            Service::Metrics => format!("http://{addr}/metrics - prometheus metrics"),
+        };
+        // Writing to a string doesn't fail.
+        let _ok = writeln!(text, "{url}");
+        if started.any_ports {
+            println!("port {service} {addr}");
+        }
+    }
+    let state = if existed { "existing configuration" } else { "newly created configuration" };
+    let _ok = writeln!(text, "\nserving from {state} in {}", dir.display());
+    eprint!("{text}");
+    if started.any_ports {
+        drop(std::io::Write::flush(&mut std::io::stdout()));
+    }
+}

@@ -1,0 +1,69 @@
+//! `mox serve`: binds ports and reads keys as root, then serves as an ordinary user.
+//!
+//! Privileges are dropped within the process, while it has one thread: user, group and supplementary groups are set,
+//! and no program started later can gain any again.
+
+mod permissions;
+
+use crate::cli::{Command, Failure, Invocation, Outcome};
+use crate::log::{Format, Log};
+use crate::wire::{self, Mode, Startup};
+use mox_config::LogLevel;
+use nix::sys::stat::{Mode as FileMode, umask};
+use nix::unistd::{Gid, Uid, User, geteuid, setgid, setgroups, setuid};
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    words: "serve",
+    params: &[""],
+    listed: true,
+    help: "Start mox, serving SMTP/IMAP.\n\n\
+        Incoming email is accepted over SMTP. Email can be retrieved by users using IMAP. \
+        Mox is started as root, to bind to privileged ports and read private keys; it then continues as the configured user. \
+        Typically run by a service manager, with \"mox stop\" to stop it.\n\n\
+        Only implemented on unix systems, not Windows.",
+    flags: &[],
+    args: 0..=0,
+    run: serve,
+}];
+
+fn serve(invocation: &Invocation) -> Outcome {
+    let log = Log::start(Format::Logfmt, LogLevel::Debug);
+    if !geteuid().is_root() {
+        return Err(Failure::Error("mox should be started as root, so it can bind to privileged ports and read private keys, and then continues as user mox".into()));
+    }
+    // Nothing we make is for others.
+    let old = umask(FileMode::empty());
+    umask(old | FileMode::from_bits_truncate(0o007));
+    let startup = Startup::load(&invocation.globals, Mode::Serve, log).map_err(Failure::Error)?;
+    let (uid, gid) = user(startup.settings().user())?;
+    tracing::info!(version = super::version::VERSION, pid = std::process::id(), uid = uid.as_raw(), "starting");
+    if !startup.settings().no_fix_permissions {
+        permissions::repair(startup.paths(), uid, gid).map_err(|e| Failure::new("checking permissions", e))?;
+    }
+    drop_privileges(uid, gid).map_err(|e| Failure::new("dropping privileges", e))?;
+    match wire::run(startup, |_| {}).map_err(Failure::Error)? {
+        0 => Ok(()),
+        status => Err(Failure::Exit(status)),
+    }
+}
+
+/// The user of a name; of a number, with the same number as group.
+fn user(name: &str) -> Result<(Uid, Gid), Failure> {
+    if let Ok(id) = name.parse::<u32>() {
+        return Ok((Uid::from_raw(id), Gid::from_raw(id)));
+    }
+    match User::from_name(name) {
+        Ok(Some(user)) => Ok((user.uid, user.gid)),
+        Ok(None) => Err(Failure::Error(format!("no such user: {name}"))),
+        Err(e) => Err(Failure::new(format!("looking up user {name}"), e)),
+    }
+}
+
+fn drop_privileges(uid: Uid, gid: Gid) -> nix::Result<()> {
+    setgroups(&[])?;
+    setgid(gid)?;
+    setuid(uid)?;
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_no_new_privs()?;
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! What a running server does on behalf of commands.
+
+use super::services::Shared;
+use crate::ctl::{Handler, Output, Request};
+use mox_config::LogLevel;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Carries out what comes over the control socket.
+pub(super) struct Control {
+    pub(super) services: Arc<Shared>,
+    pub(super) stop: mpsc::Sender<()>,
+}
+
+impl Handler for Control {
+    fn handle<'a>(&'a self, request: Request, out: &'a mut Output) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move {
+            match request {
+                Request::Stop => {
+                    // Full when someone else asked already.
+                    let _asked = self.stop.try_send(());
+                    out.closed().await;
+                    Ok(())
+                }
+                Request::SetAccountPassword { account, password } => self.services.set_password(&account, &password).await,
+                Request::LogLevels => out.write(&self.services.log.levels.list()).await,
+                Request::SetLogLevel { package, level } => {
+                    let level = Some(level.as_str()).filter(|l| !l.is_empty()).map(str::parse::<LogLevel>).transpose();
+                    let level = level.map_err(|_| "bad level".to_owned())?;
+                    if package.is_empty() && level.is_none() {
+                        return Err("bad level".to_owned());
+                    }
+                    self.services.log.levels.set(&package, level);
+                    Ok(())
+                }
+            }
+        })
+    }
+}

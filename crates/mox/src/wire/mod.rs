@@ -1,0 +1,154 @@
+//! The server put together: from configuration to running services, and down again.
+//!
+//! [`Startup`] does what must be done first, [`run`] the rest: it opens the store, starts what serves, waits for a reason to stop, and
+//! takes everything down in order: no more connections are accepted, sessions are told and finish their command, the queue
+//! stops, the store closes. Sessions that take longer than 3 seconds are cut off.
+
+mod accounts;
+mod control;
+mod directory;
+mod listeners;
+mod reload;
+mod services;
+mod startup;
+mod tls;
+
+pub(crate) use listeners::Service;
+#[cfg(test)]
+pub(crate) use listeners::endpoints;
+pub(crate) use startup::{Mode, Startup};
+
+use crate::ctl;
+use crate::ports::{SystemClock, SystemRandom};
+use mox_base::{Clock, Random};
+use services::Services;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long sessions may take to end in good order, and then to end at all.
+const GRACE: Duration = Duration::from_secs(3);
+const CUT: Duration = Duration::from_secs(1);
+
+/// A server that listens.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// What listens where.
+    pub(crate) sockets: Vec<(Service, SocketAddr)>,
+    /// Whether the system chose the ports.
+    pub(crate) any_ports: bool,
+}
+
+/// What ends with what.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Life {
+    /// Accept loops and connections.
+    pub(super) connections: TaskTracker,
+    /// Everything else that runs until the end.
+    pub(super) background: TaskTracker,
+    /// No more connections; sessions say goodbye.
+    pub(super) stop: CancellationToken,
+    /// Sessions end at once.
+    pub(super) cut: CancellationToken,
+    /// The queue and other background work end.
+    pub(super) finish: CancellationToken,
+}
+
+/// Serves until told to stop; gives the exit status. `started` is called once everything listens.
+///
+/// # Errors
+/// A text for the operator, when it can't start.
+pub(crate) fn run(startup: Startup, started: impl FnOnce(&Started)) -> Result<u8, String> {
+    runtime()?.block_on(serve(startup, started))
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| format!("starting threads: {e}"))
+}
+
+async fn serve(startup: Startup, started: impl FnOnce(&Started)) -> Result<u8, String> {
+    let mut signals = Signals::new().map_err(|e| format!("watching signals: {e}"))?;
+    let life = Life::default();
+    let (stop_by_ctl, mut stopped_by_ctl) = mpsc::channel(1);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let mode = startup.mode;
+    let services = Services::start(startup, clock, random, &life).await?;
+    let control = control::Control { services: Arc::clone(&services.shared), stop: stop_by_ctl };
+    ctl::serve(&services.shared.data_dir, Arc::new(control), life.background.clone(), life.finish.clone())
+        .await
+        .map_err(|e| format!("listening on control socket: {e}"))?;
+    reload::watch(Arc::clone(&services.shared), &life);
+    started(&Started { sockets: services.sockets.clone(), any_ports: mode == Mode::Localserve { any_ports: true } });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "ready to serve");
+
+    let status = loop {
+        tokio::select! {
+            reason = signals.next() => match reason {
+                Some(status) => break status,
+                None => services.shared.reload_now.notify_one(),
+            },
+            _ = stopped_by_ctl.recv() => break 0,
+        }
+    };
+    tracing::info!(status, "shutting down, waiting at most 3s for connections");
+    shut_down(services, &life, &mut signals).await;
+    Ok(status)
+}
+
+async fn shut_down(services: Services, life: &Life, signals: &mut Signals) {
+    life.stop.cancel();
+    life.connections.close();
+    let patient = async {
+        drop(tokio::time::timeout(GRACE, life.connections.wait()).await);
+        life.cut.cancel();
+        drop(tokio::time::timeout(CUT, life.connections.wait()).await);
+    };
+    tokio::select! {
+        () = patient => {}
+        // A second signal: no more patience.
+        _ = signals.next() => life.cut.cancel(),
+    }
+    life.finish.cancel();
+    life.background.close();
+    if tokio::time::timeout(CUT, async {
+        life.background.wait().await;
+        services.close().await;
+    })
+    .await
+    .is_err()
+    {
+        tracing::warn!("background work didn't end in time");
+    }
+    tracing::info!("stopped");
+}
+
+/// The signals that mean something to us.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The exit status of a signal that ends us; none for SIGHUP, which means looking at domains.conf.
+    async fn next(&mut self) -> Option<u8> {
+        tokio::select! {
+            _ = self.interrupt.recv() => Some(2),
+            _ = self.terminate.recv() => Some(15),
+            _ = self.hangup.recv() => None,
+        }
+    }
+}

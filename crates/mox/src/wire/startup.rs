@@ -1,0 +1,94 @@
+//! What has to be done before serving, while there is one thread and we may still be root: reading the configuration and
+//! private keys, and binding sockets.
+
+use super::listeners::{Endpoint, endpoints};
+use super::tls;
+use crate::cli::Globals;
+use crate::log::Log;
+use mox_config::{Live, Outside, Paths, Static};
+use mox_net::Sockets;
+use mox_net::tls::Certificates;
+use nix::unistd::User;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// How this server differs from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// A server for the world.
+    Serve,
+    /// A server for one machine, that delivers everything to itself.
+    Localserve {
+        /// Whether the system chooses the ports.
+        any_ports: bool,
+    },
+}
+
+/// What was prepared.
+pub(crate) struct Startup {
+    pub(super) mode: Mode,
+    pub(super) live: Arc<Live>,
+    pub(super) log: Log,
+    pub(super) pedantic: bool,
+    pub(super) data_dir: PathBuf,
+    pub(super) endpoints: Vec<Endpoint>,
+    pub(super) sockets: Sockets,
+    pub(super) certs: BTreeMap<String, Arc<Certificates>>,
+}
+
+impl Startup {
+    /// Reads the configuration and binds the sockets.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub(crate) fn load(globals: &Globals, mode: Mode, log: Log) -> Result<Self, String> {
+        let live = open(&globals.config, true)?;
+        let fixed = live.settings();
+        let paths = live.paths();
+        match globals.log_level {
+            Some(level) => log.levels.replace(level, BTreeMap::new()),
+            None => log.levels.replace(fixed.log_level, fixed.package_log_levels.clone()),
+        }
+        let certs = tls::certificates(fixed, paths.config_dir()).map_err(|e| e.to_string())?;
+        let mut endpoints = endpoints(fixed);
+        let mut sockets = Sockets::new();
+        if mode == (Mode::Localserve { any_ports: true }) {
+            endpoints.iter_mut().for_each(|e| e.addr = SocketAddr::new(e.addr.ip(), 0));
+        } else {
+            for endpoint in &endpoints {
+                sockets.prepare(endpoint.addr).map_err(|e| format!("{} for {}: {e}", endpoint.service, endpoint.listener))?;
+            }
+        }
+        for feature in mox_config::inactive_features(fixed, &live.snapshot().dynamic) {
+            tracing::warn!(feature, "configured, but not supported by this version");
+        }
+        let pedantic = globals.pedantic || fixed.pedantic;
+        Ok(Self { mode, pedantic, data_dir: paths.data_dir().to_owned(), live: Arc::new(live), log, endpoints, sockets, certs })
+    }
+
+    /// The static configuration.
+    pub(crate) fn settings(&self) -> &Static {
+        self.live.settings()
+    }
+
+    /// Where its files are.
+    pub(crate) fn paths(&self) -> &Paths {
+        self.live.paths()
+    }
+}
+
+/// Reads and checks both files, logging what looks wrong.
+pub(super) fn open(config: &Path, read_tls_keys: bool) -> Result<Live, String> {
+    let outside = Outside { user_known: &user_known, read_tls_keys };
+    let (live, warnings) = Live::open(config, &outside).map_err(|problems| problems.to_string())?;
+    for warning in warnings {
+        tracing::warn!(problem = %warning, "configuration");
+    }
+    Ok(live)
+}
+
+fn user_known(name: &str) -> bool {
+    User::from_name(name).is_ok_and(|user| user.is_some())
+}
