@@ -10,6 +10,7 @@
 pub mod account;
 pub mod blob;
 pub mod change;
+pub mod check;
 pub mod db;
 pub mod directory;
 pub mod error;

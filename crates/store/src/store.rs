@@ -215,6 +215,16 @@ impl Store {
         Ok(Database::open(self.inner.env.clone(), self.inner.place.location(name), schema, ()).await?)
     }
 
+    /// What databases beside the accounts are opened with.
+    pub fn env(&self) -> &Env {
+        &self.inner.env
+    }
+
+    /// Where a database beside the accounts is: `<data>/<name>.db` with SQLite, in the same database with PostgreSQL.
+    pub fn location(&self, name: &str) -> Location {
+        self.inner.place.location(name)
+    }
+
     /// Time as the store sees it.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.inner.env.clock

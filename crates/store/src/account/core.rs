@@ -5,7 +5,7 @@
 //! After the commit it becomes the published state. Undoing a closure is going back to a clone from before it.
 
 use crate::blob::BlobStore;
-use crate::change::{Change, Origin};
+use crate::change::Change;
 use crate::db::{self, Scope, Tx};
 use crate::error::{Error, corrupt};
 use crate::flags::Keyword;
@@ -156,7 +156,6 @@ pub struct Core {
     pub(crate) unused: Vec<String>,
     /// The state was read from the database again, for it had been changed by another process, or a commit had failed.
     reloaded: bool,
-    pub(crate) origin: Origin,
 }
 
 #[derive(Clone, Debug)]
@@ -208,7 +207,6 @@ impl Scope for AccountScope {
             added: Vec::new(),
             unused: Vec::new(),
             reloaded,
-            origin: 0,
         })
     }
 

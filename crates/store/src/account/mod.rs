@@ -11,7 +11,7 @@ pub use write::{
     Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx,
 };
 
-pub(crate) use core::load_state;
+pub(crate) use core::{load_mailboxes, load_state};
 
 use self::core::AccountScope;
 use crate::blob::BlobStore;

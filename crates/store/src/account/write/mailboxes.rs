@@ -300,6 +300,16 @@ impl WriteTx<'_> {
         Ok(value)
     }
 
+    /// Makes UIDNEXT at least this: for imports that keep UIDs, and repairs.
+    ///
+    /// # Errors
+    /// [`Error::NoMailbox`].
+    pub fn skip_uids(&mut self, id: MailboxId, next: Uid) -> Result<(), Error> {
+        let mailbox = self.mailbox_mut(id)?;
+        mailbox.uidnext = mailbox.uidnext.max(next);
+        Ok(())
+    }
+
     /// The account's last change so far.
     pub fn last_modseq(&self) -> mox_base::ModSeq {
         modseq(self.core.now.state.modseq)
