@@ -157,9 +157,9 @@ mod tests {
     #[test]
     fn the_longest_command_wins() {
         for (line, want, rest) in [
-            ("help queue list", Some("help"), 2),
+            ("queue list -asc", Some("queue list"), 1),
             ("version", Some("version"), 0),
-            ("conf", None, 0),
+            ("queue", None, 0),
             ("nothing", None, 0),
         ] {
             let line = args(line);

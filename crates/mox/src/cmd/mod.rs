@@ -6,6 +6,7 @@ mod help;
 mod localserve;
 mod loglevels;
 mod passwords;
+mod queue;
 mod serve;
 mod stop;
 mod version;
@@ -18,6 +19,7 @@ const COMMANDS: &[&[Command]] = &[
     stop::COMMANDS,
     passwords::COMMANDS,
     loglevels::COMMANDS,
+    queue::COMMANDS,
     localserve::COMMANDS,
     help::COMMANDS,
     config::COMMANDS,

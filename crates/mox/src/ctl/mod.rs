@@ -6,9 +6,11 @@
 //! Limits: a request has at most 1 MiB, a frame 64 KiB.
 
 mod client;
+mod queue;
 mod server;
 
 pub(crate) use client::{connect, request, send};
+pub(crate) use queue::{QueueAction, QueueFilter, QueueSort};
 pub(crate) use server::{Handler, Output, serve};
 
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,18 @@ pub(crate) enum Request {
         /// Level; empty to remove the package's.
         level: String,
     },
+    /// Look into the queue or change it.
+    Queue {
+        /// Which entries.
+        filter: QueueFilter,
+        /// What to do.
+        action: QueueAction,
+    },
+    /// Print a message of the queue.
+    QueueDump {
+        /// Its entry.
+        id: i64,
+    },
 }
 
 impl Request {
@@ -54,6 +68,14 @@ impl Request {
             Self::SetAccountPassword { .. } => "setaccountpassword",
             Self::LogLevels => "loglevels",
             Self::SetLogLevel { .. } => "setloglevels",
+            Self::Queue { action, .. } => match action {
+                QueueAction::List(_) => "queuelist",
+                QueueAction::Hold(_) => "queueholdset",
+                QueueAction::Schedule { .. } => "queueschedule",
+                QueueAction::RequireTls(_) => "queuerequiretls",
+                QueueAction::Drop => "queuedrop",
+            },
+            Self::QueueDump { .. } => "queuedump",
         }
     }
 }

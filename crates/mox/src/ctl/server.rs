@@ -24,12 +24,12 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// Sends text to the client's standard output.
+    /// Sends bytes to the client's standard output.
     ///
     /// # Errors
     /// A text for the log when the client has gone.
-    pub(crate) async fn write(&mut self, text: &str) -> Result<(), String> {
-        for chunk in text.as_bytes().chunks(MAX_FRAME) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for chunk in bytes.chunks(MAX_FRAME) {
             self.frame(Frame::Output, chunk).await.map_err(|e| e.to_string())?;
         }
         Ok(())

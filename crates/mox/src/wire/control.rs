@@ -25,7 +25,9 @@ impl Handler for Control {
                     Ok(())
                 }
                 Request::SetAccountPassword { account, password } => self.services.set_password(&account, &password).await,
-                Request::LogLevels => out.write(&self.services.log.levels.list()).await,
+                Request::LogLevels => out.write(&self.services.log.levels.list().as_bytes()).await,
+                Request::Queue { filter, action } => super::queue::act(&self.services, filter, action, out).await,
+                Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {
                     let level = Some(level.as_str()).filter(|l| !l.is_empty()).map(str::parse::<LogLevel>).transpose();
                     let level = level.map_err(|_| "bad level".to_owned())?;

@@ -8,6 +8,7 @@ mod accounts;
 mod control;
 mod directory;
 mod listeners;
+mod queue;
 mod reload;
 mod services;
 mod startup;

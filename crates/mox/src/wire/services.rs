@@ -10,17 +10,23 @@ use mox_config::{Live, Snapshot};
 use mox_httpd::{ConnectionLabels, Metrics};
 use mox_net::listen::{self, Serving};
 use mox_net::{Listener, Stream};
+use mox_store::db::{Env, Location, NoFaults};
 use mox_store::directory::SharedDirectory;
+use mox_store::queue::Queue;
 use mox_store::{Settings, Store};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 /// The most connections served at once, over all services.
 const CONNECTIONS: usize = 20_000;
+
+/// Reads of the queue at once.
+const QUEUE_READERS: usize = 4;
 
 /// How long an account stays open that nobody uses.
 const ACCOUNT_IDLE: Duration = Duration::from_secs(60);
@@ -31,6 +37,7 @@ pub(super) struct Shared {
     pub(super) log: Log,
     pub(super) data_dir: PathBuf,
     pub(super) store: Store,
+    pub(super) queue: Queue,
     pub(super) directory: SharedDirectory,
     pub(super) metrics: Arc<Metrics>,
     /// Asks for a look at domains.conf.
@@ -71,6 +78,7 @@ impl Services {
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
+        let queue = open_queue(&store, &data_dir).await?;
         let snapshot = live.snapshot();
         let everything = match mode {
             Mode::Serve => None,
@@ -85,6 +93,7 @@ impl Services {
             log,
             data_dir,
             store,
+            queue,
             directory: SharedDirectory::new(directory),
             metrics: Arc::clone(&metrics),
             reload_now: Notify::new(),
@@ -111,8 +120,21 @@ impl Services {
 
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
+        self.shared.queue.close().await;
         self.shared.store.close().await;
     }
+}
+
+/// Opens the queue: a file of its own, so that queueing waits for no account.
+async fn open_queue(store: &Store, data_dir: &Path) -> Result<Queue, String> {
+    let env = Env {
+        runtime: Handle::current(),
+        clock: Arc::clone(store.clock()),
+        faults: Arc::new(NoFaults),
+        readers: Arc::new(Semaphore::new(QUEUE_READERS)),
+    };
+    let opened = Queue::open(env, Location::Sqlite(data_dir.join("queue.db")), data_dir.join("queue")).await;
+    opened.map_err(|e| format!("opening queue: {e}"))
 }
 
 /// Lets go of accounts that nobody uses.

@@ -1,0 +1,173 @@
+//! `mox queue …`: looking into the queue, and changing it.
+
+use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome};
+use crate::ctl::{self, QueueAction, QueueFilter, QueueSort, Request};
+use mox_store::queue::parse_duration;
+
+const IDS: Flag = Flag::text("ids", "value", "comma-separated list of message IDs");
+const N: Flag = Flag::text("n", "int", "number of messages to return (default 0, for all)");
+const ACCOUNT: Flag = Flag::text("account", "string", "account that queued the message");
+const FROM: Flag = Flag::text("from", "string", "from address of message, use \"@example.com\" to match all messages for a domain");
+const TO: Flag = Flag::text("to", "string", "recipient address of message, use \"@example.com\" to match all messages for a domain");
+const SUBMITTED: Flag = Flag::text("submitted", "string", "filter by time of submission relative to now, value must start with \"<\" (before now) or \">\" (after now)");
+const NEXT_ATTEMPT: Flag =
+    Flag::text("nextattempt", "string", "filter by time of next delivery attempt relative to now, value must start with \"<\" (before now) or \">\" (after now)");
+const TRANSPORT: Flag = Flag::text("transport", "string", "transport to use for messages, empty string sets the default behaviour");
+const HOLD: Flag = Flag::text("hold", "value", "true or false, whether to match only messages that are (not) on hold");
+
+const FILTER: &[Flag] = &[IDS, N, ACCOUNT, FROM, TO, SUBMITTED, NEXT_ATTEMPT, TRANSPORT, HOLD];
+
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        words: "queue list",
+        params: &["[filtersortflags]"],
+        listed: true,
+        help: "List matching messages in the delivery queue.\n\n\
+            Prints the message with its ID, last and next delivery attempts, last error.",
+        flags: &[
+            IDS,
+            N,
+            ACCOUNT,
+            FROM,
+            TO,
+            SUBMITTED,
+            NEXT_ATTEMPT,
+            TRANSPORT,
+            HOLD,
+            Flag::text("sort", "value", "field to sort by, \"nextattempt\" (default) or \"queued\""),
+            Flag::bool("asc", "sort ascending instead of descending (default)"),
+        ],
+        args: 0..=0,
+        run: list,
+    },
+    Command {
+        words: "queue hold",
+        params: &["[filterflags]"],
+        listed: true,
+        help: "Mark matching messages on hold.\n\n\
+            Messages that are on hold are not delivered until marked as off hold again, or otherwise handled by the admin.",
+        flags: FILTER,
+        args: 0..=0,
+        run: |invocation| act(invocation, QueueAction::Hold(true)),
+    },
+    Command {
+        words: "queue unhold",
+        params: &["[filterflags]"],
+        listed: true,
+        help: "Mark matching messages off hold.\n\n\
+            Once off hold, messages can be delivered according to their current next delivery attempt. See the \"queue schedule\" command.",
+        flags: FILTER,
+        args: 0..=0,
+        run: |invocation| act(invocation, QueueAction::Hold(false)),
+    },
+    Command {
+        words: "queue schedule",
+        params: &["[filterflags] [-now] duration"],
+        listed: true,
+        help: "Change next delivery attempt for matching messages.\n\n\
+            The next delivery attempt is adjusted by the duration parameter. If the -now flag is set, the new delivery attempt is set to the duration added to the current time, instead of added to the current scheduled time.\n\n\
+            Schedule immediate delivery with \"mox queue schedule -now 0\".",
+        flags: &[
+            IDS,
+            N,
+            ACCOUNT,
+            FROM,
+            TO,
+            SUBMITTED,
+            NEXT_ATTEMPT,
+            TRANSPORT,
+            HOLD,
+            Flag::bool("now", "schedule for duration relative to current time instead of relative to current next delivery attempt for messages"),
+        ],
+        args: 1..=1,
+        run: schedule,
+    },
+    Command {
+        words: "queue requiretls",
+        params: &["[filterflags] {yes | no | default}"],
+        listed: true,
+        help: "Set TLS requirements for delivery of matching messages.\n\n\
+            Value \"yes\" is handled as if the RequireTLS extension was specified during submission.\n\n\
+            Value \"no\" is handled as if the message has a header \"TLS-Required: No\". This header is not added by the queue. If messages without this header are relayed through other mail servers they will apply their own default TLS policy.\n\n\
+            Value \"default\" is the default behaviour, currently for unverified opportunistic TLS.",
+        flags: FILTER,
+        args: 1..=1,
+        run: require_tls,
+    },
+    Command {
+        words: "queue drop",
+        params: &["[filterflags]"],
+        listed: true,
+        help: "Remove matching messages from the queue.\n\n\
+            Dangerous operation, this completely removes the message. If you want to store the message, use \"queue dump\" before removing.",
+        flags: FILTER,
+        args: 0..=0,
+        run: |invocation| act(invocation, QueueAction::Drop),
+    },
+    Command {
+        words: "queue dump",
+        params: &["id"],
+        listed: true,
+        help: "Dump a message from the queue.\n\nThe message is printed to stdout and is in standard internet mail format.",
+        flags: &[],
+        args: 1..=1,
+        run: dump,
+    },
+];
+
+fn list(invocation: &Invocation) -> Outcome {
+    let queued = match invocation.flags.text("sort").unwrap_or("nextattempt") {
+        "nextattempt" | "" => false,
+        "queued" => true,
+        other => return Err(Failure::Error(format!("bad sort field {other:?}"))),
+    };
+    act(invocation, QueueAction::List(QueueSort { queued, ascending: invocation.flags.bool("asc") }))
+}
+
+fn schedule(invocation: &Invocation) -> Outcome {
+    let text = invocation.arg(0);
+    let micros = parse_duration(text).ok_or_else(|| Failure::Error(format!("parsing duration: invalid duration {text:?}")))?;
+    act(invocation, QueueAction::Schedule { from_now: invocation.flags.bool("now"), micros })
+}
+
+fn require_tls(invocation: &Invocation) -> Outcome {
+    let require = match invocation.arg(0) {
+        "yes" => Some(true),
+        "no" => Some(false),
+        "default" => None,
+        _ => return Err(Failure::Usage),
+    };
+    act(invocation, QueueAction::RequireTls(require))
+}
+
+fn dump(invocation: &Invocation) -> Outcome {
+    let id = invocation.arg(0).parse().map_err(|e| Failure::new("parsing id", e))?;
+    ask(invocation, &Request::QueueDump { id })
+}
+
+fn act(invocation: &Invocation, action: QueueAction) -> Outcome {
+    let filter = filter(&invocation.flags)?;
+    ask(invocation, &Request::Queue { filter, action })
+}
+
+fn ask(invocation: &Invocation, request: &Request) -> Outcome {
+    let mut stream = ctl::connect(&super::data_dir(invocation)?)?;
+    ctl::request(&mut stream, request, &mut std::io::stdout())
+}
+
+fn filter(flags: &Flags) -> Result<QueueFilter, Failure> {
+    let text = |name: &str| flags.text(name).map(str::to_owned);
+    let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
+    let hold = flags.text("hold").filter(|h| !h.is_empty());
+    Ok(QueueFilter {
+        max: flags.text("n").map_or(Ok(0), str::parse).map_err(|e| Failure::new("parsing -n", e))?,
+        ids: ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))?,
+        account: text("account"),
+        from: text("from"),
+        to: text("to"),
+        submitted: text("submitted"),
+        next_attempt: text("nextattempt"),
+        transport: text("transport"),
+        hold: hold.map(str::parse).transpose().map_err(|e| Failure::new("parsing -hold", e))?,
+    })
+}

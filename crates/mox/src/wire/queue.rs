@@ -1,0 +1,102 @@
+//! Queue commands on a running server.
+
+use super::services::Shared;
+use crate::ctl::{Output, QueueAction, QueueFilter};
+use mox_base::{QueueId, Timestamp};
+use mox_config::duration;
+use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
+use std::time::Duration;
+
+/// Does it and says what was done.
+pub(super) async fn act(shared: &Shared, filter: QueueFilter, action: QueueAction, out: &mut Output) -> Result<(), String> {
+    let clock = shared.store.clock();
+    let (queue, now) = (&shared.queue, clock.now());
+    let filter = filter.filter(clock.as_ref())?;
+    let failed = |e: mox_store::db::Error| e.to_string();
+    let text = match action {
+        QueueAction::List(sort) => return list(shared, filter, sort.sort(), out).await,
+        QueueAction::Hold(hold) => format!("{} messages changed\n", queue.set_hold(filter, hold).await.map_err(failed)?),
+        QueueAction::Schedule { from_now, micros } => {
+            let to = if from_now { Reschedule::At(Timestamp::from_micros(now.micros().saturating_add(micros))) } else { Reschedule::Add(micros) };
+            format!("{} message(s) rescheduled\n", queue.reschedule(filter, to).await.map_err(failed)?)
+        }
+        QueueAction::RequireTls(require) => format!("{} message(s) changed\n", queue.set_require_tls(filter, require).await.map_err(failed)?),
+        QueueAction::Drop => {
+            let directory = shared.directory.current();
+            let keep = move |account: &str| {
+                let period = directory.account(account)?.keep_retired_messages;
+                (!period.is_zero()).then(|| now.after(period))
+            };
+            format!("{} message(s) dropped\n", queue.drop_entries(filter, now, keep).await.map_err(failed)?)
+        }
+    };
+    out.write(text.as_bytes()).await
+}
+
+/// Prints the bytes of a message.
+pub(super) async fn dump(shared: &Shared, id: i64, out: &mut Output) -> Result<(), String> {
+    let failed = |e: mox_store::db::Error| e.to_string();
+    let (_, message) = shared.queue.entry(QueueId(id)).await.map_err(failed)?.ok_or("no such message in queue")?;
+    let mut body = shared.queue.open_body(message.id).await.map_err(failed)?.ok_or("message is gone")?;
+    out.write(&message.prefix).await?;
+    loop {
+        let chunk = body.next_chunk().await.map_err(|e| e.to_string())?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        out.write(&chunk).await?;
+    }
+}
+
+async fn list(shared: &Shared, filter: Filter, mut sort: Sort, out: &mut Output) -> Result<(), String> {
+    let now = shared.store.clock().now();
+    let mut left = filter.max.unwrap_or(u64::MAX);
+    let mut any = false;
+    out.write(b"messages:\n").await?;
+    while left > 0 {
+        let page = Page { limit: Page::default().limit.min(left) };
+        let rows = shared.queue.list(filter.clone(), sort, page).await.map_err(|e| e.to_string())?;
+        let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        let text: String = rows.iter().map(|row| line(row, now)).collect();
+        any |= count > 0;
+        out.write(text.as_bytes()).await?;
+        let Some(last) = rows.last().filter(|_| count == page.limit) else { break };
+        let time = if sort.field == mox_store::queue::SortField::Queued { last.row.queued } else { last.row.next_attempt };
+        sort.after = Some((time, last.row.id));
+        left = left.saturating_sub(count);
+    }
+    if !any {
+        out.write(b"(none)\n").await?;
+    }
+    Ok(())
+}
+
+fn line(listed: &Listed<Entry>, now: Timestamp) -> String {
+    let entry = &listed.row;
+    let sender = entry.sender.as_ref().map(ToString::to_string).unwrap_or_default();
+    let last = entry.last_attempt.map(|at| relative(at, now)).unwrap_or_default();
+    let error = listed.results.last().map_or("", |r| r.error.as_str());
+    let queued = Timestamp::from_secs(entry.queued.secs()).rfc3339();
+    let next = relative(now, entry.next_attempt);
+    format!("{:5} {queued} from:{sender} to:{} next {next} last {last} error {error:?}\n", entry.id.0, entry.recipient)
+}
+
+/// From one time to another in whole seconds, as durations are written: `-1m30s` when the second is earlier.
+fn relative(from: Timestamp, to: Timestamp) -> String {
+    let seconds = |d: Duration| Duration::from_secs(d.saturating_add(Duration::from_millis(500)).as_secs());
+    let back = seconds(from.since(to));
+    if back.is_zero() { duration::format(seconds(to.since(from))) } else { format!("-{}", duration::format(back)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_times() {
+        let at = Timestamp::from_secs;
+        for (from, to, want) in [(0, 450, "7m30s"), (90, 0, "-1m30s"), (5, 5, "0s")] {
+            assert_eq!(relative(at(from), at(to)), want);
+        }
+    }
+}
