@@ -56,7 +56,8 @@ pub(crate) async fn serve(data_dir: &Path, handler: Arc<dyn Handler>, tracker: T
         _ => {}
     }
     let listener = UnixListener::bind(&path)?;
-    let connections = tracker.clone();
+    // Nobody waits for these: who asked us to stop hears of it by the connection's end, and that is the process' end.
+    let connections = TaskTracker::new();
     tracker.spawn(async move {
         loop {
             let stream = tokio::select! {
@@ -70,15 +71,9 @@ pub(crate) async fn serve(data_dir: &Path, handler: Arc<dyn Handler>, tracker: T
                     }
                 },
             };
-            let (handler, stop) = (Arc::clone(&handler), stop.clone());
+            let handler = Arc::clone(&handler);
             connections.spawn(async move {
-                let conversation = converse(Output { stream }, handler.as_ref());
-                let ended = tokio::select! {
-                    // Commands in hand are cut off only when the process ends.
-                    () = stop.cancelled() => Ok(()),
-                    ended = conversation => ended,
-                };
-                if let Err(error) = ended {
+                if let Err(error) = converse(Output { stream }, handler.as_ref()).await {
                     tracing::debug!(%error, "control connection");
                 }
             });
