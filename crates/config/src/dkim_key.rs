@@ -55,7 +55,9 @@ const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 
 const INTEGER: u8 = 0x02;
+const BIT_STRING: u8 = 0x03;
 const OCTET_STRING: u8 = 0x04;
+const NULL: u8 = 0x05;
 const OBJECT_IDENTIFIER: u8 = 0x06;
 const SEQUENCE: u8 = 0x30;
 
@@ -82,6 +84,29 @@ impl DkimKey {
             DkimAlgorithm::Rsa { .. } | DkimAlgorithm::Ed25519 => {}
         }
         Ok(Self { algorithm, pkcs8: Secret::new(block.bytes) })
+    }
+}
+
+impl DkimKey {
+    /// The public key of an RSA key as SubjectPublicKeyInfo, RFC 5280 §4.1, which DNS records have. None for other keys,
+    /// whose public half has to be computed.
+    pub fn rsa_public_key(&self) -> Option<Vec<u8>> {
+        let (info, _) = element(self.pkcs8.expose(), SEQUENCE)?;
+        let (_version, rest) = element(info, INTEGER)?;
+        let (identifier, rest) = element(rest, SEQUENCE)?;
+        if element(identifier, OBJECT_IDENTIFIER)?.0 != RSA {
+            return None;
+        }
+        let (key, _) = element(rest, OCTET_STRING)?;
+        let (fields, _) = element(key, SEQUENCE)?;
+        let (_version, rest) = element(fields, INTEGER)?;
+        let (modulus, rest) = element(rest, INTEGER)?;
+        let (exponent, _) = element(rest, INTEGER)?;
+        let public = encode(SEQUENCE, &[encode(INTEGER, modulus)?, encode(INTEGER, exponent)?].concat())?;
+        // A bit string starts with the number of unused bits.
+        let bits = encode(BIT_STRING, &[&[0], public.as_slice()].concat())?;
+        let identifier = encode(SEQUENCE, &[encode(OBJECT_IDENTIFIER, RSA)?, vec![NULL, 0]].concat())?;
+        encode(SEQUENCE, &[identifier, bits].concat())
     }
 }
 
@@ -133,12 +158,23 @@ fn element(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
     rest.split_at_checked(length)
 }
 
+/// A DER element.
+fn encode(tag: u8, content: &[u8]) -> Option<Vec<u8>> {
+    let length = u16::try_from(content.len()).ok()?.to_be_bytes();
+    let head: &[u8] = match length {
+        [0, short @ 0..0x80] => &[tag, short],
+        [0, long] => &[tag, 0x81, long],
+        [high, low] => &[tag, 0x82, high, low],
+    };
+    Some([head, content].concat())
+}
+
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
 
     /// A key made for these tests.
-    pub(crate) const ED25519_PEM: &str = "-----BEGIN PRIVATE KEY-----\nNote: ed25519 dkim private key, generated for tests\n\nMC4CAQAwBQYDK2VwBCIEIEzvQqUQzUcZqzuJVYJ2dr0Dgav3m3HvI6jyoNOBf0mG\n-----END PRIVATE KEY-----\n";
+    const ED25519_PEM: &str = "-----BEGIN PRIVATE KEY-----\nNote: ed25519 dkim private key, generated for tests\n\nMC4CAQAwBQYDK2VwBCIEIEzvQqUQzUcZqzuJVYJ2dr0Dgav3m3HvI6jyoNOBf0mG\n-----END PRIVATE KEY-----\n";
 
     #[test]
     fn ed25519() {
@@ -156,7 +192,7 @@ pub(crate) mod tests {
         }
         let mut modulus = vec![0xff; usize::from(modulus_len)];
         modulus.insert(0, 0);
-        let key = wrap(SEQUENCE, &[wrap(INTEGER, &[0]), wrap(INTEGER, &modulus)].concat());
+        let key = wrap(SEQUENCE, &[wrap(INTEGER, &[0]), wrap(INTEGER, &modulus), wrap(INTEGER, &[1, 0, 1])].concat());
         let identifier = wrap(SEQUENCE, &wrap(OBJECT_IDENTIFIER, RSA));
         wrap(SEQUENCE, &[wrap(INTEGER, &[0]), identifier, wrap(OCTET_STRING, &key)].concat())
     }
@@ -165,6 +201,16 @@ pub(crate) mod tests {
     fn rsa_bits() {
         assert_eq!(algorithm(&rsa(128)), Some(DkimAlgorithm::Rsa { bits: 1024 }));
         assert_eq!(algorithm(&rsa(100)), Some(DkimAlgorithm::Rsa { bits: 800 }));
+    }
+
+    #[test]
+    fn rsa_public_key_of_the_private_one() {
+        let key = DkimKey { algorithm: DkimAlgorithm::Rsa { bits: 1024 }, pkcs8: Secret::new(rsa(128)) };
+        let public = key.rsa_public_key().unwrap();
+        // The well-known start of any RSA key of 1024 bits with exponent 65537, and its end.
+        let start = [0x30, 0x81, 0x9f, 0x30, 0x0d, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00, 0x03, 0x81, 0x8d, 0x00, 0x30, 0x81, 0x89, 0x02, 0x81, 0x81, 0x00];
+        assert!(public.starts_with(&start) && public.ends_with(&[0x02, 0x03, 0x01, 0x00, 0x01]));
+        assert_eq!(DkimKey::from_pem(ED25519_PEM, DkimHash::Sha256).unwrap().rsa_public_key(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod account;
 mod check;
 mod choice;
 mod dkim_key;
+mod dns;
 mod domain;
 pub mod duration;
 mod dynamic;
@@ -19,6 +20,7 @@ mod live;
 mod paths;
 mod pem;
 mod problem;
+mod re2;
 mod rewrite;
 pub mod schema;
 pub mod sconf;
@@ -34,6 +36,7 @@ pub use account::{
 };
 pub use check::{AddressTable, DkimKeys, Outside, Owner};
 pub use dkim_key::{DkimAlgorithm, DkimKey, DkimKeyError};
+pub use dns::{DkimPublicKey, DnsInput, dns_records};
 pub use domain::{
     Alias, Canonicalization, DEFAULT_DKIM_HEADERS, Dkim, DkimHash, DomainConfig, MtaSts, MtaStsMode, ReportAddress, Selector,
 };

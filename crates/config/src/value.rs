@@ -1,6 +1,7 @@
 //! Scalars of the schema: texts, numbers, and the types of [`mox_base`] as settings; and the few types of its own.
 
 use crate::duration;
+use crate::re2;
 use crate::schema::{Key, Scalar, scalar_values};
 use mox_base::{Address, Domain, Localpart, Secret};
 use regex::Regex;
@@ -373,7 +374,10 @@ impl Scalar for MailboxName {
 
 /// A regular expression, in RE2's syntax: linear time, and it may match anywhere unless it anchors itself.
 #[derive(Clone)]
-pub struct Pattern(Regex);
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
 
 impl Pattern {
     /// Compiles a pattern.
@@ -382,7 +386,7 @@ impl Pattern {
     /// When it isn't a regular expression.
     pub fn new(text: &str) -> Result<Self, String> {
         // The engine's own message is a drawing of several lines; its last line is the reason.
-        Regex::new(text).map(Self).map_err(|error| {
+        Regex::new(&re2::translate(text)).map(|regex| Self { text: text.to_owned(), regex }).map_err(|error| {
             let text_of_error = error.to_string();
             let reason = text_of_error.lines().last().unwrap_or_default().trim_start_matches("error: ");
             format!("regular expression {text:?}: {reason}")
@@ -391,28 +395,28 @@ impl Pattern {
 
     /// The compiled expression.
     pub const fn regex(&self) -> &Regex {
-        &self.0
+        &self.regex
     }
 
     /// A copy of the compiled expression.
     pub fn to_regex(&self) -> Regex {
-        self.0.clone()
+        self.regex.clone()
     }
 
     /// Whether it matches somewhere in the text.
     pub fn is_match(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.regex.is_match(text)
     }
 
     /// The pattern's text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        &self.text
     }
 }
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pattern").field(&self.0.as_str()).finish()
+        f.debug_tuple("Pattern").field(&self.text).finish()
     }
 }
 

@@ -7,4 +7,6 @@ mod examples;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod world;

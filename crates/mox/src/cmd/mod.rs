@@ -2,6 +2,7 @@
 
 mod config;
 mod config_addresses;
+mod config_dns;
 mod help;
 mod localserve;
 mod loglevels;
@@ -24,6 +25,7 @@ const COMMANDS: &[&[Command]] = &[
     help::COMMANDS,
     config::COMMANDS,
     config_addresses::COMMANDS,
+    config_dns::COMMANDS,
     version::COMMANDS,
 ];
 

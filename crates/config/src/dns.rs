@@ -1,0 +1,281 @@
+//! The DNS records that a domain should have, as text for a zone file.
+
+use crate::dkim_key::DkimAlgorithm;
+use crate::domain::{DkimHash, DomainConfig};
+use crate::dynamic::Dynamic;
+use crate::fixed::Static;
+use crate::transport::Method;
+use crate::value::UnicodeDomain;
+use base64::Engine as _;
+use mox_base::{Domain, Localpart};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// What the records are made from.
+#[derive(Clone, Copy, Debug)]
+pub struct DnsInput<'a> {
+    /// Static configuration.
+    pub fixed: &'a Static,
+    /// Dynamic configuration.
+    pub dynamic: &'a Dynamic,
+    /// The domain, which must be configured.
+    pub domain: &'a Domain,
+    /// The public keys of its selectors.
+    pub dkim: &'a BTreeMap<UnicodeDomain, DkimPublicKey>,
+    /// SHA-256 of the public keys of the listener `public`, for DANE: first ECDSA, then RSA.
+    pub host_keys: &'a [[u8; 32]],
+    /// Whether the domain's zone is signed, without which DANE records are of no use.
+    pub signed: bool,
+}
+
+/// A public key as its DNS record has it: for RSA the SubjectPublicKeyInfo, for Ed25519 the key itself, RFC 8463 §3.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DkimPublicKey {
+    /// The kind.
+    pub algorithm: DkimAlgorithm,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The lines of the zone file; none if the domain isn't configured.
+pub fn dns_records(input: &DnsInput<'_>) -> Option<Vec<String>> {
+    let config = input.dynamic.domains.get(input.domain)?;
+    let mut zone = Zone { lines: Vec::new(), input, config };
+    zone.lines.push("; A low TTL while things are new: mistakes are forgotten soon. Raise it later.".to_owned());
+    zone.lines.push("$TTL 300".to_owned());
+    zone.host_records();
+    zone.mail_records();
+    zone.policies();
+    zone.client_records();
+    zone.authorities();
+    Some(zone.lines)
+}
+
+struct Zone<'a> {
+    lines: Vec<String>,
+    input: &'a DnsInput<'a>,
+    config: &'a DomainConfig,
+}
+
+impl Zone<'_> {
+    fn domain(&self) -> &str {
+        self.input.domain.ascii()
+    }
+
+    fn host(&self) -> &str {
+        self.input.fixed.hostname.ascii()
+    }
+
+    /// The host name in the settings of mail clients.
+    fn client_host(&self) -> &str {
+        self.config.client_settings_domain.as_ref().map_or_else(|| self.host(), Domain::ascii)
+    }
+
+    /// Starts a group of records with what it is for.
+    fn about(&mut self, comment: &str) {
+        self.lines.push(String::new());
+        self.lines.push(format!("; {comment}"));
+    }
+
+    fn record(&mut self, name: &str, data: &str) {
+        self.lines.push(format!("{name}. {data}"));
+    }
+
+    fn host_records(&mut self) {
+        let host = self.host().to_owned();
+        if !self.input.host_keys.is_empty() {
+            self.about("DANE, RFC 7672: who delivers to this host verifies its certificate by these keys.");
+            let comment = if self.input.signed {
+                ""
+            } else {
+                self.lines.push("; The zone doesn't seem to be signed with DNSSEC. Only then are these of use, and harmless.".to_owned());
+                "; "
+            };
+            for key in self.input.host_keys {
+                let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
+                self.lines.push(format!("{comment}_25._tcp.{host}. TLSA 3 1 1 {hex}"));
+            }
+        }
+        if host == self.domain() {
+            return;
+        }
+        self.about("For the host itself, which sends DSNs with its name.");
+        self.record(&host, "TXT \"v=spf1 a -all\"");
+        if let Some(reports) = &self.input.fixed.host_tlsrpt {
+            let address = mailto(reports.localpart(), self.input.fixed.hostname.domain());
+            self.record(&format!("_smtp._tls.{host}"), &format!("TXT \"v=TLSRPTv1; rua=mailto:{address}\""));
+        }
+    }
+
+    fn mail_records(&mut self) {
+        let (domain, host) = (self.domain().to_owned(), self.host().to_owned());
+        self.about("Mail for the domain comes to this host.");
+        self.record(&domain, &format!("MX 10 {host}."));
+        let input = self.input;
+        if let Some(dkim) = &self.config.dkim {
+            self.about("Keys that verify DKIM signatures of the domain.");
+            for (name, selector) in &dkim.selectors {
+                let Some(key) = input.dkim.get(name) else { continue };
+                let record = dkim_txt(selector.hash(), key);
+                self.record(&format!("{}._domainkey.{domain}", name.ascii()), &format!("TXT {}", strings(&record)));
+            }
+        }
+        self.about("SPF: mail from the domain comes from these addresses.");
+        let ips: String = self.sending_ips().iter().map(|ip| format!("{}:{ip} ", if ip.is_ipv4() { "ip4" } else { "ip6" })).collect();
+        self.record(&domain, &format!("TXT \"v=spf1 {ips}mx ~all\""));
+        self.about("DMARC: mail with the domain in From that neither DKIM nor SPF verifies should be rejected.");
+        let reports = self.config.dmarc.as_ref().map(|r| format!(";rua=mailto:{}!10m", self.report(r)));
+        self.record(&format!("_dmarc.{domain}"), &format!("TXT \"v=DMARC1;p=reject{}\"", reports.unwrap_or_default()));
+    }
+
+    fn report(&self, report: &crate::domain::ReportAddress) -> String {
+        mailto(report.localpart(), report.domain.as_ref().unwrap_or(self.input.domain))
+    }
+
+    /// Addresses from which others see us connect.
+    fn sending_ips(&self) -> BTreeSet<IpAddr> {
+        let listeners = self.input.fixed.listeners.values().filter(|l| l.enabled_smtp().is_some() && !l.ips_nated);
+        let own = listeners.flat_map(|l| if l.nat_ips.is_empty() { &l.ips } else { &l.nat_ips });
+        let proxies = self.input.fixed.transports.values().filter_map(|transport| match transport.method() {
+            Method::Socks(socks) => Some(&socks.remote_ips),
+            _ => None,
+        });
+        own.chain(proxies.flatten()).copied().filter(|ip| !ip.is_unspecified()).collect()
+    }
+
+    fn policies(&mut self) {
+        let (domain, host) = (self.domain().to_owned(), self.host().to_owned());
+        match &self.config.mtasts {
+            Some(policy) => {
+                let id = policy.policy_id.clone();
+                self.about("MTA-STS, RFC 8461: others deliver with verified TLS.");
+                self.record(&format!("mta-sts.{domain}"), &format!("CNAME {host}."));
+                self.record(&format!("_mta-sts.{domain}"), &format!("TXT \"v=STSv1; id={id}\""));
+            }
+            None => self.about("No MTA-STS: the domain has no MTASTS in domains.conf."),
+        }
+        if let Some(reports) = &self.config.tlsrpt {
+            let address = self.report(reports);
+            self.about("Where others report about TLS when delivering to the domain.");
+            self.record(&format!("_smtp._tls.{domain}"), &format!("TXT \"v=TLSRPTv1; rua=mailto:{address}\""));
+        }
+    }
+
+    fn client_records(&mut self) {
+        let (domain, host, client) = (self.domain().to_owned(), self.host().to_owned(), self.client_host().to_owned());
+        if client != host {
+            self.about("Host name in the settings of mail clients.");
+            self.record(&client, &format!("CNAME {host}."));
+        }
+        self.about("Mail clients find their settings.");
+        self.record(&format!("autoconfig.{domain}"), &format!("CNAME {host}."));
+        self.record(&format!("_autodiscover._tcp.{domain}"), &format!("SRV 0 1 443 {host}."));
+        self.about("Mail clients find their servers, RFC 6186 and RFC 8314.");
+        self.record(&format!("_imaps._tcp.{domain}"), &format!("SRV 0 1 993 {client}."));
+        self.record(&format!("_submissions._tcp.{domain}"), &format!("SRV 0 1 465 {client}."));
+        self.about("Optional: protocols that are not offered.");
+        for service in ["_imap", "_submission", "_pop3", "_pop3s"] {
+            self.record(&format!("{service}._tcp.{domain}"), "SRV 0 0 0 .");
+        }
+    }
+
+    /// Who may issue certificates, RFC 8659.
+    fn authorities(&mut self) {
+        let domain = self.domain().to_owned();
+        let tls = self.input.fixed.listeners.get("public").and_then(|l| l.tls.as_ref());
+        let Some(acme) = tls.and_then(|tls| self.input.fixed.acme.get(&tls.acme)) else { return };
+        let issuer = match (acme.issuer_domain_name.as_str(), acme.directory_url.as_str()) {
+            ("", "https://acme-v02.api.letsencrypt.org/directory") => "letsencrypt.org",
+            ("", _) => return,
+            (issuer, _) => issuer,
+        };
+        let issuer = issuer.to_owned();
+        self.about("Optional: only this authority issues certificates for the domain.");
+        self.record(&domain, &format!("CAA 0 issue \"{issuer}\""));
+        self.lines.push("; Once there is an account with it, certificates can be limited to that account.".to_owned());
+    }
+}
+
+/// The record of a DKIM key, RFC 6376 §3.6.1.
+fn dkim_txt(hash: DkimHash, key: &DkimPublicKey) -> String {
+    let kind = if key.algorithm == DkimAlgorithm::Ed25519 { "k=ed25519;" } else { "" };
+    let public = base64::engine::general_purpose::STANDARD.encode(&key.bytes);
+    format!("v=DKIM1;h={};{kind}p={public}", hash.name())
+}
+
+/// A text as strings of a TXT record, each at most 100 bytes: providers' forms and old tools fail with longer ones.
+fn strings(ascii: &str) -> String {
+    if ascii.len() <= 100 {
+        return format!("\"{ascii}\"");
+    }
+    let chunks: Vec<_> = ascii.as_bytes().chunks(100).map(|chunk| format!("\n\t\"{}\"", String::from_utf8_lossy(chunk))).collect();
+    format!("({}\n\t)", chunks.concat())
+}
+
+/// An address in a mailto URL, RFC 6068 §2, in which records separate addresses with commas and sizes with `!`.
+fn mailto(localpart: &Localpart, domain: &Domain) -> String {
+    let mut out = String::new();
+    for byte in localpart.to_string().bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~+$'*=&".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("{out}@{}", domain.ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sconf;
+
+    const STATIC: &str = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nACME:\n\tle:\n\t\tDirectoryURL: https://acme-v02.api.letsencrypt.org/directory\n\t\tContactEmail: x@example.org\nListeners:\n\tpublic:\n\t\tIPs:\n\t\t\t- 0.0.0.0\n\t\t\t- 2001:db8::1\n\t\tSMTP:\n\t\t\tEnabled: true\n\t\tTLS:\n\t\t\tACME: le\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\nHostTLSRPT:\n\tAccount: ann\n\tMailbox: TLSRPT\n\tLocalpart: tls-reports\nTransports:\n\tp:\n\t\tSocks:\n\t\t\tAddress: 127.0.0.1:1080\n\t\t\tRemoteIPs:\n\t\t\t\t- 198.51.100.7\n\t\t\tRemoteHostname: p.example.org\n";
+    const DYNAMIC: &str = "Domains:\n\texample.org:\n\t\tClientSettingsDomain: mail.example.org\n\t\tDMARC:\n\t\t\tLocalpart: dmarc,reports\n\t\t\tAccount: ann\n\t\t\tMailbox: DMARC\n\t\tMTASTS:\n\t\t\tPolicyID: 20260101T000000\n\t\t\tMode: enforce\n\t\t\tMaxAge: 24h0m0s\n\t\tDKIM:\n\t\t\tSelectors:\n\t\t\t\ta:\n\t\t\t\t\tPrivateKeyFile: a.pem\n\t\t\t\tb:\n\t\t\t\t\tPrivateKeyFile: b.pem\nAccounts:\n";
+
+    #[test]
+    fn a_zone() {
+        // A comma isn't part of a dot-atom.
+        let dynamic = DYNAMIC.replace("dmarc,reports", "\"dmarc,reports\"");
+        let fixed: Static = sconf::parse("mox.conf", STATIC.as_bytes()).unwrap().value;
+        let dynamic: Dynamic = sconf::parse("domains.conf", dynamic.as_bytes()).unwrap().value;
+        let domain = Domain::parse("example.org").unwrap();
+        let key = |algorithm, len| DkimPublicKey { algorithm, bytes: vec![0; len] };
+        let name = |text: &str| UnicodeDomain::from(Domain::parse(text).unwrap());
+        let dkim = BTreeMap::from([
+            (name("a"), key(DkimAlgorithm::Ed25519, 32)),
+            (name("b"), key(DkimAlgorithm::Rsa { bits: 1024 }, 90)),
+        ]);
+        let input = DnsInput { fixed: &fixed, dynamic: &dynamic, domain: &domain, dkim: &dkim, host_keys: &[[0xab; 32]], signed: false };
+        let records: Vec<String> = dns_records(&input).unwrap().into_iter().filter(|l| !l.is_empty() && !l.starts_with("; ")).collect();
+        assert_eq!(
+            records,
+            [
+                "$TTL 300",
+                "mx.example.org. TXT \"v=spf1 a -all\"",
+                "_smtp._tls.mx.example.org. TXT \"v=TLSRPTv1; rua=mailto:tls-reports@mx.example.org\"",
+                "example.org. MX 10 mx.example.org.",
+                "a._domainkey.example.org. TXT \"v=DKIM1;h=sha256;k=ed25519;p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"",
+                "b._domainkey.example.org. TXT (\n\t\"v=DKIM1;h=sha256;p=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n\t\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n\t)",
+                "example.org. TXT \"v=spf1 ip4:198.51.100.7 ip6:2001:db8::1 mx ~all\"",
+                "_dmarc.example.org. TXT \"v=DMARC1;p=reject;rua=mailto:%22dmarc%2Creports%22@example.org!10m\"",
+                "mta-sts.example.org. CNAME mx.example.org.",
+                "_mta-sts.example.org. TXT \"v=STSv1; id=20260101T000000\"",
+                "mail.example.org. CNAME mx.example.org.",
+                "autoconfig.example.org. CNAME mx.example.org.",
+                "_autodiscover._tcp.example.org. SRV 0 1 443 mx.example.org.",
+                "_imaps._tcp.example.org. SRV 0 1 993 mail.example.org.",
+                "_submissions._tcp.example.org. SRV 0 1 465 mail.example.org.",
+                "_imap._tcp.example.org. SRV 0 0 0 .",
+                "_submission._tcp.example.org. SRV 0 0 0 .",
+                "_pop3._tcp.example.org. SRV 0 0 0 .",
+                "_pop3s._tcp.example.org. SRV 0 0 0 .",
+                "example.org. CAA 0 issue \"letsencrypt.org\"",
+            ]
+        );
+        let signed = dns_records(&DnsInput { signed: true, ..input }).unwrap();
+        assert!(signed.iter().any(|line| line.starts_with("_25._tcp.mx.example.org. TLSA 3 1 1 abab")));
+        let other = Domain::parse("other.example").unwrap();
+        assert_eq!(dns_records(&DnsInput { domain: &other, ..input }), None);
+    }
+}

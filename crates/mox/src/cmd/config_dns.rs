@@ -1,0 +1,106 @@
+//! `mox config dnsrecords`: what a domain should have in DNS.
+
+use super::config::load;
+use crate::cli::{Command, Failure, Invocation, Outcome};
+use mox_base::{Domain, Lookup};
+use mox_config::{DkimKey, DkimPublicKey, DnsInput, Fixed, Snapshot, UnicodeDomain, dns_records};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+pub(super) const COMMANDS: &[Command] = &[Command {
+    words: "config dnsrecords",
+    params: &["domain"],
+    listed: true,
+    help: "Print the DNS records that a domain should have, for a zone file.\n\n\
+        The records follow from the configuration. DNS is only asked whether the domain is signed with DNSSEC: if not, records for \
+        DANE are printed as comments.",
+    flags: &[],
+    args: 1..=1,
+    run: print_records,
+}];
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn print_records(invocation: &Invocation) -> Outcome {
+    let (fixed, snapshot) = load(invocation, true)?;
+    let domain: Domain = invocation.arg(0).parse().map_err(|e| Failure::new("parsing domain", e))?;
+    if !snapshot.dynamic.domains.contains_key(&domain) {
+        return Err(Failure::Error(format!("domain {domain}: no such domain")));
+    }
+    let input = DnsInput {
+        fixed: &fixed.settings,
+        dynamic: &snapshot.dynamic,
+        domain: &domain,
+        dkim: &dkim_keys(&snapshot, &domain)?,
+        host_keys: &host_keys(&fixed)?,
+        signed: is_signed(&domain),
+    };
+    for line in dns_records(&input).unwrap_or_default() {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn dkim_keys(snapshot: &Snapshot, domain: &Domain) -> Result<BTreeMap<UnicodeDomain, DkimPublicKey>, Failure> {
+    let of_domain = snapshot.dkim_keys.iter().filter(|((owner, _), _)| owner.domain() == domain);
+    of_domain.map(|((_, selector), key)| Ok((selector.clone(), public_key(key)?))).collect()
+}
+
+fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
+    let bytes = match key.rsa_public_key() {
+        Some(bytes) => bytes,
+        None => {
+            let pair = KeyPair::try_from(key.pkcs8.expose().as_slice()).map_err(|e| Failure::new("dkim key", e))?;
+            pair.public_key_raw().to_vec()
+        }
+    };
+    Ok(DkimPublicKey { algorithm: key.algorithm, bytes })
+}
+
+/// The digests of the keys that the listener `public` keeps, of each kind the first: ECDSA P-256, then RSA.
+fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
+    let files = fixed.settings.listeners.get("public").and_then(|l| l.tls.as_ref()).map(|tls| tls.host_private_key_files.as_slice());
+    let (mut ecdsa, mut rsa) = (None, None);
+    for file in files.unwrap_or_default() {
+        let path = fixed.paths.config(file);
+        let text = std::fs::read_to_string(&path).map_err(|e| Failure::new(path.display(), e))?;
+        let pair = KeyPair::from_pem(&text).map_err(|e| Failure::new(path.display(), e))?;
+        let digest = Sha256::digest(pair.subject_public_key_info()).into();
+        let slot = if pair.is_compatible(&PKCS_ECDSA_P256_SHA256) { &mut ecdsa } else { &mut rsa };
+        slot.get_or_insert(digest);
+    }
+    Ok(ecdsa.into_iter().chain(rsa).collect())
+}
+
+/// Whether DNSSEC vouches for the domain. If DNS can't be asked, it doesn't.
+fn is_signed(domain: &Domain) -> bool {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return false };
+    runtime.block_on(async {
+        let Ok(resolver) = mox_net::Resolver::system(mox_net::resolver::ResolverLimits::default()) else { return false };
+        let resolver: &dyn Lookup = &resolver;
+        // Only whether there is a proof counts; the zone's own name servers are always there.
+        resolver.query(&format!("{}.", domain.ascii()), mox_base::RecordKind::Ns).await.is_ok_and(|answer| answer.authentic)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mox_config::{DkimAlgorithm, DkimHash};
+
+    #[test]
+    fn public_halves() {
+        for algorithm in [DkimAlgorithm::Ed25519, DkimAlgorithm::Rsa { bits: 2048 }] {
+            let kind = if algorithm == DkimAlgorithm::Ed25519 { &rcgen::PKCS_ED25519 } else { &rcgen::PKCS_RSA_SHA256 };
+            let pair = KeyPair::generate_for(kind).unwrap();
+            let key = DkimKey::from_pem(&pair.serialize_pem(), DkimHash::Sha256).unwrap();
+            let public = public_key(&key).unwrap();
+            assert_eq!(public.algorithm, algorithm);
+            if algorithm == DkimAlgorithm::Ed25519 {
+                assert_eq!(public.bytes, pair.public_key_raw());
+            } else {
+                assert_eq!(public.bytes, pair.subject_public_key_info());
+            }
+        }
+    }
+}
