@@ -227,7 +227,7 @@ impl ListLine<'_> {
         out.extend_from_slice(b") \"/\" ");
         put::mailbox(out, self.name, charset);
         if self.child_subscribed {
-            out.extend_from_slice(b" (\"CHILDINFO\" (\"SUBSCRIBED\"))");
+            out.extend_from_slice(b" (CHILDINFO (\"SUBSCRIBED\"))");
         }
         if let Some(old) = self.old_name {
             out.extend_from_slice(b" (\"OLDNAME\" (");
@@ -356,7 +356,7 @@ mod tests {
         let line = ListLine { attributes: vec!["\\Subscribed", "\\Sent"], name: "é", old_name: Some("x y"), child_subscribed: true };
         check(
             |o| line.print(o, "LIST", Charset::Rev1),
-            "* LIST (\\Subscribed \\Sent) \"/\" \"&AOk-\" (\"CHILDINFO\" (\"SUBSCRIBED\")) (\"OLDNAME\" (\"x y\"))\r\n"
+            "* LIST (\\Subscribed \\Sent) \"/\" \"&AOk-\" (CHILDINFO (\"SUBSCRIBED\")) (\"OLDNAME\" (\"x y\"))\r\n"
                 .replace("\"&AOk-\"", "&AOk-")
                 .as_str(),
         );

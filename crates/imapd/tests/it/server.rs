@@ -1,0 +1,195 @@
+//! A server for a test: a store in a temporary folder, one account, connections in memory.
+
+use crate::transcript::Pace;
+use mox_base::{Address, Clock, Random, Timestamp};
+use mox_imapd::{Accounts, Asked, CertificateOwner, Limits, Listener, LoginAttempt, NoMetrics, Preauthenticated, Service, serve};
+use mox_sasl::server::Wrong;
+use mox_sasl::{Answer, Ask};
+use mox_net::{OpenLimit, RateLimit, Stream};
+use mox_store::directory::{AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings, SharedDirectory};
+use mox_store::{MailboxName, SpecialUse, Store};
+use mox_testkit::{SeededRandom, VirtualClock};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long a server may take for a line.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Server {
+    pub(crate) service: Arc<Service>,
+    tracker: TaskTracker,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(Timestamp::from_secs(1_750_000_000)));
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
+        let store = Store::open(mox_store::Settings::sqlite(folder.path()), Arc::clone(&clock), Arc::clone(&random)).await.unwrap();
+        let initial: Vec<(MailboxName, SpecialUse)> = [
+            ("Archive", SpecialUse::ARCHIVE),
+            ("Drafts", SpecialUse::DRAFTS),
+            ("Junk", SpecialUse::JUNK),
+            ("Sent", SpecialUse::SENT),
+            ("Trash", SpecialUse::TRASH),
+        ]
+        .map(|(name, role)| (MailboxName::parse(name).unwrap(), role))
+        .to_vec();
+        store.ensure_account("mjl", &initial).await.unwrap();
+        let service = Service {
+            version: "0.0.0-test".into(),
+            hostname: "mox.example".into(),
+            store,
+            directory: SharedDirectory::new(directory()),
+            accounts: Arc::new(OneAccount),
+            clock,
+            random,
+            metrics: Arc::new(NoMetrics),
+            failed_logins: Arc::new(RateLimit::failed_authentication()),
+            new_connections: Arc::new(RateLimit::new_connections()),
+            open_connections: Arc::new(OpenLimit::new([30, 90, 270])),
+            stop: CancellationToken::new(),
+            limits: Limits { penalty: Duration::ZERO, ..Limits::default() },
+        };
+        Self { service: Arc::new(service), tracker: TaskTracker::new(), _folder: folder }
+    }
+
+    /// A connection that is logged in, as those from the control socket are.
+    pub(crate) fn logged_in(&self, pace: Pace) -> TestClient {
+        self.open(pace, Some(Preauthenticated { account: "mjl".into(), address: "mjl@mox.example".into() }))
+    }
+
+    pub(crate) fn connect(&self, pace: Pace) -> TestClient {
+        self.open(pace, None)
+    }
+
+    fn open(&self, pace: Pace, preauthenticated: Option<Preauthenticated>) -> TestClient {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        let (client, server) = Stream::pair(address("192.0.2.10:40000"), address("192.0.2.1:143"));
+        let listener = Listener { name: "test".into(), tls: None, implicit_tls: false, no_require_starttls: true, no_client_certificates: false };
+        self.tracker.spawn(serve(server, Arc::clone(&self.service), Arc::new(listener), preauthenticated));
+        TestClient { stream: client, input: Vec::new(), pace }
+    }
+
+    /// Waits for all connections to end, and closes the store.
+    pub(crate) async fn stop(self) {
+        self.service.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("connections end");
+        self.service.store.close().await;
+    }
+}
+
+/// One user with a password.
+#[derive(Debug)]
+struct OneAccount;
+
+impl Accounts for OneAccount {
+    fn verify(&self, ask: Ask) -> Asked<'_, Answer> {
+        let answer = match ask {
+            Ask::Verify { user, .. } if user != "mjl@mox.example" => Answer::Wrong(Wrong::User),
+            Ask::Verify { password, .. } if password.expose() == "testtest1234" => Answer::Right,
+            Ask::Verify { .. } => Answer::Wrong(Wrong::Password),
+            _ => Answer::NoKeys,
+        };
+        Box::pin(async { answer })
+    }
+
+    fn certificate<'a>(&'a self, _: &'a str) -> Asked<'a, Option<CertificateOwner>> {
+        Box::pin(async { None })
+    }
+
+    fn login_attempt(&self, _: LoginAttempt) {}
+}
+
+fn directory() -> Directory {
+    let domain = "mox.example".parse::<mox_base::Domain>().unwrap();
+    let address: Address = "mjl@mox.example".parse().unwrap();
+    Directory::new(Settings {
+        hostname: domain.clone(),
+        listener_hostnames: Vec::new(),
+        postmaster: MailboxOf { account: "mjl".into(), mailbox: "Inbox".into() },
+        host_tls_reports: None,
+        domains: vec![DomainSettings::new(domain)],
+        accounts: vec![(AccountSettings::new("mjl"), vec![(DestinationKey::Address(address), Destination::default())])],
+        everything: None,
+    })
+    .unwrap()
+}
+
+/// A client's end.
+pub(crate) struct TestClient {
+    stream: Stream,
+    input: Vec<u8>,
+    pace: Pace,
+}
+
+impl TestClient {
+    pub(crate) async fn send(&mut self, line: &str, place: &str) {
+        let bytes = format!("{line}\r\n").into_bytes();
+        match self.pace {
+            Pace::Lines => self.stream.write_all(&bytes).await.expect(place),
+            Pace::Bytes => {
+                for byte in bytes {
+                    self.stream.write_all(&[byte]).await.expect(place);
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        // The server may have to be read from before it takes more.
+        self.stream.write_all(bytes).await.expect("server reads");
+    }
+
+    /// All bytes up to and with the line that starts with this tag.
+    pub(crate) async fn until(&mut self, tag: &str) -> Vec<u8> {
+        let marker = format!("\r\n{tag}");
+        let mut from = 0;
+        loop {
+            let at = if self.input.starts_with(tag.as_bytes()) {
+                Some(0)
+            } else {
+                let found = self.input[from..].windows(marker.len()).position(|w| w == marker.as_bytes());
+                found.map(|i| from + i + 2)
+            };
+            if let Some(at) = at
+                && let Some(end) = self.input[at..].windows(2).position(|w| w == b"\r\n")
+            {
+                return self.input.drain(..at + end + 2).collect();
+            }
+            if at.is_none() {
+                from = self.input.len().saturating_sub(marker.len());
+            }
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.input)).await;
+            assert!(matches!(read, Ok(Ok(n)) if n > 0), "no answer to {tag}");
+        }
+    }
+
+    /// The next line, without its end.
+    pub(crate) async fn line(&mut self, place: &str) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.next_line()).await;
+        line.unwrap_or_else(|_| panic!("{place}\n nothing came, only {:?}", String::from_utf8_lossy(&self.input)))
+            .unwrap_or_else(|| panic!("{place}\n the server closed"))
+    }
+
+    /// The next line, or none when the server closed.
+    pub(crate) async fn next_line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.input.windows(2).position(|w| w == b"\r\n") {
+                let line = self.input.drain(..end + 2).take(end).collect::<Vec<u8>>();
+                return Some(String::from_utf8_lossy(&line).into_owned());
+            }
+            match self.stream.read_buf(&mut self.input).await {
+                Ok(0) | Err(_) => return None,
+                Ok(_) => {}
+            }
+        }
+    }
+}
