@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::mailbox::SpecialUse;
 use crate::name::MailboxName;
 use crate::params;
+use crate::queue::Queue;
 use crate::schema::{ACCOUNT_SCHEMA, SERVER_SCHEMA};
 use mox_base::{AccountId, Clock, Random, Secret};
 use std::collections::{BTreeMap, BTreeSet};
@@ -223,6 +224,19 @@ impl Store {
     /// Where a database beside the accounts is: `<data>/<name>.db` with SQLite, in the same database with PostgreSQL.
     pub fn location(&self, name: &str) -> Location {
         self.inner.place.location(name)
+    }
+
+    /// The queue: `<data>/queue.db`, with large messages in `<data>/queue/`. With PostgreSQL, its tables are in the same database,
+    /// and the folder is below that of the blobs.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub async fn queue(&self) -> Result<Queue, Error> {
+        let folder = match &self.inner.place {
+            Place::Sqlite(data) => data.join("queue"),
+            Place::Postgres(_, blobs) => blobs.join("queue"),
+        };
+        Ok(Queue::open(self.inner.env.clone(), self.inner.place.location("queue"), folder).await?)
     }
 
     /// Time as the store sees it.

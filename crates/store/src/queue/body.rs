@@ -8,7 +8,8 @@ use crate::params;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,8 +28,8 @@ pub enum Body {
     Memory(Arc<[u8]>),
     /// In a file, which is copied and stays the caller's.
     File {
-        /// Where it is.
-        path: PathBuf,
+        /// The file; its position doesn't matter.
+        file: Arc<File>,
         /// How long it is.
         len: u64,
     },
@@ -150,7 +151,11 @@ impl Queue {
         }
         let compressed = match body {
             Body::Memory(bytes) => compress(bytes)?,
-            Body::File { path, .. } => compress(&std::fs::read(path)?)?,
+            Body::File { file, len } => {
+                let mut bytes = Vec::new();
+                FromStart { file, at: 0, len: *len }.read_to_end(&mut bytes)?;
+                compress(&bytes)?
+            }
         };
         Ok(StoredBody::Inline(compressed))
     }
@@ -170,7 +175,7 @@ impl Queue {
         };
         let written = match body {
             Body::Memory(bytes) => file.write_all(bytes),
-            Body::File { path, .. } => File::open(path).and_then(|mut from| io::copy(&mut from, &mut file)).map(|_| ()),
+            Body::File { file: from, len } => io::copy(&mut FromStart { file: from, at: 0, len: *len }, &mut file).map(|_| ()),
         };
         let durable = written.map_err(Error::from).and_then(|()| {
             check(&*env.faults, Step::BlobSync)?;
@@ -218,6 +223,26 @@ impl Queue {
                 Ok(())
             })
             .await
+    }
+}
+
+/// Reads a file from its start without moving its position, which others may share.
+struct FromStart<'f> {
+    file: &'f File,
+    at: u64,
+    len: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.len.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let n = self.file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), self.at)?;
+        if n == 0 && wanted > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.at = self.at.saturating_add(u64::try_from(n).unwrap_or(0));
+        Ok(n)
     }
 }
 

@@ -25,6 +25,11 @@ pub struct Outcome {
 pub enum Ending {
     /// It stays; the next attempt is already scheduled.
     Retry,
+    /// It stays, and the attempt doesn't count: it ended by our own fault.
+    Uncounted {
+        /// When it is tried again.
+        next: Timestamp,
+    },
     /// It is done, and leaves the queue.
     Retire {
         /// Whether the message was delivered.
@@ -73,8 +78,16 @@ fn apply(tx: &Tx<'_>, outcome: &Outcome, finished: &mut Finished) -> Result<(), 
         return Ok(());
     }
     record(tx, outcome.id, &outcome.result)?;
-    if let Ending::Retire { delivered, keep_until } = outcome.ending {
-        retire(tx, outcome.id, delivered, outcome.result.start.after(outcome.result.duration), keep_until, &mut finished.files)?;
+    match outcome.ending {
+        Ending::Retry => {}
+        Ending::Uncounted { next } => {
+            let sql = "UPDATE queue_entry SET attempts = attempts - 1, next_attempt = $1 WHERE id = $2 AND attempts > 0";
+            tx.exec(sql, params![next, outcome.id])?;
+        }
+        Ending::Retire { delivered, keep_until } => {
+            let now = outcome.result.start.after(outcome.result.duration);
+            retire(tx, outcome.id, delivered, now, keep_until, &mut finished.files)?;
+        }
     }
     Ok(())
 }

@@ -150,6 +150,7 @@ on_both!(
     retired_are_kept_and_forgotten,
     a_removed_entry_loses_its_outcome,
     held_entries_wait,
+    our_faults_cost_no_attempt,
 );
 
 /// A database of its own.
@@ -278,7 +279,7 @@ async fn large_messages_are_files(f: Fixture) {
     let body: Vec<u8> = (0..200_000u32).map(|n| n.to_le_bytes()[0]).collect();
     let spool = f.folder.path().join("spool");
     std::fs::write(&spool, &body).unwrap();
-    let message = NewMessage { body: Body::File { path: spool, len: 200_000 }, ..f.message(b"") };
+    let message = NewMessage { body: Body::File { file: Arc::new(std::fs::File::open(&spool).unwrap()), len: 200_000 }, ..f.message(b"") };
     let entries = ["a@b.example", "a@c.example"].map(|r| NewEntry::new(None, path(r), f.clock.now())).to_vec();
     f.queue.add(message, entries).await.unwrap();
     assert_eq!(f.files(), 1);
@@ -397,4 +398,13 @@ async fn held_entries_wait(f: Fixture) {
     assert!(f.claim(10).await.is_empty());
     f.queue.set_hold(only, false).await.unwrap();
     assert_eq!(ids(&f.claim(10).await[0]), [added[0]]);
+}
+
+async fn our_faults_cost_no_attempt(f: Fixture) {
+    f.add(&["a@b.example"]).await;
+    let claims = f.claim(1).await;
+    f.finish(&claims[0], "disk full", Ending::Uncounted { next: f.clock.now() }).await;
+    let claims = f.claim(1).await;
+    assert_eq!(claims[0].entries[0].attempts, 1);
+    assert_eq!(f.listed().await[0].results.len(), 2);
 }
