@@ -1,1 +1,14 @@
-//! The queue, retries, outbound delivery, DSNs, local filing.
+//! Moving mail: into mailboxes, into the queue, and from the queue to other hosts.
+//!
+//! - [`inbound`]: what came over SMTP is decided upon and filed. The one function between SMTP and store.
+//! - [`submit`]: what is to be sent goes into the queue. The one function between submission and queue.
+//! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
+//! - [`spool`]: a message while it comes in.
+//!
+//! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
+
+pub mod inbound;
+pub mod metrics;
+pub mod outbound;
+pub mod spool;
+pub mod submit;

@@ -1,0 +1,330 @@
+//! From an SMTP transaction into mailboxes: the one function through which incoming mail passes.
+//!
+//! `smtpd` has received a message, checked what it can check about the whole of it, and knows for each recipient what the
+//! directory says. [`Inbound::deliver`] asks [`InboundDecision`] for each account that would get it, and files what is
+//! accepted. When it returns, everything with [`Ok`] is durable and visible; everything else has the reply that says
+//! why not. Recipients of one transaction are filed one after the other, each in its account's own transaction, which
+//! deliveries of other connections share.
+
+mod reply;
+mod rulesets;
+#[cfg(test)]
+mod tests;
+
+pub use reply::combined_reply;
+pub use rulesets::{Chosen, choose};
+
+use crate::spool::Spool;
+use mox_base::{Address, Domain, Host, Path, Timestamp};
+use mox_message::Structure;
+use mox_smtp::Reply;
+use mox_store::directory::{AddressError, Alias, Directory, LocalRecipient, Recipient};
+use mox_store::{Append, Delivery, Error, MailboxName, Message, SpecialUse, Store};
+use std::fmt;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A message that came over SMTP, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The directory by which recipients were looked up.
+    pub directory: Arc<Directory>,
+    /// MAIL FROM, none for the null reverse-path.
+    pub mail_from: Option<Path>,
+    /// What the peer called itself.
+    pub ehlo: Host,
+    /// The peer.
+    pub remote_ip: IpAddr,
+    /// When the message was complete.
+    pub received: Timestamp,
+    /// Whether headers may be in UTF-8.
+    pub smtputf8: bool,
+    /// Whether REQUIRETLS was used.
+    pub requiretls: bool,
+    /// IANA numbers of TLS version and cipher suite, none for plain text.
+    pub tls: Option<(u16, u16)>,
+    /// The address in From, if there is exactly one.
+    pub msg_from: Option<Address>,
+    /// Domains verified by SPF or DKIM.
+    pub verified_domains: Vec<Domain>,
+    /// Trace fields common to all recipients: Authentication-Results, Received-SPF, Received.
+    pub trace: Vec<u8>,
+    /// The message's header section.
+    pub header: Arc<[u8]>,
+    /// The message.
+    pub message: Spool,
+    /// Its structure, if it was built while it came in.
+    pub structure: Option<Structure>,
+}
+
+/// A recipient of the transaction.
+#[derive(Clone, Debug)]
+pub struct RcptTo {
+    /// The address as given.
+    pub path: Path,
+    /// Whom it reaches.
+    pub found: Result<Recipient, AddressError>,
+}
+
+/// Why a recipient doesn't get the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What the peer hears.
+    pub reply: Reply,
+    /// Whether the peer is to be answered slowly from now on.
+    pub slow: bool,
+}
+
+impl Refusal {
+    /// A refusal without further consequences.
+    pub const fn new(reply: Reply) -> Self {
+        Self { reply, slow: false }
+    }
+
+    fn unknown_user() -> Self {
+        Self::new(Reply::new(550, (5, 1, 1), "no such user(s)"))
+    }
+
+    fn our_fault() -> Self {
+        Self::new(Reply::new(451, (4, 3, 0), "error processing"))
+    }
+
+    fn full() -> Self {
+        Self::new(Reply::new(452, (4, 2, 2), "account storage full"))
+    }
+}
+
+/// What is decided for one account.
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// It gets the message.
+    Accept(Acceptance),
+    /// It doesn't.
+    Reject(Refusal),
+}
+
+/// How a message is filed.
+#[derive(Clone, Debug)]
+pub struct Acceptance {
+    /// Into which mailbox.
+    pub mailbox: String,
+    /// Header fields that explain the decision, complete with CRLF; may be empty.
+    pub reason: Vec<u8>,
+    /// Whether a ruleset says that it was forwarded.
+    pub is_forward: bool,
+    /// Whether a ruleset says that it is from a mailing list.
+    pub is_list: bool,
+    /// Whether it is stored as read: reports that were processed.
+    pub seen: bool,
+}
+
+/// What [`InboundDecision::decide`] returns.
+pub type DecisionFuture<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// Decides whether an account gets a message, and where. Junk filtering, reputation, DMARC and rate limits come here.
+pub trait InboundDecision: Send + Sync + fmt::Debug {
+    /// For the account and destination of `recipient`, reached as `rcpt_to` (an alias, for members).
+    fn decide<'a>(&'a self, incoming: &'a Incoming, rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a>;
+}
+
+/// Accepts everything, into the mailbox that the destination's rulesets choose.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AcceptAll;
+
+impl InboundDecision for AcceptAll {
+    fn decide<'a>(&'a self, incoming: &'a Incoming, _rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a> {
+        let chosen = choose(&recipient.destination, incoming);
+        let acceptance = Acceptance {
+            mailbox: chosen.mailbox,
+            reason: Vec::new(),
+            is_forward: chosen.is_forward,
+            is_list: chosen.is_list,
+            seen: false,
+        };
+        Box::pin(std::future::ready(Verdict::Accept(acceptance)))
+    }
+}
+
+/// Files incoming mail.
+#[derive(Clone, Debug)]
+pub struct Inbound {
+    store: Store,
+    decision: Arc<dyn InboundDecision>,
+}
+
+/// Whether an account's copy was filed.
+enum Filed {
+    Yes,
+    Full,
+    Failed,
+}
+
+impl Inbound {
+    /// Files into a store what is accepted.
+    pub fn new(store: Store, decision: Arc<dyn InboundDecision>) -> Self {
+        Self { store, decision }
+    }
+
+    /// Delivers to recipients; an outcome for each, in order.
+    pub async fn deliver(&self, incoming: &Incoming, recipients: &[RcptTo]) -> Vec<Result<(), Refusal>> {
+        let mut outcomes: Vec<Option<Result<(), Refusal>>> = vec![None; recipients.len()];
+        // Accounts first, so that members of aliases who are recipients themselves have their copy.
+        for aliases in [false, true] {
+            for (slot, rcpt) in outcomes.iter_mut().zip(recipients) {
+                match &rcpt.found {
+                    Ok(Recipient::Account(recipient)) if !aliases => *slot = Some(self.to_account(incoming, rcpt, recipient).await),
+                    Ok(Recipient::Alias(alias)) if aliases => *slot = Some(self.to_alias(incoming, rcpt, alias, recipients).await),
+                    Ok(_) => {}
+                    Err(AddressError::DomainDisabled) => {
+                        *slot = Some(Err(Refusal::new(Reply::new(450, (4, 2, 1), "recipient domain temporarily disabled"))));
+                    }
+                    Err(AddressError::DomainNotFound | AddressError::AddressNotFound) => *slot = Some(Err(Refusal::unknown_user())),
+                }
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Refusal::our_fault()))).collect()
+    }
+
+    async fn to_account(&self, incoming: &Incoming, rcpt: &RcptTo, recipient: &LocalRecipient) -> Result<(), Refusal> {
+        match self.decision.decide(incoming, &rcpt.path, recipient).await {
+            Verdict::Reject(refusal) => Err(refusal),
+            Verdict::Accept(acceptance) => match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance).await {
+                Filed::Yes => Ok(()),
+                Filed::Full => Err(Refusal::full()),
+                Filed::Failed => Err(Refusal::our_fault()),
+            },
+        }
+    }
+
+    /// If any member accepts, all get it; else the first one's refusal is the answer.
+    async fn to_alias(&self, incoming: &Incoming, rcpt: &RcptTo, alias: &Alias, recipients: &[RcptTo]) -> Result<(), Refusal> {
+        let from = incoming.msg_from.as_ref().map(|from| incoming.directory.canonical(from));
+        if !may_post(alias, from.as_ref()) {
+            return Err(Refusal::new(Reply::new(550, (5, 7, 2), "not allowed to send to destination")));
+        }
+        let mut refusal = None;
+        let mut verdicts = Vec::with_capacity(alias.members.len());
+        for member in &alias.members {
+            let verdict = self.decision.decide(incoming, &rcpt.path, &member.recipient).await;
+            if let Verdict::Reject(r) = &verdict {
+                refusal.get_or_insert_with(|| r.clone());
+            }
+            verdicts.push((member, verdict));
+        }
+        if let Some(refusal) = refusal
+            && !verdicts.iter().any(|(_, v)| matches!(v, Verdict::Accept(_)))
+        {
+            return Err(refusal);
+        }
+        let explicit = |address: &Address| {
+            let mut given = recipients.iter().filter_map(|r| r.path.address());
+            given.any(|given| incoming.directory.canonical(&given) == *address)
+        };
+        let (mut filed, mut full) = (false, false);
+        for (member, verdict) in verdicts {
+            // Who has a copy already, or wrote it, needs no other.
+            if from.as_ref() == Some(&member.address) || explicit(&member.address) {
+                continue;
+            }
+            let acceptance = match verdict {
+                Verdict::Accept(acceptance) => acceptance,
+                Verdict::Reject(_) => plain_acceptance(incoming, &member.recipient),
+            };
+            let delivered_to = Path::from(member.address.clone());
+            match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance).await {
+                Filed::Yes => filed = true,
+                Filed::Full => full = true,
+                Filed::Failed if !filed => return Err(Refusal::our_fault()),
+                Filed::Failed => {}
+            }
+        }
+        if full && !filed { Err(Refusal::full()) } else { Ok(()) }
+    }
+
+    async fn file(&self, incoming: &Incoming, rcpt_to: &Path, delivered_to: &Path, recipient: &LocalRecipient, how: &Acceptance) -> Filed {
+        match self.try_file(incoming, rcpt_to, delivered_to, recipient, how).await {
+            Ok(()) => Filed::Yes,
+            Err(Error::OverQuota) => {
+                tracing::info!(account = recipient.account.name, "message refused, account is full");
+                Filed::Full
+            }
+            Err(e) => {
+                tracing::error!(account = recipient.account.name, mailbox = how.mailbox, error = %e, "delivering to mailbox");
+                Filed::Failed
+            }
+        }
+    }
+
+    async fn try_file(
+        &self,
+        incoming: &Incoming,
+        rcpt_to: &Path,
+        delivered_to: &Path,
+        recipient: &LocalRecipient,
+        how: &Acceptance,
+    ) -> Result<(), Error> {
+        let account = self.store.account(&recipient.account.name).await?;
+        account.set_quota(recipient.account.quota);
+        let message = Message {
+            prefix: prefix(incoming, delivered_to, &how.reason),
+            content: incoming.message.content()?,
+            structure: incoming.structure.clone(),
+            hash: None,
+        };
+        let prepared = account.prepare(message).await?;
+        let mailbox = MailboxName::parse(&how.mailbox)?;
+        let append = Append {
+            flags: if how.seen { mox_store::Flags::SEEN } else { mox_store::Flags::default() },
+            received: Some(incoming.received),
+            delivery: Some(Box::new(delivery(incoming, rcpt_to, how))),
+            ..Append::default()
+        };
+        account
+            .write(move |tx| {
+                let mailbox = tx.ensure_mailbox(&mailbox, SpecialUse::NONE)?;
+                tx.add(mailbox.mailbox.id, &prepared, &append)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+/// Who may post: anyone if public; members; and with the alias as sender, whoever may use that.
+fn may_post(alias: &Alias, from: Option<&Address>) -> bool {
+    alias.post_public
+        || from.is_some_and(|from| alias.members.iter().any(|m| m.address == *from) || (alias.allow_msg_from && *from == alias.address))
+}
+
+/// A member that would have refused gets the message with the others, where its rules put it.
+fn plain_acceptance(incoming: &Incoming, recipient: &LocalRecipient) -> Acceptance {
+    let chosen = choose(&recipient.destination, incoming);
+    Acceptance { mailbox: chosen.mailbox, reason: Vec::new(), is_forward: chosen.is_forward, is_list: chosen.is_list, seen: false }
+}
+
+/// What is put before the message, newest first.
+fn prefix(incoming: &Incoming, delivered_to: &Path, reason: &[u8]) -> Vec<u8> {
+    let return_path = incoming.mail_from.as_ref().map(|p| p.for_smtputf8(false)).unwrap_or_default();
+    let delivered_to = delivered_to.for_smtputf8(incoming.smtputf8);
+    let mut prefix = reason.to_vec();
+    prefix.extend_from_slice(format!("Delivered-To: {delivered_to}\r\nReturn-Path: <{return_path}>\r\n").as_bytes());
+    prefix.extend_from_slice(&incoming.trace);
+    prefix
+}
+
+fn delivery(incoming: &Incoming, rcpt_to: &Path, how: &Acceptance) -> Delivery {
+    let tls = incoming.tls;
+    Delivery {
+        // Of forwarded mail, the forwarder's address and name tell nothing about the sender.
+        remote_ip: Some(incoming.remote_ip).filter(|_| !how.is_forward),
+        ehlo: incoming.ehlo.domain().filter(|_| !how.is_forward).map(|d| d.unicode().to_owned()),
+        mail_from: incoming.mail_from.as_ref().filter(|_| !how.is_forward).map(Path::to_string),
+        rcpt_to: Some(rcpt_to.to_string()),
+        tls_version: Some(tls.map_or(1, |(version, _)| version)),
+        tls_cipher: tls.map(|(_, cipher)| cipher),
+        requiretls: incoming.requiretls,
+        is_forward: how.is_forward,
+        is_list: how.is_list,
+        ..Delivery::default()
+    }
+}

@@ -1,0 +1,91 @@
+//! What the queue counts, under the names that dashboards know.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+const BUCKETS: [f64; 11] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
+
+/// Labels of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConnectionLabels {
+    /// `ok`, `timeout`, `canceled`, `error`.
+    pub result: &'static str,
+}
+
+/// Labels of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    /// The number of the attempt.
+    pub attempt: u32,
+    /// The transport's name, empty for the default.
+    pub transport: String,
+    /// `immediate`, `requiredstarttls`, `opportunistic`, `skip`.
+    pub tlsmode: &'static str,
+    /// `ok`, `okpartial`, `timeout`, `canceled`, `temperror`, `permerror`, `error`.
+    pub result: &'static str,
+}
+
+/// Labels of REQUIRETLS that couldn't be had.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequireTlsLabels {
+    /// `nopolicy`, `norequiretls`.
+    pub reason: &'static str,
+}
+
+/// What the queue counts. Clones count together.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Connections made.
+    pub connection: Family<ConnectionLabels, Counter>,
+    /// How long attempts took.
+    pub duration: Family<DeliveryLabels, Histogram>,
+    /// Entries on hold.
+    pub hold: Gauge,
+    /// Hosts whose addresses were looked up.
+    pub destinations: Counter,
+    /// Those with authentic answers.
+    pub destinations_authentic: Counter,
+    /// REQUIRETLS that couldn't be had.
+    pub requiretls_unsupported: Family<RequireTlsLabels, Counter>,
+    /// Connections repeated without TLS.
+    pub plaintext_fallback: Counter,
+    /// DMARC reports that weren't delivered.
+    pub dmarc_report_failure: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            connection: Family::default(),
+            duration: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            hold: Gauge::default(),
+            destinations: Counter::default(),
+            destinations_authentic: Counter::default(),
+            requiretls_unsupported: Family::default(),
+            plaintext_fallback: Counter::default(),
+            dmarc_report_failure: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes a registry show them. The registry appends `_total` to counters.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("mox_queue_connection", "Connections to next hops, by result.", self.connection.clone());
+        registry.register("mox_queue_delivery_duration_seconds", "Duration of delivery attempts.", self.duration.clone());
+        registry.register("mox_queue_hold", "Entries of the queue on hold.", self.hold.clone());
+        registry.register("mox_queue_destinations", "Lookups of hosts.", self.destinations.clone());
+        registry.register("mox_queue_destinations_authentic", "Lookups of hosts with authentic answers.", self.destinations_authentic.clone());
+        registry.register("mox_queue_requiretls_unsupported", "Attempts that needed REQUIRETLS and could not have it.", self.requiretls_unsupported.clone());
+        registry.register("mox_queue_plaintext_fallback", "Connections repeated without TLS after it failed.", self.plaintext_fallback.clone());
+        registry.register("mox_queue_dmarcreport_failure", "DMARC reports that could not be delivered.", self.dmarc_report_failure.clone());
+    }
+
+    pub(crate) fn connected(&self, result: &'static str) {
+        self.connection.get_or_create(&ConnectionLabels { result }).inc();
+    }
+}

@@ -1,0 +1,120 @@
+//! From the queue to other hosts: when, where to, what came of it, and what the sender is told.
+//!
+//! [`Runner::run`] claims what is due, at most one group per recipient domain and [`Settings::max_running`] at once, and
+//! starts an attempt for each. An attempt (`attempt`) finds hosts (`hosts`), connects and hands over (`connection`), and
+//! has a result for each recipient. `process` turns results into outcomes that the queue records, and `bounce` tells the
+//! sender. Nothing is lost when an attempt panics or the server ends: the queue counted the attempt and scheduled the next
+//! before it began.
+
+mod attempt;
+mod bounce;
+mod connection;
+mod failure;
+mod hosts;
+mod policy;
+mod process;
+mod routes;
+mod runner;
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
+pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
+pub use runner::Runner;
+pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};
+
+use crate::metrics::Metrics;
+use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
+use mox_net::{ClientTls, Dial};
+use mox_store::Store;
+use mox_store::directory::SharedDirectory;
+use mox_store::queue::{Owner, Queue};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long retired entries of accounts that are gone are kept.
+const KEEP_WITHOUT_ACCOUNT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How mail is sent.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of this server, in EHLO and DSNs.
+    pub hostname: Domain,
+    /// To the world, or to ourselves.
+    pub mode: Mode,
+    /// Attempts at once.
+    pub max_running: usize,
+    /// Whether names and 8-bit mail are treated strictly.
+    pub pedantic: bool,
+    /// Our addresses for connections: the first of a family is used, none leaves it to the system.
+    pub local_ips: Vec<IpAddr>,
+}
+
+impl Settings {
+    /// To the world, with defaults.
+    pub const fn new(hostname: Domain) -> Self {
+        Self { hostname, mode: Mode::World, max_running: 10, pedantic: false, local_ips: Vec::new() }
+    }
+}
+
+/// Where mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// To the recipients' hosts.
+    World,
+    /// All of it to our own listener, as localserve does.
+    Local(SocketAddr),
+}
+
+/// The outside world.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub random: Arc<dyn Random>,
+    /// DNS.
+    pub lookup: Arc<dyn Lookup>,
+    /// Connections.
+    pub dial: Arc<dyn Dial>,
+    /// TLS that verifies nothing.
+    pub opportunistic_tls: ClientTls,
+    /// TLS that verifies names and certificates.
+    pub verified_tls: ClientTls,
+}
+
+/// What all parts of the queue's delivery share.
+#[derive(Debug)]
+struct Inner {
+    queue: Queue,
+    store: Store,
+    directory: SharedDirectory,
+    routing: SharedRouting,
+    settings: Settings,
+    ports: Ports,
+    metrics: Metrics,
+    owner: Owner,
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        self.ports.clock.now()
+    }
+
+    fn ehlo(&self) -> Host {
+        Host::Domain(self.settings.hostname.clone())
+    }
+
+    fn local_ip(&self, to: IpAddr) -> Option<IpAddr> {
+        self.settings.local_ips.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4())
+    }
+
+    /// Until when a finished entry of the account is remembered.
+    fn keep_until(&self, account: &str, now: Timestamp) -> Option<Timestamp> {
+        let directory = self.directory.current();
+        let period = directory.account(account).map_or(KEEP_WITHOUT_ACCOUNT, |account| account.keep_retired_messages);
+        (period > Duration::ZERO).then(|| now.after(period))
+    }
+}

@@ -1,0 +1,523 @@
+//! One delivery attempt of a claimed group: finding hosts, connecting, and handing over, with a result for each recipient.
+
+use super::connection::{Cancelled, Connection, Outgoing, Tls};
+use super::failure::{Failure, REQUIRETLS_SECODE, Remote};
+use super::hosts::{addresses, destinations};
+use super::policy::TlsPolicy;
+use super::routes::{Relay, RelayTls, Transport, relay_patience};
+use super::{Inner, Mode};
+use mox_base::Host;
+use mox_net::{DialError, Stream};
+use mox_smtp::client::{Auth, Error, ErrorKind, Settings, Stage, Timeouts, TlsMode, Transaction};
+use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
+use mox_store::queue::{Claim, Entry};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const SMTP_PORT: u16 = 25;
+
+/// For looking up a host and connecting to it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For all that is said on one connection.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// For getting a connection to a relay ready.
+const RELAY_SETUP: Duration = Duration::from_secs(60);
+
+/// The name of the own server in localserve, as DSNs show it.
+const LOCAL_NAME: &str = "localhost";
+
+/// A recipient's host took the message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Delivered {
+    pub(super) code: u16,
+    pub(super) secode: String,
+    pub(super) remote: Remote,
+    /// The host sends DSNs as the sender wished, RFC 3461 §5.2.1; else we do.
+    pub(super) dsn: bool,
+}
+
+pub(super) type RecipientResult = Result<Delivered, Failure>;
+
+/// What came of an attempt.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    /// For each entry of the claim, in order.
+    pub(super) results: Vec<RecipientResult>,
+    /// Host and address of each connection.
+    pub(super) dialed: Vec<(String, IpAddr)>,
+    /// For metrics.
+    pub(super) transport: String,
+    /// For metrics.
+    pub(super) tlsmode: &'static str,
+}
+
+/// An attempt while it is going on.
+struct Attempt<'a> {
+    inner: &'a Inner,
+    claim: &'a Claim,
+    shutdown: &'a CancellationToken,
+    results: Vec<Option<RecipientResult>>,
+    dialed: Vec<(String, IpAddr)>,
+    tlsmode: &'static str,
+}
+
+/// How to talk to a host.
+struct Hop<'a> {
+    /// The name that is remembered, shown and verified.
+    name: String,
+    port: u16,
+    mode: TlsMode,
+    /// Whether the certificate is verified.
+    verified: bool,
+    /// Whether a failure of TLS leads to another connection without it.
+    fallback: bool,
+    auth: Option<&'a Auth>,
+    timeouts: Timeouts,
+    /// For getting ready, and for all that is said.
+    setup: Duration,
+    session: Duration,
+    /// 8-bit messages need a host that takes them.
+    require_eight_bit_mime: bool,
+    /// As many recipients in a transaction as the host says; else all.
+    split: bool,
+    local_ips: bool,
+}
+
+/// What went wrong with a host as a whole.
+enum HostFailure {
+    Shutdown,
+    /// Nothing was handed over; another host may do better.
+    Failed(Failure),
+}
+
+impl From<Cancelled> for HostFailure {
+    fn from(_: Cancelled) -> Self {
+        Self::Shutdown
+    }
+}
+
+/// Delivers; none when the queue shut down meanwhile. Then nothing is known to have been delivered.
+pub(super) async fn attempt(inner: &Inner, claim: &Claim, shutdown: &CancellationToken) -> Option<Attempted> {
+    let mut attempt = Attempt {
+        inner,
+        claim,
+        shutdown,
+        results: vec![None; claim.entries.len()],
+        dialed: Vec::new(),
+        tlsmode: mode_name(TlsMode::Skip),
+    };
+    let (transport, ran) = attempt.run().await;
+    let missing = match ran {
+        Ok(()) => Failure::ours("no result for recipient"),
+        Err(HostFailure::Shutdown) if attempt.results.iter().all(Option::is_none) => return None,
+        Err(HostFailure::Shutdown) => Failure::ours("interrupted by shutdown"),
+        Err(HostFailure::Failed(failure)) => failure,
+    };
+    let results = attempt.results.into_iter().map(|r| r.unwrap_or_else(|| Err(missing.clone()))).collect();
+    Some(Attempted { results, dialed: attempt.dialed, transport, tlsmode: attempt.tlsmode })
+}
+
+impl<'a> Attempt<'a> {
+    fn first(&self) -> Option<&'a Entry> {
+        self.claim.entries.first()
+    }
+
+    /// The transport's name, and what came of using it; results that are there count before that.
+    async fn run(&mut self) -> (String, Result<(), HostFailure>) {
+        let Some(first) = self.first() else { return (String::new(), Ok(())) };
+        let sender_domain = first.sender.as_ref().and_then(|path| path.host.domain());
+        let disabled = sender_domain.and_then(|d| self.inner.directory.current().domain(d).map(|s| s.disabled)) == Some(true);
+        if disabled {
+            return (String::new(), Err(HostFailure::Failed(Failure::temporary("domain of sender temporarily disabled"))));
+        }
+        let routing = self.inner.routing.current();
+        let before = first.attempts.saturating_sub(1);
+        let name = match first.transport.as_str() {
+            "" => routing.choose(&first.account, before, sender_domain, self.claim.host.domain()).unwrap_or_default().to_owned(),
+            forced => forced.to_owned(),
+        };
+        let transport = routing.transports.get(&name);
+        if transport.is_none() && !name.is_empty() {
+            let failure = Failure::temporary(format!("transport {name:?} is not configured"));
+            return (name, Err(HostFailure::Failed(failure)));
+        }
+        let ran = match (transport, &self.inner.settings.mode) {
+            (Some(Transport::Fail { code, text }), _) => {
+                let text = Transport::fail_text(text.as_deref());
+                let failure = Failure { code: *code, secode: "7.0".to_owned(), permanent: *code >= 500, ..Failure::temporary(text) };
+                Err(HostFailure::Failed(failure))
+            }
+            (_, Mode::Local(address)) => self.local(*address).await,
+            (Some(Transport::Relay(relay)), _) => self.relay(&name, relay).await,
+            (Some(Transport::Direct { ipv4, ipv6 }), _) => self.direct(*ipv4, *ipv6).await,
+            (None, _) => self.direct(true, true).await,
+        };
+        (name, ran)
+    }
+
+    /// Recipients without a result, by their place in the claim.
+    fn open(&self) -> Vec<usize> {
+        self.results.iter().enumerate().filter(|(_, r)| r.is_none()).map(|(i, _)| i).collect()
+    }
+
+    fn set(&mut self, index: usize, result: RecipientResult) {
+        if let Some(slot) = self.results.get_mut(index) {
+            *slot = Some(result);
+        }
+    }
+
+    /// To our own listener, as localserve does.
+    async fn local(&mut self, address: SocketAddr) -> Result<(), HostFailure> {
+        let patience = Duration::from_secs(30);
+        let hop = Hop {
+            name: LOCAL_NAME.to_owned(),
+            port: address.port(),
+            mode: TlsMode::Opportunistic,
+            verified: false,
+            fallback: false,
+            auth: None,
+            timeouts: Timeouts { command: patience, data_start: patience, data_block: patience, data_end: patience, quit: Duration::from_secs(5) },
+            setup: RELAY_SETUP,
+            session: RELAY_SETUP,
+            require_eight_bit_mime: false,
+            split: false,
+            local_ips: false,
+        };
+        self.host(&hop, vec![address.ip()], false).await
+    }
+
+    /// Through a relay.
+    async fn relay(&mut self, name: &str, relay: &Relay) -> Result<(), HostFailure> {
+        let prefixed = |failure: Failure| HostFailure::Failed(Failure { text: format!("transport {name}: {}", failure.text), ..failure });
+        let (mode, verified) = match relay.tls {
+            RelayTls::Immediate => (TlsMode::Immediate, true),
+            RelayTls::Required => (TlsMode::Required, true),
+            RelayTls::RequiredUnverified => (TlsMode::Required, false),
+            RelayTls::Opportunistic => (TlsMode::Opportunistic, false),
+            RelayTls::Plain => (TlsMode::Skip, false),
+        };
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        if require_tls == Some(true) && !verified {
+            // RFC 8689 §4.2.1: no certainty about the next hop.
+            return Err(prefixed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
+        }
+        let dialed = self.dialed_before(&relay.host.to_string());
+        let found = addresses(&*self.inner.ports.lookup, &relay.host, &dialed).await.map_err(prefixed)?;
+        let hop = Hop {
+            name: relay.host.domain().map_or_else(|| host_ip(&relay.host), |d| d.ascii().to_owned()),
+            port: relay.port,
+            mode,
+            verified,
+            fallback: false,
+            auth: relay.auth.as_ref(),
+            timeouts: Timeouts::default(),
+            setup: RELAY_SETUP,
+            session: relay_patience(self.claim.message.size),
+            require_eight_bit_mime: true,
+            split: false,
+            local_ips: false,
+        };
+        self.host(&hop, found.ips, found.dual_stack).await.map_err(|e| match e {
+            HostFailure::Failed(failure) => prefixed(failure),
+            HostFailure::Shutdown => HostFailure::Shutdown,
+        })
+    }
+
+    /// To the recipient's own hosts.
+    async fn direct(&mut self, ipv4: bool, ipv6: bool) -> Result<(), HostFailure> {
+        let inner = self.inner;
+        let ports = &inner.ports;
+        let found = destinations(&*ports.lookup, &*ports.random, &self.claim.host, inner.settings.pedantic).await.map_err(HostFailure::Failed)?;
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        let mut last = Failure::temporary("no host to deliver to");
+        let mut only_requiretls = true;
+        for host in &found.hosts {
+            match self.direct_host(host, require_tls, (ipv4, ipv6)).await {
+                Err(HostFailure::Failed(failure)) => {
+                    tracing::debug!(host = %host, error = failure.text, "next hop failed");
+                    only_requiretls &= failure.is_requiretls();
+                    if failure.permanent {
+                        return Err(HostFailure::Failed(failure));
+                    }
+                    last = failure;
+                }
+                Err(HostFailure::Shutdown) => return Err(HostFailure::Shutdown),
+                // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
+                Ok(()) => {
+                    only_requiretls = false;
+                    if let Some(failure) = self.reopen_temporary() {
+                        last = failure;
+                    } else {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if only_requiretls && last.is_requiretls() {
+            last = Failure { permanent: true, ..last };
+        }
+        Err(HostFailure::Failed(last))
+    }
+
+    /// When nobody was delivered, takes back results that are temporary; the last of them.
+    fn reopen_temporary(&mut self) -> Option<Failure> {
+        if self.results.iter().any(|r| matches!(r, Some(Ok(_)))) {
+            return None;
+        }
+        let mut last = None;
+        for slot in &mut self.results {
+            if matches!(slot, Some(Err(failure)) if !failure.permanent)
+                && let Some(Err(failure)) = slot.take()
+            {
+                last = Some(failure);
+            }
+        }
+        last
+    }
+
+    async fn direct_host(&mut self, host: &Host, require_tls: Option<bool>, (ipv4, ipv6): (bool, bool)) -> Result<(), HostFailure> {
+        let metrics = &self.inner.metrics;
+        let name = host.domain().map_or_else(|| host_ip(host), |d| d.ascii().to_owned());
+        let remote = Remote { name: name.clone(), ip: None };
+        let policy = TlsPolicy::of(require_tls).inspect_err(|_| {
+            metrics.requiretls_unsupported.get_or_create(&crate::metrics::RequireTlsLabels { reason: "nopolicy" }).inc();
+        });
+        let policy = policy.map_err(|f| HostFailure::Failed(f.at(&remote)))?;
+        metrics.destinations.inc();
+        let dialed = self.dialed_before(&name);
+        let found = addresses(&*self.inner.ports.lookup, host, &dialed).await.map_err(|f| HostFailure::Failed(f.at(&remote)))?;
+        if found.authentic {
+            metrics.destinations_authentic.inc();
+        }
+        let ips: Vec<IpAddr> = found.ips.into_iter().filter(|ip| if ip.is_ipv4() { ipv4 } else { ipv6 }).collect();
+        let hop = Hop {
+            name,
+            port: SMTP_PORT,
+            mode: policy.mode,
+            verified: false,
+            fallback: policy.fallback,
+            auth: None,
+            timeouts: Timeouts::default(),
+            setup: SESSION_TIMEOUT,
+            session: SESSION_TIMEOUT,
+            require_eight_bit_mime: self.inner.settings.pedantic,
+            split: true,
+            local_ips: true,
+        };
+        self.host(&hop, ips, found.dual_stack).await
+    }
+
+    fn dialed_before(&self, host: &str) -> Vec<IpAddr> {
+        self.first().map(|e| e.dialed.of(host).to_vec()).unwrap_or_default()
+    }
+
+    /// Connects to a host and hands over to all open recipients. With `Ok`, each of them has a result.
+    async fn host(&mut self, hop: &Hop<'_>, ips: Vec<IpAddr>, dual_stack: bool) -> Result<(), HostFailure> {
+        let mut mode = hop.mode;
+        loop {
+            self.tlsmode = mode_name(mode);
+            let (stream, ip) = self.dial(hop, &ips).await?;
+            let remote = Remote { name: hop.name.clone(), ip: Some(ip) };
+            match self.ready(hop, mode, stream).await? {
+                Ok(connection) => return self.hand_over(hop, connection, &remote, dual_stack).await,
+                // RFC 7435: what can't be encrypted for sure goes in the clear, rather than not at all.
+                Err(e) if e.kind == ErrorKind::Tls && hop.fallback && mode != TlsMode::Skip => {
+                    tracing::debug!(host = hop.name, error = %e, "TLS failed, connecting again without");
+                    self.inner.metrics.plaintext_fallback.inc();
+                    mode = TlsMode::Skip;
+                }
+                Err(e) => return Err(HostFailure::Failed(self.other_family(Failure::of_session(&e, &remote), dual_stack))),
+            }
+        }
+    }
+
+    /// A policy rejection may be about our address: with another family left, the next attempt uses that.
+    fn other_family(&self, failure: Failure, dual_stack: bool) -> Failure {
+        let first_attempt = self.first().is_some_and(|e| e.attempts <= 1);
+        let permanent = failure.permanent && !(first_attempt && dual_stack && failure.secode.starts_with("7."));
+        Failure { permanent, ..failure }
+    }
+
+    async fn dial(&mut self, hop: &Hop<'_>, ips: &[IpAddr]) -> Result<(Stream, IpAddr), HostFailure> {
+        let mut last = Failure::temporary(format!("no usable address of {}", hop.name));
+        let share = CONNECT_TIMEOUT / u32::try_from(ips.len()).unwrap_or(u32::MAX).max(1);
+        for ip in ips {
+            let from = if hop.local_ips { self.inner.local_ip(*ip) } else { None };
+            let dialing = self.inner.ports.dial.dial(SocketAddr::new(*ip, hop.port), from);
+            let dialed = tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => {
+                    self.inner.metrics.connected("canceled");
+                    return Err(HostFailure::Shutdown);
+                }
+                dialed = tokio::time::timeout(share, dialing) => dialed.unwrap_or(Err(DialError::Timeout)),
+            };
+            match dialed {
+                Ok(stream) => {
+                    self.inner.metrics.connected("ok");
+                    self.dialed.push((hop.name.clone(), *ip));
+                    return Ok((stream, *ip));
+                }
+                Err(e) => {
+                    self.inner.metrics.connected(if matches!(e, DialError::Timeout) { "timeout" } else { "error" });
+                    let remote = Remote { name: hop.name.clone(), ip: Some(*ip) };
+                    last = Failure::temporary(format!("connecting to {ip}: {e}")).at(&remote);
+                }
+            }
+        }
+        Err(HostFailure::Failed(last))
+    }
+
+    async fn ready(&self, hop: &Hop<'_>, mode: TlsMode, stream: Stream) -> Result<Result<Connection, Error>, HostFailure> {
+        let settings = Settings { ehlo: self.inner.ehlo(), tls: mode, auth: hop.auth.cloned(), timeouts: hop.timeouts };
+        let config = if hop.verified { &self.inner.ports.verified_tls } else { &self.inner.ports.opportunistic_tls };
+        let tls = Tls { config: config.clone(), name: hop.name.clone() };
+        let opening = Connection::open(stream, settings, tls, Arc::clone(&self.inner.ports.random), self.shutdown.clone());
+        match tokio::time::timeout(hop.setup, opening).await {
+            Ok(opened) => Ok(opened?),
+            Err(_) => Ok(Err(timeout_error("getting the session ready took too long"))),
+        }
+    }
+
+    async fn hand_over(&mut self, hop: &Hop<'_>, mut connection: Connection, remote: &Remote, dual_stack: bool) -> Result<(), HostFailure> {
+        let handed = tokio::time::timeout(hop.session, self.transactions(hop, &mut connection, remote, dual_stack)).await;
+        match handed {
+            Ok(done) => done?,
+            Err(_) => {
+                let failure = Failure::temporary("the session took too long").at(remote);
+                for index in self.open() {
+                    self.set(index, Err(failure.clone()));
+                }
+                return Ok(());
+            }
+        }
+        connection.quit().await;
+        Ok(())
+    }
+
+    /// Transactions until every open recipient has a result.
+    async fn transactions(&mut self, hop: &Hop<'_>, connection: &mut Connection, remote: &Remote, dual_stack: bool) -> Result<(), HostFailure> {
+        let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| hop.split);
+        let dsn = connection.extensions().dsn;
+        loop {
+            let mut batch = self.open();
+            batch.truncate(rcpt_max.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1));
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let (transaction, mut message) = match self.prepare(hop, connection, &batch).await {
+                Ok(prepared) => prepared,
+                Err(failure) => {
+                    for index in self.open() {
+                        self.set(index, Err(failure.clone()));
+                    }
+                    return Ok(());
+                }
+            };
+            let results = connection.transact(transaction, &mut message).await?;
+            // RFC 5321 §4.5.3.1.10: whoever was one too many goes into another transaction, while that gets us further.
+            let again = hop.split && connection.is_usable() && results.iter().any(Result::is_ok);
+            for (position, (index, result)) in batch.into_iter().zip(results).enumerate() {
+                let result = match result {
+                    Ok(reply) => {
+                        let secode = reply.enhanced.map(mox_smtp::Enhanced::without_class).unwrap_or_default();
+                        Ok(Delivered { code: reply.code, secode, remote: remote.clone(), dsn })
+                    }
+                    Err(e) if again && position > 0 && e.stage == Stage::Rcpt && matches!(e.code(), Some(452 | 552)) => continue,
+                    Err(e) => {
+                        if e.kind == ErrorKind::RequireTlsUnsupported {
+                            let labels = crate::metrics::RequireTlsLabels { reason: "norequiretls" };
+                            self.inner.metrics.requiretls_unsupported.get_or_create(&labels).inc();
+                        }
+                        Err(self.other_family(Failure::of_session(&e, remote), dual_stack))
+                    }
+                };
+                self.set(index, result);
+            }
+            if !connection.is_usable() {
+                let failure = Failure::temporary("connection not usable for a further transaction").at(remote);
+                for index in self.open() {
+                    self.set(index, Err(failure.clone()));
+                }
+            }
+        }
+    }
+
+    /// The transaction for these recipients, and the message as this host gets it.
+    async fn prepare(&self, hop: &Hop<'_>, connection: &Connection, batch: &[usize]) -> Result<(Transaction, Outgoing), Failure> {
+        let message = &self.claim.message;
+        let entries: Vec<&Entry> = batch.iter().filter_map(|i| self.claim.entries.get(*i)).collect();
+        let extensions = connection.extensions();
+        let sender = entries.first().and_then(|e| e.sender.clone());
+        let utf8_addresses = sender.iter().chain(entries.iter().map(|e| &e.recipient)).any(mox_base::Path::needs_smtputf8);
+        // A DSN about a message in UTF-8 has a form for hosts that understand it, and one for those that don't.
+        let utf8_body = message.body_utf8.as_ref().filter(|_| extensions.smtputf8 && extensions.eight_bit_mime);
+        let (outgoing, size) = match utf8_body {
+            Some(body) => {
+                let size = body.len().saturating_add(message.prefix.len());
+                let body = mox_store::queue::OpenBody::Memory(std::io::Cursor::new(body.clone()));
+                (Outgoing::new(message.prefix.clone(), body), u64::try_from(size).unwrap_or(u64::MAX))
+            }
+            None => {
+                let body = self.inner.queue.open_body(message.id).await.map_err(|e| Failure::ours(format!("opening message: {e}")))?;
+                let body = body.ok_or_else(|| Failure::ours("message was removed from the queue"))?;
+                (Outgoing::new(message.prefix.clone(), body), message.size.0)
+            }
+        };
+        let transaction = Transaction {
+            from: sender,
+            recipients: entries.iter().map(|e| rcpt(e)).collect(),
+            size,
+            eight_bit: message.has_8bit || utf8_body.is_some(),
+            require_eight_bit_mime: hop.require_eight_bit_mime,
+            smtputf8: message.smtputf8 || utf8_addresses || utf8_body.is_some(),
+            requiretls: entries.first().and_then(|e| e.require_tls) == Some(true),
+            // RFC 3461 §5.2.1: passed on as given.
+            ret: message.return_full.then_some(Return::Full),
+            envid: message.envelope_id.clone(),
+        };
+        Ok((transaction, outgoing))
+    }
+}
+
+fn rcpt(entry: &Entry) -> Rcpt {
+    let notify = (entry.notify != mox_store::queue::Notify::default()).then_some(Notify {
+        success: entry.notify.success,
+        failure: entry.notify.failure,
+        delay: entry.notify.delay,
+    });
+    let orcpt = entry.original_recipient.as_ref().and_then(|o| o.split_once(';')).map(|(address_type, address)| OriginalRecipient {
+        address_type: address_type.to_owned(),
+        address: address.to_owned(),
+    });
+    Rcpt { to: Some(entry.recipient.clone()), parameters: RcptParameters { notify, orcpt } }
+}
+
+/// “REQUIRETLS support required”, RFC 8689 §5.
+pub(super) fn requiretls_failure(permanent: bool, text: &str) -> Failure {
+    Failure { permanent, code: 554, secode: REQUIRETLS_SECODE.to_owned(), ..Failure::temporary(text) }
+}
+
+fn timeout_error(why: &str) -> Error {
+    Error { permanent: false, kind: ErrorKind::Connection, stage: Stage::Greeting, reply: None, detail: why.to_owned() }
+}
+
+fn host_ip(host: &Host) -> String {
+    match host {
+        Host::Ip(ip) => ip.to_string(),
+        Host::Domain(domain) => domain.ascii().to_owned(),
+    }
+}
+
+const fn mode_name(mode: TlsMode) -> &'static str {
+    match mode {
+        TlsMode::Immediate => "immediate",
+        TlsMode::Required => "requiredstarttls",
+        TlsMode::Opportunistic => "opportunistic",
+        TlsMode::Skip => "skip",
+    }
+}

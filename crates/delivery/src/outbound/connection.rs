@@ -1,0 +1,223 @@
+//! One connection to a next hop: drives [`mox_smtp::client::Session`] over a [`Stream`].
+//!
+//! Every wait ends: by the session's own time limits, or when the queue shuts down. Only the reply to a complete
+//! message is waited for a little longer then, because without it the message would be sent again.
+
+use mox_net::{ClientTls, Stream};
+use mox_base::Random;
+use mox_sasl::Bindings;
+use mox_smtp::client::{Action, Error, ErrorKind, Session, Settings, Stage, TlsMode, Transaction};
+use mox_smtp::extensions::Extensions;
+use mox_smtp::Reply;
+use mox_store::queue::OpenBody;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
+
+/// How long a shutdown waits for the reply to a complete message.
+const LAST_REPLY: Duration = Duration::from_secs(2);
+
+/// Writing may take this long; a peer that reads nothing for so long is gone.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(180);
+
+const READ_BUFFER: usize = 4096;
+
+/// The queue shuts down; what was being done has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cancelled;
+
+/// How TLS is done, and with whom.
+#[derive(Clone, Debug)]
+pub(super) struct Tls {
+    pub(super) config: ClientTls,
+    /// The name for SNI and verification.
+    pub(super) name: String,
+}
+
+/// A message as it is sent: prefix, then body.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    prefix: Vec<u8>,
+    body: OpenBody,
+}
+
+impl Outgoing {
+    pub(super) const fn new(prefix: Vec<u8>, body: OpenBody) -> Self {
+        Self { prefix, body }
+    }
+
+    /// The next bytes, empty at the end.
+    async fn next_chunk(&mut self) -> io::Result<Vec<u8>> {
+        if self.prefix.is_empty() { self.body.next_chunk().await } else { Ok(std::mem::take(&mut self.prefix)) }
+    }
+}
+
+/// A connection that is ready for transactions.
+#[derive(Debug)]
+pub(super) struct Connection {
+    session: Session,
+    stream: Stream,
+    tls: Tls,
+    shutdown: CancellationToken,
+    /// The message is complete, so its reply is worth waiting for.
+    message_sent: bool,
+}
+
+enum Event {
+    Ready,
+    Done(Vec<Result<Reply, Error>>),
+    Failed(Error),
+    Closed,
+}
+
+impl Connection {
+    /// Says hello, starts TLS and authenticates as the settings want.
+    pub(super) async fn open(
+        mut stream: Stream,
+        settings: Settings,
+        tls: Tls,
+        random: Arc<dyn Random>,
+        shutdown: CancellationToken,
+    ) -> Result<Result<Self, Error>, Cancelled> {
+        let mut bindings = None;
+        if settings.tls == TlsMode::Immediate {
+            let started = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Err(Cancelled),
+                started = stream.connect_tls(&tls.config, &tls.name) => started,
+            };
+            if let Err(e) = started {
+                return Ok(Err(error(ErrorKind::Tls, Stage::Greeting, e.reason())));
+            }
+            bindings = Some(bindings_of(&stream));
+        }
+        let session = Session::new(settings, random, bindings);
+        let mut connection = Self { session, stream, tls, shutdown, message_sent: false };
+        Ok(match connection.drive(None).await? {
+            Event::Ready => Ok(connection),
+            Event::Failed(e) => Err(e),
+            Event::Done(_) | Event::Closed => Err(error(ErrorKind::Protocol, Stage::Greeting, "no session".to_owned())),
+        })
+    }
+
+    /// What the server offers.
+    pub(super) const fn extensions(&self) -> &Extensions {
+        self.session.extensions()
+    }
+
+    /// Whether another transaction can follow.
+    pub(super) const fn is_usable(&self) -> bool {
+        self.session.is_usable()
+    }
+
+    /// Sends a message; a result for each recipient, in order.
+    pub(super) async fn transact(&mut self, transaction: Transaction, message: &mut Outgoing) -> Result<Vec<Result<Reply, Error>>, Cancelled> {
+        let recipients = transaction.recipients.len();
+        self.message_sent = false;
+        self.session.begin(transaction);
+        Ok(match self.drive(Some(message)).await? {
+            Event::Done(results) => results,
+            Event::Failed(e) => vec![Err(e); recipients],
+            Event::Ready | Event::Closed => vec![Err(error(ErrorKind::Connection, Stage::Data, "connection closed".to_owned())); recipients],
+        })
+    }
+
+    /// Says goodbye. Nothing depends on it.
+    pub(super) async fn quit(mut self) {
+        self.session.quit();
+        // Ready, Done and Failed don't come after QUIT; whatever comes, the connection ends here.
+        if self.drive(None).await.is_ok() {
+            self.stream.close().await;
+        }
+    }
+
+    async fn drive(&mut self, mut message: Option<&mut Outgoing>) -> Result<Event, Cancelled> {
+        loop {
+            match self.session.next() {
+                Action::Send(bytes) => {
+                    if let Err(why) = self.write(&bytes).await? {
+                        self.session.lost(&why);
+                    }
+                }
+                Action::Read(patience) => {
+                    let mut buffer = [0; READ_BUFFER];
+                    match self.read(&mut buffer, patience).await? {
+                        Ok(n) => self.session.receive(buffer.get(..n).unwrap_or_default()),
+                        Err(why) => self.session.lost(&why),
+                    }
+                }
+                Action::StartTls => {
+                    let started = tokio::select! {
+                        biased;
+                        () = self.shutdown.cancelled() => return Err(Cancelled),
+                        started = self.stream.connect_tls(&self.tls.config, &self.tls.name) => started,
+                    };
+                    match started {
+                        Ok(()) => self.session.tls_started(bindings_of(&self.stream)),
+                        Err(e) => self.session.tls_failed(&e.reason()),
+                    }
+                }
+                Action::Body => match message.as_mut() {
+                    Some(message) => match message.next_chunk().await {
+                        Ok(chunk) if chunk.is_empty() => {
+                            self.session.body_end();
+                            self.message_sent = true;
+                        }
+                        Ok(chunk) => self.session.body(&chunk),
+                        Err(e) => self.session.body_failed(&format!("reading message: {e}")),
+                    },
+                    None => self.session.body_failed("no message"),
+                },
+                Action::Ready => return Ok(Event::Ready),
+                Action::Done(results) => return Ok(Event::Done(results)),
+                Action::Failed(e) => return Ok(Event::Failed(e)),
+                Action::Close => return Ok(Event::Closed),
+            }
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<Result<(), String>, Cancelled> {
+        let writing = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        tokio::select! {
+            biased;
+            () = patient_shutdown(&self.shutdown, self.message_sent) => Err(Cancelled),
+            written = tokio::time::timeout(WRITE_TIMEOUT, writing) => Ok(match written {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(e)) => Err(format!("writing: {e}")),
+                Err(_) => Err("timeout writing".to_owned()),
+            }),
+        }
+    }
+
+    async fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Result<usize, String>, Cancelled> {
+        tokio::select! {
+            biased;
+            () = patient_shutdown(&self.shutdown, self.message_sent) => Err(Cancelled),
+            read = tokio::time::timeout(patience, self.stream.read(buffer)) => Ok(match read {
+                Ok(Ok(n)) => Ok(n),
+                Ok(Err(e)) => Err(format!("reading: {e}")),
+                Err(_) => Err("timeout waiting for reply".to_owned()),
+            }),
+        }
+    }
+}
+
+async fn patient_shutdown(shutdown: &CancellationToken, message_sent: bool) {
+    shutdown.cancelled().await;
+    if message_sent {
+        tokio::time::sleep(LAST_REPLY).await;
+    }
+}
+
+fn bindings_of(stream: &Stream) -> Bindings {
+    Bindings { exporter: stream.channel_binding().map(|b| b.to_vec()), server_end_point: None }
+}
+
+fn error(kind: ErrorKind, stage: Stage, detail: String) -> Error {
+    Error { permanent: false, kind, stage, reply: None, detail }
+}

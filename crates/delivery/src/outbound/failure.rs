@@ -1,0 +1,88 @@
+//! Why a recipient didn't get a message, as the queue records it and DSNs tell it.
+
+use mox_smtp::client::{Error, ErrorKind};
+use std::net::IpAddr;
+
+/// The other end of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remote {
+    /// Its name.
+    pub name: String,
+    /// Its address, when connected.
+    pub ip: Option<IpAddr>,
+}
+
+/// A failure for one recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Whether trying again can't help.
+    pub permanent: bool,
+    /// Whether the fault is ours (a full disk, a shutdown): such a failure never uses up an attempt.
+    pub ours: bool,
+    /// The SMTP reply code, 0 without one.
+    pub code: u16,
+    /// The enhanced status code without its class; may be empty.
+    pub secode: String,
+    /// What happened, in one line.
+    pub text: String,
+    /// The lines of the remote's reply, if it was one.
+    pub lines: Vec<String>,
+    /// With whom.
+    pub remote: Option<Remote>,
+}
+
+impl Failure {
+    fn new(permanent: bool, text: String) -> Self {
+        Self { permanent, ours: false, code: 0, secode: String::new(), text, lines: Vec::new(), remote: None }
+    }
+
+    /// Trying again may help.
+    pub fn temporary(text: impl Into<String>) -> Self {
+        Self::new(false, text.into())
+    }
+
+    /// It won't.
+    pub fn permanent(text: impl Into<String>) -> Self {
+        Self::new(true, text.into())
+    }
+
+    /// Our own fault, and thus temporary.
+    pub fn ours(text: impl Into<String>) -> Self {
+        Self { ours: true, ..Self::temporary(text) }
+    }
+
+    /// The same, with this remote.
+    #[must_use]
+    pub fn at(self, remote: &Remote) -> Self {
+        Self { remote: Some(remote.clone()), ..self }
+    }
+
+    /// From what the client session says.
+    pub fn of_session(error: &Error, remote: &Remote) -> Self {
+        // RFC 8689 §5: what the whole attempt fails with if no host offers it.
+        let needs_tls = error.kind == ErrorKind::RequireTlsUnsupported;
+        Self {
+            permanent: error.permanent,
+            ours: error.kind == ErrorKind::Message,
+            code: error.code().unwrap_or(0),
+            secode: if needs_tls { REQUIRETLS_SECODE.to_owned() } else { error.secode() },
+            text: error.to_string(),
+            lines: error.lines(),
+            remote: Some(remote.clone()),
+        }
+    }
+
+    /// Whether this is about REQUIRETLS not being offered, so that another host may do better.
+    pub fn is_requiretls(&self) -> bool {
+        self.secode == REQUIRETLS_SECODE
+    }
+
+    /// Status for a DSN, RFC 3464 §2.3.4: class, subject, detail; `x.0.0` if unknown.
+    pub fn status(&self, failed: bool) -> String {
+        let detail = if self.secode.is_empty() { "0.0" } else { self.secode.as_str() };
+        format!("{}.{detail}", if failed { 5 } else { 4 })
+    }
+}
+
+/// “REQUIRETLS support required”, RFC 8689 §5.
+pub const REQUIRETLS_SECODE: &str = "7.30";

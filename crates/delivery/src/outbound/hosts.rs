@@ -1,0 +1,237 @@
+//! Which hosts take mail for a domain, and in which order their addresses are tried. RFC 5321 §5.1, RFC 7505.
+
+use super::failure::Failure;
+use mox_base::{Domain, Host, Lookup, LookupError, Random};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// Aliases followed from the recipient domain.
+const MAX_ALIASES: usize = 16;
+
+/// How long one lookup may take.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Where mail for a domain goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Destinations {
+    /// In the order in which they are tried.
+    pub(super) hosts: Vec<Host>,
+    /// Whether the recipient domain's own records were authentic.
+    pub(super) original_authentic: bool,
+    /// Whether all records on the way to the hosts were.
+    pub(super) expanded_authentic: bool,
+}
+
+/// Finds the hosts of a recipient domain.
+///
+/// # Errors
+/// Permanent when the domain takes no mail, temporary when DNS doesn't tell.
+pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host: &Host, pedantic: bool) -> Result<Destinations, Failure> {
+    let Host::Domain(domain) = host else {
+        return Ok(Destinations { hosts: vec![host.clone()], original_authentic: false, expanded_authentic: false });
+    };
+    let mut name = domain.clone();
+    let mut seen = vec![name.clone()];
+    let (mut original_authentic, mut expanded_authentic) = (true, true);
+    loop {
+        match timely(lookup.cname(name.ascii())).await {
+            Ok(answer) => {
+                original_authentic &= seen.len() > 1 || answer.authentic;
+                expanded_authentic &= answer.authentic;
+                let target = answer.records.unwrap_or_default();
+                let target = parse_host(&target, pedantic)
+                    .ok_or_else(|| Failure::temporary(format!("alias of {} leads to the invalid name {target:?}", name.ascii())))?;
+                if seen.contains(&target) {
+                    return Err(Failure::temporary(format!("aliases of {} lead back to {target}", domain.ascii())));
+                }
+                if seen.len() > MAX_ALIASES {
+                    return Err(Failure::temporary(format!("too many aliases from {}", domain.ascii())));
+                }
+                seen.push(target.clone());
+                name = target;
+            }
+            Err(LookupError::NotFound { authentic: proven }) => {
+                original_authentic &= seen.len() > 1 || proven;
+                expanded_authentic &= proven;
+                break;
+            }
+            Err(e) => return Err(dns_failure("CNAME", &name, &e)),
+        }
+    }
+    let mx = match timely(lookup.mx(name.ascii())).await {
+        Ok(answer) => {
+            original_authentic &= seen.len() > 1 || answer.authentic;
+            expanded_authentic &= answer.authentic;
+            answer.records
+        }
+        // RFC 5321 §5.1: without MX, the domain itself is the host.
+        Err(LookupError::NotFound { authentic }) => {
+            original_authentic &= seen.len() > 1 || authentic;
+            return Ok(Destinations { hosts: vec![Host::Domain(name)], original_authentic, expanded_authentic: expanded_authentic && authentic });
+        }
+        Err(e) => return Err(dns_failure("MX", &name, &e)),
+    };
+    if let [only] = mx.as_slice()
+        && only.host.is_empty()
+    {
+        // RFC 7505 §3, §4.2.
+        return Err(Failure { code: 556, secode: "1.10".to_owned(), ..Failure::permanent(format!("domain {domain} does not accept mail (null MX)")) });
+    }
+    let mut ranked: Vec<_> = mx.iter().filter_map(|mx| Some((mx.preference, random.u64(), parse_host(&mx.host, pedantic)?))).collect();
+    if ranked.is_empty() {
+        return Err(Failure::permanent(format!("domain {domain} has no valid MX hosts")));
+    }
+    // Equal preferences in random order, RFC 5321 §5.1.
+    ranked.sort();
+    let mut hosts: Vec<Host> = Vec::with_capacity(ranked.len());
+    for (_, _, host) in ranked {
+        if !hosts.iter().any(|h| h.domain() == Some(&host)) {
+            hosts.push(Host::Domain(host));
+        }
+    }
+    Ok(Destinations { hosts, original_authentic, expanded_authentic })
+}
+
+fn parse_host(name: &str, pedantic: bool) -> Option<Domain> {
+    if pedantic { Domain::parse(name).ok() } else { Domain::parse_lax(name).ok() }
+}
+
+fn dns_failure(kind: &str, name: &Domain, error: &LookupError) -> Failure {
+    Failure::temporary(format!("looking up {kind} of {}: {error}", name.ascii()))
+}
+
+async fn timely<T>(lookup: impl Future<Output = Result<T, LookupError>>) -> Result<T, LookupError> {
+    tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".to_owned())))
+}
+
+/// A host's addresses in the order in which they are tried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HostAddresses {
+    /// The addresses.
+    pub(super) ips: Vec<IpAddr>,
+    /// Whether there are addresses of both families.
+    pub(super) dual_stack: bool,
+    /// Whether the answer was authentic.
+    pub(super) authentic: bool,
+}
+
+/// Finds the addresses of a host.
+///
+/// # Errors
+/// Temporary: what has no address now may have one later.
+pub(super) async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr]) -> Result<HostAddresses, Failure> {
+    let domain = match host {
+        Host::Ip(ip) => return Ok(HostAddresses { ips: vec![*ip], dual_stack: false, authentic: false }),
+        Host::Domain(domain) => domain,
+    };
+    match timely(lookup.ips(domain.ascii())).await {
+        Ok(answer) => {
+            let dual_stack = answer.records.iter().any(IpAddr::is_ipv4) && answer.records.iter().any(IpAddr::is_ipv6);
+            Ok(HostAddresses { ips: order(answer.records, dialed), dual_stack, authentic: answer.authentic })
+        }
+        Err(e) => Err(Failure::temporary(format!("looking up addresses of {}: {e}", domain.ascii()))),
+    }
+}
+
+/// The order of addresses, given those that were connected to before: the family that wasn't tried last comes first;
+/// within a family, the address tried last comes first if the family was tried exactly once, for greylisting. So
+/// families alternate, and each is tried twice with the same address.
+fn order(mut ips: Vec<IpAddr>, dialed: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(last) = dialed.last() else { return ips };
+    let mut dialed_last_of_family = Vec::new();
+    for v4 in [true, false] {
+        let of_family: Vec<&IpAddr> = dialed.iter().filter(|ip| ip.is_ipv4() == v4).collect();
+        if let [only] = of_family.as_slice() {
+            dialed_last_of_family.push(**only);
+        }
+    }
+    // Sorting is stable: otherwise DNS order is kept.
+    ips.sort_by_key(|ip| (ip.is_ipv4() == last.is_ipv4(), !dialed_last_of_family.contains(ip)));
+    ips
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mox_testkit::{SeededRandom, Zone};
+
+    fn zone() -> Zone {
+        Zone::new()
+            .mx("b.example", 20, "mx2.b.example")
+            .mx("b.example", 10, "mx1.b.example")
+            .mx("b.example", 10, "bad..name")
+            .mx("b.example", 30, "under_score.b.example")
+            .null_mx("null.example")
+            .cname("alias.example", "b.example")
+            .cname("loop.example", "loop2.example")
+            .cname("loop2.example", "loop.example")
+            .a("plain.example", "192.0.2.1")
+            .temporary("temp.example", None)
+            .bogus("bogus.example", None)
+            .mx("onlybad.example", 1, "-.example")
+            .signed()
+    }
+
+    async fn show(text: &str, pedantic: bool) -> String {
+        let host = Host::Domain(text.parse().unwrap());
+        match destinations(&zone(), &SeededRandom::default(), &host, pedantic).await {
+            Ok(d) => d.hosts.iter().map(Host::to_string).collect::<Vec<_>>().join(" "),
+            Err(e) => format!("{} {}", if e.permanent { "permanent" } else { "temporary" }, e.text),
+        }
+    }
+
+    #[tokio::test]
+    async fn finds_hosts() {
+        for (domain, want) in [
+            ("b.example", "mx1.b.example mx2.b.example under_score.b.example"),
+            ("alias.example", "mx1.b.example mx2.b.example under_score.b.example"),
+            ("plain.example", "plain.example"),
+            ("unknown.example", "unknown.example"),
+            ("null.example", "permanent domain null.example does not accept mail (null MX)"),
+            ("loop.example", "temporary aliases of loop.example lead back to loop.example"),
+            ("temp.example", "temporary looking up CNAME of temp.example: temporary DNS failure: planned, for temp.example"),
+            ("bogus.example", "temporary looking up CNAME of bogus.example: DNSSEC validation failed: planned, for bogus.example"),
+            ("onlybad.example", "permanent domain onlybad.example has no valid MX hosts"),
+        ] {
+            assert_eq!(show(domain, false).await, want, "{domain}");
+        }
+        assert_eq!(show("b.example", true).await, "mx1.b.example mx2.b.example");
+    }
+
+    #[tokio::test]
+    async fn authenticity_of_original_and_expanded_name() {
+        let host = Host::Domain("alias.example".parse().unwrap());
+        let zone = zone().insecure("b.example");
+        let d = destinations(&zone, &SeededRandom::default(), &host, false).await.unwrap();
+        assert_eq!((d.original_authentic, d.expanded_authentic), (true, false));
+    }
+
+    #[tokio::test]
+    async fn long_chains_end() {
+        let zone = (0..40).fold(Zone::new(), |z, n| z.cname(&format!("n{n}.example"), &format!("n{}.example", n + 1)));
+        let host = Host::Domain("n0.example".parse().unwrap());
+        let e = destinations(&zone, &SeededRandom::default(), &host, false).await.unwrap_err();
+        assert_eq!((e.permanent, e.text.as_str()), (false, "too many aliases from n0.example"));
+    }
+
+    #[test]
+    fn families_alternate() {
+        let ip = |s: &str| s.parse::<IpAddr>().unwrap();
+        let all = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"].map(ip).to_vec();
+        for (dialed, want) in [
+            (vec![], "192.0.2.1"),
+            (vec!["192.0.2.1"], "2001:db8::1"),
+            // The last was IPv6; IPv4 was tried once: the same address again.
+            (vec!["192.0.2.2", "2001:db8::1"], "192.0.2.2"),
+            (vec!["192.0.2.2", "2001:db8::2", "192.0.2.2"], "2001:db8::2"),
+            (vec!["192.0.2.2", "2001:db8::2", "192.0.2.2", "2001:db8::2"], "192.0.2.1"),
+        ] {
+            let dialed: Vec<IpAddr> = dialed.into_iter().map(ip).collect();
+            assert_eq!(order(all.clone(), &dialed)[0], ip(want), "{dialed:?}");
+        }
+        // One family only: the same address once more, then DNS order.
+        let one = ["192.0.2.1", "192.0.2.2"].map(ip).to_vec();
+        assert_eq!(order(one.clone(), &[ip("192.0.2.2")])[0], ip("192.0.2.2"));
+        assert_eq!(order(one, &[ip("192.0.2.2"), ip("192.0.2.2")])[0], ip("192.0.2.1"));
+    }
+}

@@ -1,0 +1,132 @@
+//! What follows from the results of an attempt: outcomes for the queue, DSNs for the sender.
+
+use super::Inner;
+use super::attempt::{Attempted, Delivered, RecipientResult};
+use super::bounce::{Bounce, What};
+use super::failure::Failure;
+use super::schedule::{DELAY_DSN_AFTER, retry_until};
+use crate::metrics::DeliveryLabels;
+use mox_base::Timestamp;
+use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, ReportKind};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// When an attempt began, and how long it took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Took {
+    pub(super) start: Timestamp,
+    pub(super) duration: Duration,
+}
+
+/// Tells senders what they are to be told, and gives the outcomes to be recorded.
+pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, took: Took) -> Vec<Outcome> {
+    count(inner, claim, &attempted, took);
+    let mut outcomes = Vec::with_capacity(claim.entries.len());
+    for (entry, result) in claim.entries.iter().zip(attempted.results) {
+        log(entry, &result);
+        outcomes.push(outcome(inner, claim, entry, result, &attempted.dialed, took).await);
+    }
+    outcomes
+}
+
+async fn outcome(
+    inner: &Inner,
+    claim: &Claim,
+    entry: &Entry,
+    result: RecipientResult,
+    connections: &[(String, IpAddr)],
+    took: Took,
+) -> Outcome {
+    let ending = match &result {
+        Ok(delivered) => delivered_to(inner, claim, entry, delivered).await,
+        Err(failure) => failed(inner, claim, entry, failure).await,
+    };
+    let mut dialed = entry.dialed.clone();
+    for (host, ip) in connections {
+        dialed.note(host, *ip);
+    }
+    Outcome { id: entry.id, result: attempt_result(&result, took), dialed, ending }
+}
+
+async fn delivered_to(inner: &Inner, claim: &Claim, entry: &Entry, delivered: &Delivered) -> Ending {
+    // RFC 3461 §5.2.2: the next host won't tell, so we say that we handed it on.
+    if entry.notify.success && !delivered.dsn {
+        Bounce { inner, claim, entry, what: What::Relayed(delivered) }.send().await;
+    }
+    Ending::Retire { delivered: true, keep_until: inner.keep_until(&entry.account, inner.now()) }
+}
+
+async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) -> Ending {
+    // Our own faults never cost anybody's mail an attempt.
+    if failure.ours {
+        return Ending::Uncounted { next: entry.next_attempt };
+    }
+    let report = claim.message.report;
+    if failure.permanent || entry.attempts >= entry.attempts_allowed() {
+        if entry.notify.failure {
+            Bounce { inner, claim, entry, what: What::Failed(failure) }.send().await;
+        }
+        return Ending::Retire { delivered: false, keep_until: inner.keep_until(&entry.account, inner.now()) };
+    }
+    if entry.attempts == DELAY_DSN_AFTER && entry.notify.delay && report != ReportKind::Dmarc {
+        let until = retry_until(entry.attempts, entry.attempts_allowed(), entry.next_attempt);
+        Bounce { inner, claim, entry, what: What::Delayed(failure, until) }.send().await;
+    }
+    Ending::Retry
+}
+
+fn attempt_result(result: &RecipientResult, took: Took) -> AttemptResult {
+    let Took { start, duration } = took;
+    match result {
+        Ok(d) => AttemptResult { start, duration, success: true, code: d.code, secode: d.secode.clone(), error: String::new() },
+        Err(f) => AttemptResult { start, duration, success: false, code: f.code, secode: f.secode.clone(), error: f.text.clone() },
+    }
+}
+
+fn log(entry: &Entry, result: &RecipientResult) {
+    let (id, attempt, recipient) = (entry.id.0, entry.attempts, entry.recipient.to_string());
+    match result {
+        Ok(delivered) => tracing::info!(id, attempt, recipient, remote = delivered.remote.name, "delivered from queue"),
+        Err(f) if f.ours => tracing::error!(id, attempt, recipient, error = f.text, "delivery from queue failed by our fault"),
+        Err(f) => tracing::info!(id, attempt, recipient, error = f.text, permanent = f.permanent, "delivery from queue failed"),
+    }
+}
+
+fn count(inner: &Inner, claim: &Claim, attempted: &Attempted, took: Took) {
+    let delivered = attempted.results.iter().filter(|r| r.is_ok()).count();
+    let failure = attempted.results.iter().find_map(|r| r.as_ref().err());
+    let result = match failure {
+        None => "ok",
+        Some(_) if delivered > 0 => "okpartial",
+        Some(f) if f.text.contains("timeout") => "timeout",
+        Some(f) if f.permanent => "permerror",
+        Some(f) if f.code > 0 => "temperror",
+        Some(_) => "error",
+    };
+    let labels = DeliveryLabels {
+        attempt: claim.entries.first().map_or(0, |e| e.attempts),
+        transport: attempted.transport.clone(),
+        tlsmode: attempted.tlsmode,
+        result,
+    };
+    inner.metrics.duration.get_or_create(&labels).observe(took.duration.as_secs_f64());
+}
+
+/// The outcomes of an attempt that a shutdown ended before anything was known.
+///
+/// They are due at once, for the next start.
+pub(super) fn interrupted(claim: &Claim, took: Took) -> Vec<Outcome> {
+    let result = AttemptResult {
+        start: took.start,
+        duration: took.duration,
+        success: false,
+        code: 0,
+        secode: String::new(),
+        error: "interrupted by shutdown".to_owned(),
+    };
+    claim
+        .entries
+        .iter()
+        .map(|entry| Outcome { id: entry.id, result: result.clone(), dialed: DialedIps::clone(&entry.dialed), ending: Ending::Uncounted { next: took.start } })
+        .collect()
+}

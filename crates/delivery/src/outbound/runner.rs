@@ -1,0 +1,203 @@
+//! The scheduler: starts attempts when entries are due, few at once, and ends them when the server does.
+
+use super::attempt::attempt;
+use super::process::{Took, interrupted, process};
+use super::schedule::{backoff, base_interval};
+use super::{Inner, Ports, Settings, SharedRouting};
+use crate::metrics::Metrics;
+use mox_store::Store;
+use mox_store::directory::SharedDirectory;
+use mox_store::queue::{Claim, Claiming, Owner, Queue};
+use mox_store::db::Error;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::{Id, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long a claim holds if the server that made it is gone. Claims of running attempts are renewed.
+const LEASE: Duration = Duration::from_secs(300);
+
+const RENEW_EVERY: Duration = Duration::from_secs(60);
+
+/// The database is asked at least this often: other servers and changes of the clock wake nobody.
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// A pause after an error of the database.
+const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+const FIRST_CLEANUP: Duration = Duration::from_secs(3);
+const CLEANUP_EVERY: Duration = Duration::from_secs(3600);
+
+/// Delivers what is in the queue. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    inner: Arc<Inner>,
+}
+
+/// Running attempts.
+#[derive(Debug)]
+struct Attempts {
+    tasks: JoinSet<()>,
+    /// The domain of each, for when it panics.
+    domains: BTreeMap<Id, String>,
+    shutdown: CancellationToken,
+}
+
+impl Runner {
+    /// A runner for a queue, filing DSNs into a store.
+    pub fn new(
+        queue: Queue,
+        store: Store,
+        directory: SharedDirectory,
+        routing: SharedRouting,
+        settings: Settings,
+        ports: Ports,
+        metrics: Metrics,
+    ) -> Self {
+        let owner = Owner(ports.random.u64().cast_signed());
+        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner }) }
+    }
+
+    /// Runs until `shutdown`: then no attempt begins, those that run are told to stop, and are awaited.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: shutdown.clone() };
+        let mut renew = tokio::time::interval(RENEW_EVERY);
+        let mut cleanup = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_CLEANUP, CLEANUP_EVERY);
+        self.count_held().await;
+        while !shutdown.is_cancelled() {
+            let pause = match self.start_due(&mut attempts).await {
+                Ok(()) => self.until_next(&attempts).await,
+                Err(e) => {
+                    tracing::error!(error = %e, "looking for due entries of the queue");
+                    ERROR_PAUSE
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = self.inner.queue.changed() => {}
+                () = tokio::time::sleep(pause) => {}
+                Some(ended) = attempts.tasks.join_next_with_id() => self.ended(&mut attempts, ended).await,
+                _ = renew.tick() => self.renew(&attempts).await,
+                _ = cleanup.tick() => self.cleanup().await,
+            }
+        }
+        while let Some(ended) = attempts.tasks.join_next_with_id().await {
+            self.ended(&mut attempts, ended).await;
+        }
+    }
+
+    /// Delivers all that is due now, and what becomes due by that, and waits for it; the number of attempts. For tests
+    /// and tools, which have their own idea of time.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn run_due(&self) -> Result<usize, Error> {
+        let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: CancellationToken::new() };
+        let mut count: usize = 0;
+        loop {
+            let before = attempts.tasks.len();
+            self.start_due(&mut attempts).await?;
+            count = count.saturating_add(attempts.tasks.len().saturating_sub(before));
+            match attempts.tasks.join_next_with_id().await {
+                Some(ended) => self.ended(&mut attempts, ended).await,
+                None => return Ok(count),
+            }
+        }
+    }
+
+    /// Starts as many attempts as there is room for.
+    async fn start_due(&self, attempts: &mut Attempts) -> Result<(), Error> {
+        let free = self.inner.settings.max_running.saturating_sub(attempts.tasks.len());
+        if free == 0 {
+            return Ok(());
+        }
+        let base = base_interval(&*self.inner.ports.random);
+        let claiming = Claiming { owner: self.inner.owner, now: self.inner.now(), domains: free, lease: LEASE };
+        for claim in self.inner.queue.claim(claiming, move |before| backoff(base, before)).await? {
+            let domain = claim.domain();
+            let (inner, shutdown) = (Arc::clone(&self.inner), attempts.shutdown.clone());
+            let task = attempts.tasks.spawn(async move { deliver(&inner, claim, &shutdown).await });
+            attempts.domains.insert(task.id(), domain);
+        }
+        Ok(())
+    }
+
+    /// How long nothing needs to be done.
+    async fn until_next(&self, attempts: &Attempts) -> Duration {
+        if attempts.tasks.len() >= self.inner.settings.max_running {
+            return MAX_SLEEP;
+        }
+        let now = self.inner.now();
+        match self.inner.queue.next_due(now).await {
+            Ok(Some(next)) => next.since(now).clamp(Duration::from_millis(10), MAX_SLEEP),
+            Ok(None) => MAX_SLEEP,
+            Err(e) => {
+                tracing::error!(error = %e, "asking when the next entry of the queue is due");
+                MAX_SLEEP
+            }
+        }
+    }
+
+    /// A panic must not keep a domain busy.
+    async fn ended(&self, attempts: &mut Attempts, ended: Result<(Id, ()), tokio::task::JoinError>) {
+        let (id, panicked) = match ended {
+            Ok((id, ())) => (id, false),
+            Err(e) => {
+                tracing::error!(error = %e, "delivery attempt panicked");
+                (e.id(), true)
+            }
+        };
+        let domain = attempts.domains.remove(&id);
+        if let Some(domain) = domain.filter(|_| panicked)
+            && let Err(e) = self.inner.queue.release(domain.clone(), self.inner.owner).await
+        {
+            tracing::error!(error = %e, domain, "releasing the domain of a panicked attempt; its lease ends by itself");
+        }
+    }
+
+    async fn renew(&self, attempts: &Attempts) {
+        let until = self.inner.now().after(LEASE);
+        for domain in attempts.domains.values() {
+            if let Err(e) = self.inner.queue.renew(domain.clone(), self.inner.owner, until).await {
+                tracing::error!(error = %e, domain, "renewing the lease of a domain");
+            }
+        }
+    }
+
+    async fn cleanup(&self) {
+        match self.inner.queue.remove_expired(self.inner.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::debug!(count, "retired entries of the queue forgotten"),
+            Err(e) => tracing::error!(error = %e, "removing retired entries of the queue"),
+        }
+    }
+
+    /// Brings the gauge of held entries up to date; to be called after they were changed.
+    pub async fn count_held(&self) {
+        if let Ok((_, held)) = self.inner.queue.counts().await {
+            self.inner.metrics.hold.set(i64::try_from(held).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// One attempt from its beginning to its record.
+async fn deliver(inner: &Inner, claim: Claim, shutdown: &CancellationToken) {
+    let clock = &inner.ports.clock;
+    let (start, began) = (clock.now(), clock.monotonic());
+    let attempted = attempt(inner, &claim, shutdown).await;
+    let took = Took { start, duration: clock.monotonic().saturating_sub(began) };
+    let outcomes = match attempted {
+        Some(attempted) => process(inner, &claim, attempted, took).await,
+        None => interrupted(&claim, took),
+    };
+    let domain = claim.domain();
+    // What was delivered but isn't recorded would be delivered again.
+    while let Err(e) = inner.queue.finish(domain.clone(), inner.owner, outcomes.clone()).await {
+        tracing::error!(error = %e, domain, "recording the outcome of a delivery attempt");
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(ERROR_PAUSE) => {}
+        }
+    }
+}

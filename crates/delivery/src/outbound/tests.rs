@@ -1,0 +1,186 @@
+//! The queue against a next hop that fails, delays and disconnects at every step, in memory and without waiting.
+
+mod peer;
+mod scenarios;
+
+use super::*;
+use crate::spool::Spool;
+use crate::submit::{Submission, SubmissionRecipient, Submitter};
+use mox_base::{Address, Path, QueueId};
+use mox_net::memory::World;
+use mox_smtp::grammar::RcptParameters;
+use mox_store::Settings as StoreSettings;
+use mox_store::directory::{AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings as DirectorySettings};
+use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, Sort};
+use mox_testkit::{SeededRandom, VirtualClock, Zone};
+use peer::Peer;
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+
+const HEADER: &str = "From: <ann@a.example>\r\nSubject: hi\r\n";
+const BODY: &str = "hello\r\n.dot\r\n";
+
+struct Fixture {
+    runner: Runner,
+    queue: Queue,
+    store: Store,
+    clock: VirtualClock,
+    world: World,
+    submitter: Submitter,
+    metrics: Metrics,
+    accepted: usize,
+    folder: TempDir,
+}
+
+fn directory() -> Directory {
+    let keep = Duration::from_secs(3600);
+    let account = |name: &str| AccountSettings { keep_retired_messages: keep, ..AccountSettings::new(name) };
+    let key = |a: &str| DestinationKey::Address(a.parse().unwrap());
+    Directory::new(DirectorySettings {
+        hostname: "mail.a.example".parse().unwrap(),
+        listener_hostnames: vec![],
+        postmaster: MailboxOf { account: "root".to_owned(), mailbox: "Postmaster".to_owned() },
+        host_tls_reports: None,
+        domains: vec![
+            DomainSettings::new("a.example".parse().unwrap()),
+            DomainSettings { disabled: true, ..DomainSettings::new("off.example".parse().unwrap()) },
+        ],
+        accounts: vec![(account("ann"), vec![(key("ann@a.example"), Destination::default())]), (account("root"), vec![])],
+        everything: None,
+    })
+    .unwrap()
+}
+
+/// One MX for `b.example` and `c.example`, two for `two.example`, null MX for `null.example`.
+fn zone() -> Zone {
+    Zone::new()
+        .mx("b.example", 10, "mx.b.example")
+        .a("mx.b.example", "192.0.2.1")
+        .mx("c.example", 10, "mx.b.example")
+        .mx("two.example", 10, "mx.b.example")
+        .mx("two.example", 20, "mx2.b.example")
+        .a("mx2.b.example", "192.0.2.2")
+        .null_mx("null.example")
+        .mx("dual.example", 10, "dual.b.example")
+        .a("dual.b.example", "192.0.2.1")
+        .aaaa("dual.b.example", "2001:db8::1")
+        .temporary("temp.example", None)
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        Self::with(zone(), |_| {}, Routing::default()).await
+    }
+
+    async fn with(zone: Zone, adjust: impl FnOnce(&mut super::Settings), routing: Routing) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = VirtualClock::default();
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::default());
+        let store = Store::open(StoreSettings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::clone(&random)).await.unwrap();
+        for name in ["ann", "root"] {
+            store.ensure_account(name, &[]).await.unwrap();
+        }
+        let queue = store.queue().await.unwrap();
+        let world = World::new();
+        let tls = ClientTls::opportunistic().unwrap();
+        let ports = Ports {
+            clock: Arc::new(clock.clone()),
+            random: Arc::clone(&random),
+            lookup: Arc::new(zone),
+            dial: Arc::new(world.clone()),
+            opportunistic_tls: tls.clone(),
+            verified_tls: tls,
+        };
+        let mut settings = super::Settings::new("mail.a.example".parse().unwrap());
+        adjust(&mut settings);
+        let metrics = Metrics::default();
+        let directory = SharedDirectory::new(directory());
+        let routing = SharedRouting::new(routing);
+        let runner = Runner::new(queue.clone(), store.clone(), directory, routing, settings, ports, metrics.clone());
+        let submitter = Submitter::new(queue.clone(), Arc::new(clock.clone()), random);
+        Self { runner, queue, store, clock, world, submitter, metrics, accepted: 0, folder }
+    }
+
+    fn peer(&self) -> Peer {
+        Peer::listen(&self.world, "192.0.2.1:25")
+    }
+
+    async fn submit(&mut self, recipients: &[&str]) -> Vec<QueueId> {
+        self.submit_from("ann@a.example", recipients, |_| {}).await
+    }
+
+    async fn submit_from(&mut self, from: &str, recipients: &[&str], adjust: impl FnOnce(&mut Submission)) -> Vec<QueueId> {
+        let path = |text: &str| Path::from(text.parse::<Address>().unwrap());
+        let mut submission = Submission {
+            account: "ann".to_owned(),
+            reverse_path: (!from.is_empty()).then(|| path(from)),
+            recipients: recipients.iter().map(|r| SubmissionRecipient { path: path(r), parameters: RcptParameters::default() }).collect(),
+            unique_sender: None,
+            prefix: b"Received: by us\r\n".to_vec(),
+            message: Spool::from(format!("{HEADER}\r\n{BODY}").into_bytes()),
+            has_8bit: false,
+            smtputf8: false,
+            message_utf8: None,
+            require_tls: None,
+            release: None,
+            future_release: String::new(),
+            message_id: "<1@a.example>".to_owned(),
+            subject: "hi".to_owned(),
+            extra: BTreeMap::new(),
+            envelope_id: None,
+            return_full: false,
+        };
+        adjust(&mut submission);
+        self.accepted += recipients.len();
+        self.submitter.submit(submission).await.unwrap()
+    }
+
+    async fn run(&self) -> usize {
+        self.runner.run_due().await.unwrap()
+    }
+
+    async fn queued(&self) -> Vec<Listed<Entry>> {
+        self.queue.list(Filter::default(), Sort { ascending: true, ..Sort::default() }, Page::default()).await.unwrap()
+    }
+
+    async fn retired(&self) -> Vec<Listed<RetiredEntry>> {
+        self.queue.list_retired(Filter::default(), Sort { ascending: true, ..Sort::default() }, Page::default()).await.unwrap()
+    }
+
+    /// The last result of the only entry that is queued or retired: code, enhanced code, error.
+    async fn last_result(&self) -> (u16, String, String) {
+        let queued = self.queued().await.into_iter().map(|l| l.results);
+        let retired = self.retired().await.into_iter().map(|l| l.results);
+        let all: Vec<_> = queued.chain(retired).collect();
+        assert_eq!(all.len(), 1);
+        let last = all[0].last().unwrap();
+        (last.code, last.secode.clone(), last.error.clone())
+    }
+
+    /// The DSNs in an account's mailbox, oldest first.
+    async fn dsns(&self, account: &str, mailbox: &str) -> Vec<String> {
+        let account = self.store.account(account).await.unwrap();
+        let Some(mailbox) = account.mailboxes().by_name(mailbox).map(|m| m.id) else { return vec![] };
+        let view = account.view(mailbox).await.unwrap();
+        let uids = view.uids();
+        let messages = account.read(move |tx| peer::whole_messages(tx, mailbox, &uids)).await.unwrap();
+        messages.into_iter().map(|m| String::from_utf8(m).unwrap()).collect()
+    }
+
+    /// accepted = delivered + bounced + queued, and nothing is left half done.
+    async fn check_conservation(&self) {
+        let queued = self.queued().await.len();
+        let retired = self.retired().await;
+        assert_eq!(self.accepted, queued + retired.len());
+        let failed = retired.iter().filter(|r| !r.row.success).count();
+        let told = self.dsns("ann", "Inbox").await.iter().filter(|d| d.contains("Action: failed")).count();
+        assert_eq!(failed, told, "every failure is told once");
+        for listed in self.queued().await {
+            assert!(listed.results.last().is_none_or(|r| !r.is_delivering()));
+            assert!(listed.row.next_attempt > self.clock.now() || listed.row.hold);
+        }
+        let files = std::fs::read_dir(self.folder.path().join("queue")).unwrap().count();
+        assert_eq!(files, 0, "small messages have no files");
+    }
+}

@@ -1,0 +1,406 @@
+//! What happens when.
+
+use super::peer::{Does, Peer, Step};
+use super::*;
+use mox_smtp::grammar::{Notify, OriginalRecipient};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test(start_paused = true)]
+async fn delivers() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    f.submit(&["bob@b.example"]).await;
+    assert_eq!(f.run().await, 1);
+    assert_eq!(peer.messages(), [(vec!["bob@b.example".to_owned()], format!("Received: by us\r\n{HEADER}\r\n{BODY}"))]);
+    assert_eq!(peer.lines()[..3], ["EHLO mail.a.example", "MAIL FROM:<ann@a.example> BODY=7BIT", "RCPT TO:<bob@b.example>"]);
+    assert_eq!(f.last_result().await, (250, "0.0".to_owned(), String::new()));
+    assert!(f.dsns("ann", "Inbox").await.is_empty());
+    f.check_conservation().await;
+}
+
+/// Whatever a peer does at whichever step: nobody's mail is lost or doubled, and only a 5xx ends it.
+#[tokio::test(start_paused = true)]
+async fn every_step_fails_in_every_way() {
+    for pipelining in [true, false] {
+        for step in Step::ALL {
+            let replies = if step == Step::Message { vec![] } else { vec!["451 4.3.0 later", "550 5.1.1 never", "421 4.3.2 shutting down", "garbage"] };
+            let says = replies.into_iter().map(|r| Does::Says(r.to_owned()));
+            for does in says.chain([Does::Closes, Does::Hangs]) {
+                let mut f = Fixture::new().await;
+                let peer = f.peer();
+                if !pipelining {
+                    peer.lacks("PIPELINING");
+                }
+                peer.at(step, does.clone());
+                f.submit(&["bob@b.example", "cas@b.example"]).await;
+                assert_eq!(f.run().await, 1);
+                f.check_conservation().await;
+                let what = format!("{step:?} {does:?}, pipelining {pipelining}");
+                assert_eq!(peer.delivered(), 0, "{what}");
+                let permanent = matches!(&does, Does::Says(reply) if reply.starts_with('5'));
+                assert_eq!(f.queued().await.len(), if permanent { 0 } else { 2 }, "{what}");
+                peer.well_behaved();
+                f.clock.advance(HOUR);
+                f.run().await;
+                assert_eq!(peer.delivered(), if permanent { 0 } else { 2 }, "{what}");
+                f.check_conservation().await;
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tried_eight_times_then_told() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.says(Step::Mail, "451 4.3.0 busy (really)");
+    f.submit(&["bob@b.example"]).await;
+    let mut attempts = 0;
+    for _ in 0..100 {
+        attempts += f.run().await;
+        f.check_conservation().await;
+        f.clock.advance(HOUR / 4);
+    }
+    assert_eq!(attempts, 8);
+    assert!(f.queued().await.is_empty());
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.len(), 2);
+    for part in [
+        "Subject: mail delivery delayed",
+        "Action: delayed",
+        "Status: 4.3.0",
+        "Will-Retry-Until:",
+        "Remote-MTA: dns;mx.b.example ([192.0.2.1])",
+        "Diagnostic-Code: smtp; 451 4.3.0 busy (really)",
+        "Return-Path: <>\r\n",
+        "Delivered-To: ann@a.example\r\n",
+        "To: <ann@a.example>\r\n",
+        "From: <postmaster@mail.a.example>\r\n",
+        "References: <1@a.example>\r\n",
+        "Final-Recipient: rfc822;bob@b.example",
+    ] {
+        assert!(dsns[0].contains(part), "{part} in {}", dsns[0]);
+    }
+    for part in ["Subject: mail delivery failed", "Action: failed", "Status: 5.3.0", "Received: by us\r\nFrom: <ann@a.example>", "text/rfc822-headers"] {
+        assert!(dsns[1].contains(part), "{part} in {}", dsns[1]);
+    }
+    assert!(!dsns[1].contains("hello"), "the body isn't returned");
+}
+
+#[tokio::test(start_paused = true)]
+async fn recipients_have_results_of_their_own() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such user");
+    peer.rcpt("busy@", "450 4.2.1 mailbox busy");
+    f.submit(&["gone@b.example", "bob@b.example", "busy@b.example"]).await;
+    assert_eq!(f.run().await, 1);
+    assert_eq!(peer.messages()[0].0, ["bob@b.example"]);
+    let queued = f.queued().await;
+    assert_eq!((queued.len(), queued[0].row.recipient.to_string()), (1, "busy@b.example".to_owned()));
+    assert!(f.dsns("ann", "Inbox").await[0].contains("Final-Recipient: rfc822;gone@b.example"));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_rejected_each_for_its_reason() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such user");
+    peer.rcpt("busy@", "450 4.2.1 mailbox busy");
+    f.submit(&["gone@b.example", "busy@b.example"]).await;
+    f.run().await;
+    assert_eq!(f.queued().await.len(), 1);
+    assert_eq!(f.retired().await[0].results[0].code, 550);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_recipients_go_into_further_transactions() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.offers("LIMITS RCPTMAX=2");
+    f.submit(&["a@b.example", "b@b.example", "c@b.example", "d@b.example", "e@b.example"]).await;
+    assert_eq!(f.run().await, 1);
+    assert_eq!(peer.messages().iter().map(|(to, _)| to.len()).collect::<Vec<_>>(), [2, 2, 1]);
+    assert_eq!(peer.connections(), 1);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_recipient_too_many_is_sent_on_the_same_connection() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt_once("b@b.example", "452 4.5.3 too many recipients");
+    f.submit(&["a@b.example", "b@b.example"]).await;
+    assert_eq!(f.run().await, 1);
+    assert_eq!(peer.messages().iter().map(|(to, _)| to.join(",")).collect::<Vec<_>>(), ["a@b.example", "b@b.example"]);
+    assert_eq!(peer.connections(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn next_host_after_a_temporary_error_only() {
+    let mut f = Fixture::new().await;
+    let (first, second) = (f.peer(), Peer::listen(&f.world, "192.0.2.2:25"));
+    first.says(Step::Mail, "451 4.3.0 later");
+    f.submit(&["bob@two.example"]).await;
+    f.run().await;
+    assert_eq!((first.connections(), second.delivered()), (1, 1));
+    first.says(Step::Mail, "550 5.7.1 never");
+    f.submit(&["bob@two.example"]).await;
+    f.run().await;
+    assert_eq!((first.connections(), second.delivered()), (2, 1));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn unreachable_hosts_are_tried_in_turn() {
+    let mut f = Fixture::new().await;
+    f.submit(&["bob@two.example"]).await;
+    f.run().await;
+    let (code, _, error) = f.last_result().await;
+    assert_eq!(code, 0);
+    assert!(error.starts_with("connecting to 192.0.2.2:"), "{error}");
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn domains_that_take_no_mail() {
+    let mut f = Fixture::new().await;
+    f.submit(&["bob@null.example"]).await;
+    f.run().await;
+    assert_eq!(f.last_result().await, (556, "1.10".to_owned(), "domain null.example does not accept mail (null MX)".to_owned()));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dns_trouble_is_temporary() {
+    let mut f = Fixture::new().await;
+    f.submit(&["bob@temp.example", "bob@nohost.example"]).await;
+    assert_eq!(f.run().await, 2);
+    assert_eq!(f.queued().await.len(), 2);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn policy_rejection_tries_the_other_family_next() {
+    let mut f = Fixture::new().await;
+    let (v4, v6) = (f.peer(), Peer::listen(&f.world, "[2001:db8::1]:25"));
+    v4.says(Step::Mail, "550 5.7.1 your address is listed");
+    f.submit(&["bob@dual.example"]).await;
+    f.run().await;
+    assert_eq!(f.queued().await.len(), 1);
+    f.clock.advance(HOUR);
+    f.run().await;
+    assert_eq!((v4.connections(), v6.delivered()), (1, 1));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn broken_tls_falls_back_to_none() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.offers("STARTTLS");
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    assert_eq!((peer.connections(), peer.delivered()), (2, 1));
+    assert_eq!(f.metrics.plaintext_fallback.get(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requiretls_without_a_policy_fails() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    f.submit_from("ann@a.example", &["bob@b.example"], |s| s.require_tls = Some(true)).await;
+    f.run().await;
+    let (code, secode, _) = f.last_result().await;
+    assert_eq!((code, secode.as_str(), peer.connections()), (554, "7.30", 0));
+    assert!(f.queued().await.is_empty());
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn sender_domain_disabled_waits() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    f.submit_from("ann@off.example", &["bob@b.example"], |_| {}).await;
+    f.run().await;
+    assert_eq!(f.last_result().await.2, "domain of sender temporarily disabled");
+    assert_eq!(peer.connections(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn transports() {
+    let fail = |code| Transport::Fail { code, text: None };
+    let relay = Relay { host: Host::Domain("mx2.b.example".parse().unwrap()), port: 587, tls: RelayTls::Plain, auth: None };
+    let routing = Routing {
+        transports: BTreeMap::from([
+            ("fail5".to_owned(), fail(550)),
+            ("fail4".to_owned(), fail(450)),
+            ("smart".to_owned(), Transport::Relay(Box::new(relay))),
+        ]),
+        global: vec![Route { transport: "fail5".to_owned(), to: vec![DomainPattern::parse("c.example").unwrap()], ..Route::default() }],
+        ..Routing::default()
+    };
+    let mut f = Fixture::with(zone(), |_| {}, routing).await;
+    let (direct, smart) = (f.peer(), Peer::listen(&f.world, "192.0.2.2:587"));
+    f.submit(&["bob@c.example"]).await;
+    f.run().await;
+    assert_eq!(f.last_result().await, (550, "7.0".to_owned(), "delivery fails explicitly as per configuration".to_owned()));
+    let ids = f.submit(&["bob@b.example"]).await;
+    let only = || Filter { ids: ids.clone(), ..Filter::default() };
+    for (transport, error) in [("fail4", "delivery fails explicitly"), ("unknown", "transport \"unknown\" is not configured"), ("smart", "")] {
+        f.queue.set_transport(only(), transport.to_owned()).await.unwrap();
+        f.run().await;
+        let queued = f.queued().await.into_iter().map(|l| (l.row.id, l.results));
+        let retired = f.retired().await.into_iter().map(|l| (l.row.id, l.results));
+        let (_, results) = queued.chain(retired).find(|(id, _)| *id == ids[0]).unwrap();
+        assert!(results.last().unwrap().error.starts_with(error), "{results:?}");
+        f.queue.reschedule(only(), Reschedule::At(f.clock.now())).await.unwrap();
+    }
+    assert_eq!((direct.delivered(), smart.delivered()), (0, 1));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn localserve_delivers_to_itself() {
+    let mut f = Fixture::with(Zone::new(), |s| s.mode = Mode::Local("127.0.0.1:1025".parse().unwrap()), Routing::default()).await;
+    let peer = Peer::listen(&f.world, "127.0.0.1:1025");
+    peer.at(Step::End, Does::Hangs);
+    f.submit(&["bob@anything.example", "cas@anything.example"]).await;
+    let before = tokio::time::Instant::now();
+    f.run().await;
+    assert_eq!(before.elapsed().as_secs(), 30);
+    assert_eq!(f.queued().await.len(), 2);
+    peer.well_behaved();
+    f.clock.advance(HOUR);
+    f.run().await;
+    assert_eq!(peer.messages()[0].0.len(), 2);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn senders_hear_what_they_asked_for() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such user");
+    f.submit_from("ann@a.example", &["gone@b.example", "bob@b.example"], |s| {
+        s.envelope_id = Some("env 1".to_owned());
+        s.recipients[0].parameters.notify = Some(Notify { success: false, failure: false, delay: false });
+        s.recipients[1].parameters.notify = Some(Notify { success: true, failure: true, delay: false });
+        s.recipients[1].parameters.orcpt =
+            Some(OriginalRecipient { address_type: "rfc822".to_owned(), address: "robert@b.example".to_owned() });
+    })
+    .await;
+    f.run().await;
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.len(), 1, "never means never");
+    for part in ["Action: relayed", "Original-Envelope-ID: env 1", "Original-Recipient: rfc822;robert@b.example", "Status: 2.0.0"] {
+        assert!(dsns[0].contains(part), "{part} in {}", dsns[0]);
+    }
+    // A host that does it itself is told, and nothing more comes from us.
+    peer.offers("DSN");
+    f.submit_from("ann@a.example", &["bob@b.example"], |s| {
+        s.recipients[0].parameters.notify = Some(Notify { success: true, failure: true, delay: false });
+    })
+    .await;
+    f.run().await;
+    assert_eq!(f.dsns("ann", "Inbox").await.len(), 1);
+    assert!(peer.lines().iter().any(|l| l == "RCPT TO:<bob@b.example> NOTIFY=SUCCESS,FAILURE"), "{:?}", peer.lines());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_account_the_postmaster_hears() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.says(Step::Mail, "550 5.1.1 no");
+    f.submit_from("", &["bob@b.example"], |s| s.account = "removed".to_owned()).await;
+    f.run().await;
+    let dsns = f.dsns("root", "Postmaster").await;
+    assert_eq!(dsns.len(), 1);
+    assert!(dsns[0].contains("To: <postmaster@mail.a.example>"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_attempt_per_domain_and_few_at_once() {
+    let mut f = Fixture::with(zone(), |s| s.max_running = 2, Routing::default()).await;
+    let peer = f.peer();
+    for domain in ["b.example", "b.example", "c.example", "two.example"] {
+        f.submit(&[&format!("bob@{domain}")]).await;
+    }
+    let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR };
+    let held = f.queue.claim(claiming, |_| HOUR).await.unwrap();
+    assert_eq!(held[0].domain(), "b.example");
+    assert_eq!(f.run().await, 2);
+    assert_eq!(peer.delivered(), 2);
+    f.queue.release("b.example".to_owned(), Owner(1)).await.unwrap();
+    f.clock.advance(HOUR);
+    assert_eq!(f.run().await, 2);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_costs_no_attempt() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.at(Step::Mail, Does::Hangs);
+    f.submit(&["bob@b.example"]).await;
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        while peer.lines().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        shutdown.cancel();
+    };
+    let began = tokio::time::Instant::now();
+    tokio::join!(f.runner.run(shutdown.clone()), stop);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let queued = f.queued().await;
+    assert_eq!((queued[0].row.attempts, queued[0].row.next_attempt), (0, f.clock.now()));
+    assert_eq!(queued[0].results[0].error, "interrupted by shutdown");
+    peer.well_behaved();
+    f.run().await;
+    assert_eq!(peer.delivered(), 1);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_the_reply_to_a_complete_message() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.slow_end(Duration::from_secs(1));
+    f.submit(&["bob@b.example"]).await;
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        while !peer.lines().iter().any(|l| l == "DATA") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shutdown.cancel();
+    };
+    tokio::join!(f.runner.run(shutdown.clone()), stop);
+    assert_eq!(peer.delivered(), 1);
+    assert!(f.queued().await.is_empty());
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_running_queue_wakes_for_new_entries() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    let shutdown = CancellationToken::new();
+    let runner = f.runner.clone();
+    let queue = async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        f.submit(&["bob@b.example"]).await;
+        while peer.delivered() == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        shutdown.cancel();
+    };
+    let began = tokio::time::Instant::now();
+    tokio::join!(runner.run(shutdown.clone()), queue);
+    assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    f.check_conservation().await;
+}

@@ -1,0 +1,205 @@
+//! From a submission into the queue: the one function through which mail to be sent passes.
+//!
+//! Whoever accepted a message for sending (SMTP submission, later the web) has checked that the account may use its
+//! addresses, and has completed and signed its headers. Here it becomes an entry per recipient, in one transaction.
+//! When [`Submitter::submit`] returns, the mail is durable, and the scheduler has been woken.
+
+use crate::spool::Spool;
+use mox_base::{Clock, Path, QueueId, Random, Timestamp};
+use mox_smtp::grammar::RcptParameters;
+use mox_store::db;
+use mox_store::queue::{AddError, NewEntry, NewMessage, Notify, Queue, ReportKind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A message to be sent.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The account that sends, and gets the DSNs.
+    pub account: String,
+    /// MAIL FROM, none for the null reverse-path.
+    pub reverse_path: Option<Path>,
+    /// RCPT TO, at least one.
+    pub recipients: Vec<SubmissionRecipient>,
+    /// Set when each entry gets a reverse-path of its own, by which bounces are recognised.
+    pub unique_sender: Option<UniqueSender>,
+    /// Headers before the message: trace fields, those that were missing, DKIM signatures.
+    pub prefix: Vec<u8>,
+    /// The message.
+    pub message: Spool,
+    /// Whether there are bytes from 0x80.
+    pub has_8bit: bool,
+    /// Whether it needs SMTPUTF8.
+    pub smtputf8: bool,
+    /// Sent instead of the message to hosts with SMTPUTF8; of DSNs.
+    pub message_utf8: Option<Vec<u8>>,
+    /// With REQUIRETLS true, with `TLS-Required: No` false.
+    pub require_tls: Option<bool>,
+    /// Delivery isn't tried before, RFC 4865.
+    pub release: Option<Timestamp>,
+    /// How that was asked for: `for;<seconds>` or `until;<time>`; else empty.
+    pub future_release: String,
+    /// With angle brackets; may be empty.
+    pub message_id: String,
+    /// Decoded.
+    pub subject: String,
+    /// The submitter's own data.
+    pub extra: BTreeMap<String, String>,
+    /// ENVID, decoded, RFC 3461 §4.4.
+    pub envelope_id: Option<String>,
+    /// RET=FULL, RFC 3461 §4.3.
+    pub return_full: bool,
+}
+
+/// A recipient, with what RCPT said about DSNs.
+#[derive(Clone, Debug)]
+pub struct SubmissionRecipient {
+    /// The address.
+    pub path: Path,
+    /// NOTIFY and ORCPT.
+    pub parameters: RcptParameters,
+}
+
+/// How reverse-paths are made unique.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UniqueSender {
+    /// A new id for each recipient goes behind this separator and the localpart, which has none yet.
+    Generate {
+        /// The separator of the sender's domain.
+        separator: String,
+    },
+    /// The sender chose one: it is in the reverse-path already. For one recipient only.
+    Chosen(String),
+}
+
+/// Why a submission isn't in the queue.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No recipient.
+    #[error("submission without recipients")]
+    NoRecipients,
+    /// The sender chose an id that is in use.
+    #[error("fromid not unique")]
+    FromIdNotUnique,
+    /// An id was chosen and there are several recipients.
+    #[error("only one recipient possible with a chosen fromid")]
+    FromIdRecipients,
+    /// With the id, the localpart would be too long.
+    #[error("localpart too long for a unique sender")]
+    FromIdTooLong,
+    /// The database or a file failed.
+    #[error("queueing: {0}")]
+    Store(#[from] db::Error),
+}
+
+/// Puts submissions into the queue.
+#[derive(Clone, Debug)]
+pub struct Submitter {
+    queue: Queue,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+}
+
+impl Submitter {
+    /// For a queue.
+    pub fn new(queue: Queue, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { queue, clock, random }
+    }
+
+    /// Queues a submission; the ids of its entries, in the order of the recipients.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]: nothing was queued.
+    pub async fn submit(&self, submission: Submission) -> Result<Vec<QueueId>, SubmitError> {
+        let now = self.clock.now();
+        let entries = self.entries(&submission, now)?;
+        let message = NewMessage {
+            account: submission.account,
+            queued: now,
+            prefix: submission.prefix,
+            body: submission.message.body(),
+            has_8bit: submission.has_8bit,
+            smtputf8: submission.smtputf8,
+            message_id: submission.message_id,
+            subject: submission.subject,
+            body_utf8: submission.message_utf8,
+            report: ReportKind::None,
+            future_release: submission.future_release,
+            extra: submission.extra,
+            envelope_id: submission.envelope_id,
+            return_full: submission.return_full,
+        };
+        self.queue.add(message, entries).await.map_err(|e| match e {
+            AddError::NoRecipients => SubmitError::NoRecipients,
+            AddError::FromIdNotUnique => SubmitError::FromIdNotUnique,
+            AddError::Store(e) => SubmitError::Store(e),
+        })
+    }
+
+    fn entries(&self, submission: &Submission, now: Timestamp) -> Result<Vec<NewEntry>, SubmitError> {
+        let single = submission.recipients.len() == 1;
+        let mut entries = Vec::with_capacity(submission.recipients.len());
+        for recipient in &submission.recipients {
+            let (sender, from_id) = match (&submission.unique_sender, &submission.reverse_path) {
+                (None, _) | (_, None) => (submission.reverse_path.clone(), None),
+                (Some(UniqueSender::Chosen(_)), Some(_)) if !single => return Err(SubmitError::FromIdRecipients),
+                (Some(UniqueSender::Chosen(id)), Some(path)) => (Some(path.clone()), Some(id.clone()).filter(|id| !id.is_empty())),
+                (Some(UniqueSender::Generate { separator }), Some(path)) => {
+                    let id = new_from_id(&*self.random);
+                    let localpart = format!("{}{separator}{id}", path.localpart.as_str());
+                    let localpart = mox_base::Localpart::from_decoded(&localpart).map_err(|_| SubmitError::FromIdTooLong)?;
+                    (Some(Path { localpart, host: path.host.clone() }), Some(id))
+                }
+            };
+            let parameters = &recipient.parameters;
+            entries.push(NewEntry {
+                from_id,
+                next_attempt: submission.release.unwrap_or(now).max(now),
+                require_tls: submission.require_tls,
+                notify: parameters
+                    .notify
+                    .as_ref()
+                    .map_or_else(Notify::default, |n| Notify { success: n.success, failure: n.failure, delay: n.delay }),
+                original_recipient: parameters.orcpt.as_ref().map(|o| format!("{};{}", o.address_type, o.address)),
+                ..NewEntry::new(sender, recipient.path.clone(), now)
+            });
+        }
+        Ok(entries)
+    }
+}
+
+/// 16 random bytes in base64url without padding: 22 characters.
+fn new_from_id(random: &dyn Random) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes);
+    let n = u128::from_be_bytes(bytes);
+    // 128 bits: 21 times 6, and 2 that are left, padded with zeros.
+    let character = |i: u32| {
+        let bits = if i < 21 { n >> (128 - 6 * (i + 1)) } else { n << 4 };
+        ALPHABET.get(usize::try_from(bits & 63).unwrap_or(0)).copied().map_or('A', char::from)
+    };
+    (0..22).map(character).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Fixed([u8; 16]);
+
+    impl Random for Fixed {
+        fn fill(&self, buf: &mut [u8]) {
+            buf.copy_from_slice(&self.0);
+        }
+    }
+
+    #[test]
+    fn from_ids_are_base64url() {
+        // As `base64 | tr +/ -_ | tr -d =` gives it.
+        assert_eq!(new_from_id(&Fixed([0; 16])), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(new_from_id(&Fixed([255; 16])), "_____________________w");
+        assert_eq!(new_from_id(&Fixed(*b"0123456789abcdef")), "MDEyMzQ1Njc4OWFiY2RlZg");
+    }
+}
