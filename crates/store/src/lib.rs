@@ -11,6 +11,7 @@ pub mod account;
 pub mod blob;
 pub mod change;
 pub mod check;
+pub mod credentials;
 pub mod db;
 pub mod directory;
 pub mod error;

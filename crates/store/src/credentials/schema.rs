@@ -1,0 +1,62 @@
+//! The tables of the database `auth`.
+
+use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
+
+pub(super) const SCHEMA: Schema =
+    Schema { name: "auth", migrations: &[&[Change::Create(&CREDENTIAL), Change::Create(&SECRET), Change::Create(&LOGIN_ATTEMPT)]] };
+
+const CREDENTIAL: Table = Table {
+    name: "credential",
+    account: false,
+    columns: &[
+        Column::int("account_id"),
+        // Raised with each change of the password.
+        Column::int("version"),
+        Column::int("changed"),
+        // argon2id as PHC string, or bcrypt.
+        Column::text("hash"),
+        // The rest is NULL for passwords of which only a hash was imported.
+        Column::blob("cram_md5").null(),
+        Column::blob("sha1_salt").null(),
+        Column::int("sha1_iterations").null(),
+        Column::blob("sha1_stored").null(),
+        Column::blob("sha1_server").null(),
+        Column::blob("sha256_salt").null(),
+        Column::int("sha256_iterations").null(),
+        Column::blob("sha256_stored").null(),
+        Column::blob("sha256_server").null(),
+    ],
+    key: Key::Columns(&["account_id"]),
+    indexes: &[],
+};
+
+/// One row, id 1: what fake keys are made from.
+const SECRET: Table =
+    Table { name: "auth_secret", account: false, columns: &[Column::int("id"), Column::blob("secret")], key: Key::Columns(&["id"]), indexes: &[] };
+
+const LOGIN_ATTEMPT: Table = Table {
+    name: "login_attempt",
+    account: false,
+    columns: &[
+        // SHA-256 of account to result.
+        Column::blob("key"),
+        Column::int("last"),
+        Column::int("first"),
+        Column::int("count"),
+        Column::text("account"),
+        Column::text("login_address"),
+        Column::text("remote_ip"),
+        Column::text("local_ip"),
+        Column::text("tls"),
+        Column::text("tls_public_key"),
+        Column::text("protocol"),
+        Column::text("user_agent"),
+        Column::text("mechanism"),
+        Column::text("result"),
+    ],
+    key: Key::Columns(&["key"]),
+    indexes: &[
+        Index { name: "login_attempt_by_time", columns: &["last"], unique: false },
+        Index { name: "login_attempt_by_account", columns: &["account", "last"], unique: false },
+    ],
+};

@@ -1,0 +1,148 @@
+use super::*;
+use crate::store::Settings;
+use mox_testkit::peers::Postgres;
+use mox_testkit::{SeededRandom, VirtualClock};
+use std::time::Duration;
+use tempfile::TempDir;
+
+struct Fixture {
+    store: Store,
+    credentials: Credentials,
+    clock: VirtualClock,
+    _folder: TempDir,
+}
+
+async fn fixture(settings: impl FnOnce(&std::path::Path) -> Settings) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = VirtualClock::default();
+    let store = Store::open(settings(folder.path()), Arc::new(clock.clone()), Arc::new(SeededRandom::new(1))).await.unwrap();
+    let credentials = Credentials::open(&store).await.unwrap();
+    Fixture { store, credentials, clock, _folder: folder }
+}
+
+async fn postgres_fixture(name: &str) -> Option<Fixture> {
+    let url = Postgres::from_env()?.url().to_owned();
+    let name = format!("mox_credentials_{name}");
+    let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
+    let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::runtime::Handle::current().spawn(connection);
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    Some(fixture(|folder| Settings::postgres(&own, folder)).await)
+}
+
+macro_rules! on_both {
+    ($($name:ident),*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            cases::$name(fixture(|folder| Settings::sqlite(folder)).await).await;
+        })*
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(fixture) = super::postgres_fixture(stringify!($name)).await else { return };
+                super::cases::$name(fixture).await;
+            })*
+        }
+    };
+}
+
+on_both!(set_and_verify, imported_hashes_are_verified_and_replaced, refused_passwords, login_attempts, verified_once_then_remembered);
+
+fn secret(text: &str) -> Secret<String> {
+    Secret::new(text.to_owned())
+}
+
+const ANN: AccountId = AccountId(1);
+
+mod cases {
+    use super::*;
+
+    pub(super) async fn set_and_verify(f: Fixture) {
+        let c = &f.credentials;
+        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Absent);
+        c.set_password(ANN, &secret("password\u{a0}one")).await.unwrap();
+        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Wrong);
+        assert_eq!(c.verify_password(AccountId(2), &secret("password one")).await.unwrap(), Verdict::Absent);
+        c.verify_nobodys(&secret("x")).await.unwrap();
+        let scram = c.scram(ANN, ScramHash::Sha256).await.unwrap().unwrap();
+        assert_eq!(scram, Scram::of(ScramHash::Sha256, b"password one", scram.salt.clone()));
+        let scram = c.scram(ANN, ScramHash::Sha1).await.unwrap().unwrap();
+        assert_eq!((scram.salt.len(), scram.iterations), (12, 8192));
+        assert_eq!(c.verify_cram_md5(ANN, b"<challenge>", &[0; 16]).await.unwrap(), Verdict::Wrong);
+        // A change takes effect at once, also on what is remembered.
+        c.set_password(ANN, &secret("password two")).await.unwrap();
+        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Wrong);
+        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Right);
+        c.remove(ANN).await.unwrap();
+        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Absent);
+        assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
+        // The installation's secret stays.
+        let again = Credentials::open(&f.store).await.unwrap();
+        assert_eq!(again.installation_secret(), c.installation_secret());
+    }
+
+    pub(super) async fn imported_hashes_are_verified_and_replaced(f: Fixture) {
+        let c = &f.credentials;
+        c.import_hash(ANN, "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await.unwrap();
+        assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
+        assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+        assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
+        assert_eq!(c.verify_cram_md5(ANN, b"x", &[0; 16]).await.unwrap(), Verdict::Absent);
+        let kept = c.kept(ANN).await.unwrap().unwrap();
+        assert!(hash::is_current(&kept.hash), "{}", kept.hash);
+        assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+        assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
+    }
+
+    pub(super) async fn refused_passwords(f: Fixture) {
+        for (password, want) in [("short", Refused::TooShort), ("", Refused::Characters), ("tab\tinside it", Refused::Characters)] {
+            assert!(matches!(f.credentials.set_password(ANN, &secret(password)).await, Err(SetError::Refused(why)) if why == want), "{password}");
+        }
+        f.credentials.set_password(ANN, &secret("good enough")).await.unwrap();
+        assert_eq!(f.credentials.verify_password(ANN, &secret("\u{7}")).await.unwrap(), Verdict::Wrong);
+    }
+
+    pub(super) async fn verified_once_then_remembered(f: Fixture) {
+        let c = &f.credentials;
+        c.set_password(ANN, &secret("password one")).await.unwrap();
+        let token = {
+            let kept = c.kept(ANN).await.unwrap().unwrap();
+            c.remembered().token(ANN, kept.version, &kept.hash, &Prepared::new("password one").unwrap())
+        };
+        assert!(!c.remembered().contains(&token, f.clock.monotonic()));
+        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+        assert!(c.remembered().contains(&token, f.clock.monotonic()));
+        f.clock.advance(Duration::from_secs(16 * 60));
+        assert!(!c.remembered().contains(&token, f.clock.monotonic()));
+        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    }
+
+    pub(super) async fn login_attempts(f: Fixture) {
+        let (attempts, writer) = f.credentials.login_attempts();
+        let task = tokio::runtime::Handle::current().spawn(writer.run());
+        let attempt = LoginAttempt { account: "ann".to_owned(), protocol: "imap".to_owned(), result: "badcreds".to_owned(), ..LoginAttempt::default() };
+        let first = f.clock.now();
+        for _ in 0..3 {
+            attempts.record(attempt.clone()).await;
+            f.clock.advance(Duration::from_secs(1));
+        }
+        attempts.record(LoginAttempt { account: "bob".to_owned(), user_agent: "NUL\0".to_owned(), result: "ok".to_owned(), ..LoginAttempt::default() }).await;
+        let reader = attempts.clone();
+        drop(attempts);
+        // Everything waiting is written before the writer ends.
+        let LoginAttempts { queue, db, .. } = reader;
+        drop(queue);
+        task.await.unwrap();
+        let listed = db.read(|tx| super::super::attempt::list(tx, None, 10)).await.unwrap();
+        let [bob, ann] = listed.as_slice() else { panic!("{listed:?}") };
+        assert_eq!((ann.count, ann.first, ann.last), (3, first, first.after(Duration::from_secs(2))));
+        assert_eq!(ann.attempt, attempt);
+        assert_eq!(bob.attempt.user_agent, "NUL ");
+    }
+}
