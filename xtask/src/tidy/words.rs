@@ -37,7 +37,6 @@ const WORDS: &[Word] = &[
         why: "a path of one machine",
     },
     Word {
-        text: concat!("/ho", "me/"),
         only_rust: true,
         why: "a path of one machine",
     },
