@@ -37,10 +37,6 @@ const WORDS: &[Word] = &[
         why: "a path of one machine",
     },
     Word {
-        only_rust: true,
-        why: "a path of one machine",
-    },
-    Word {
         text: concat!("<<<<", "<<< "),
         only_rust: false,
         why: "a merge left unfinished",
