@@ -111,8 +111,10 @@ impl Received<'_> {
             f.token(&format!("({version}")).token(&format!("{suite})"));
         }
         if let Some(path) = self.recipient {
-            f.token("for").token(&format!("<{}>;", path.for_smtputf8(utf8)));
+            f.token("for").token(&format!("<{}>", path.for_smtputf8(utf8)));
         }
+        // RFC 5321 §4.4: the semicolon isn't part of the `for` clause, it always stands before the date.
+        f.glued(";");
         f.text(&self.date.rfc5322());
         f.finish()
     }
@@ -156,7 +158,7 @@ mod tests {
         (r.protocol.smtputf8, r.protocol.authenticated, r.require_tls, r.recipient, r.by_ip) = (false, true, false, None, None);
         expect![[r#"
             Received: from host.example by host.example via tcp with ESMTPSA id
-            	yg7stJIwxJhuCm7D1KSgXA (TLS1.3 TLS_AES_128_GCM_SHA256) 2 Jan 2006 15:04:05
+            	yg7stJIwxJhuCm7D1KSgXA (TLS1.3 TLS_AES_128_GCM_SHA256); 2 Jan 2006 15:04:05
             	+0000
         "#]]
         .assert_eq(&r.to_field().replace("\r\n", "\n"));
