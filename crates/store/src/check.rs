@@ -168,7 +168,7 @@ impl Check<'_> {
         for id in users.keys().copied().collect::<Vec<_>>() {
             self.expect(false, || format!("blob {id} is missing"));
         }
-        for file in blobs.list()? {
+        for (file, _) in blobs.list()? {
             self.expect(files.contains(&file), || format!("file {file} belongs to no blob"));
         }
         Ok(sizes)

@@ -10,6 +10,7 @@ use mox_base::{ByteSize, Random};
 use mox_message::{Headers, Limits, Structure, StructureBuilder, ident};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// Bytes of a header section that are looked at, as in [`Limits`].
@@ -86,6 +87,7 @@ pub(crate) struct Parts {
     pub(crate) recipients: Vec<(String, String)>,
     pub(crate) sent: Option<i64>,
     pub(crate) msg_from: Option<String>,
+    pub(crate) preview: Option<String>,
     pub(crate) hash: Option<[u8; 32]>,
     pub(crate) blob: Blob,
 }
@@ -104,13 +106,16 @@ pub(crate) fn prepare(message: Message, blobs: &Arc<dyn BlobStore>, random: &dyn
     };
     let structure = structure.with_prefix(&prefix);
     let header = header(&prefix, &mut content, &structure)?;
+    let preview = preview(&prefix, &mut content, &structure)?;
     let length = match &content {
         Content::Bytes(bytes) => u64::try_from(bytes.len()).unwrap_or(u64::MAX),
         Content::File(file) => file.metadata()?.len(),
     };
     let size = length.saturating_add(u64::try_from(prefix.len()).unwrap_or(0));
     let blob = store(&prefix, content, size, blobs, random)?;
-    Ok(Prepared(Arc::new(describe(size, prefix.len(), structure, &header, hash, blob))))
+    let mut parts = describe(size, prefix.len(), structure, &header, hash, blob);
+    parts.preview = preview;
+    Ok(Prepared(Arc::new(parts)))
 }
 
 fn parse(content: &mut Content) -> Result<Structure, Error> {
@@ -147,6 +152,35 @@ fn header(prefix: &[u8], content: &mut Content, structure: &Structure) -> Result
         }
     }
     Ok(header)
+}
+
+/// The first words of the message. None if making them fails: that mustn't keep anyone's mail from being stored.
+fn preview(prefix: &[u8], content: &mut Content, structure: &Structure) -> Result<Option<String>, Error> {
+    let before = u64::try_from(prefix.len()).unwrap_or(0);
+    let made = catch_unwind(AssertUnwindSafe(|| {
+        mox_message::decode::preview(structure, |range| {
+            let (start, end) = (range.start.saturating_sub(before), range.end.saturating_sub(before));
+            match content {
+                Content::Bytes(bytes) => {
+                    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(bytes.len());
+                    Ok(bytes.get(at(start)..at(end)).unwrap_or_default().to_vec())
+                }
+                Content::File(file) => {
+                    let mut bytes = Vec::new();
+                    file.seek(SeekFrom::Start(start))?;
+                    file.take(end.saturating_sub(start)).read_to_end(&mut bytes)?;
+                    Ok(bytes)
+                }
+            }
+        })
+    }));
+    match made {
+        Ok(preview) => Ok(Some(text(preview.map_err(|e: std::io::Error| Error::from(e))?))),
+        Err(_panic) => {
+            tracing::error!("making a preview panicked");
+            Ok(None)
+        }
+    }
 }
 
 /// PostgreSQL's texts can't have NUL.
@@ -201,6 +235,7 @@ fn describe(size: u64, prefix_size: usize, structure: Structure, header: &[u8], 
         recipients,
         sent: parsed.date().map(|d| d.timestamp.micros()),
         msg_from,
+        preview: None,
         hash,
         blob,
         structure,

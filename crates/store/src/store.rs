@@ -15,13 +15,16 @@ use crate::name::MailboxName;
 use crate::params;
 use crate::queue::Queue;
 use crate::schema::{ACCOUNT_SCHEMA, SERVER_SCHEMA};
-use mox_base::{AccountId, Clock, Random, Secret};
+use mox_base::{AccountId, Clock, Random, Secret, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
+
+/// Files that no message refers to are old enough to be deleted after this time, where other nodes may be at work.
+const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
 
 /// Where a store keeps everything.
 #[derive(Clone, Debug)]
@@ -300,8 +303,9 @@ impl Inner {
         let msg = if sqlite { folder.join("msg") } else { folder.clone() };
         let blobs: Arc<dyn BlobStore> = Arc::new(Folder::new(msg, Arc::clone(&self.env.faults)));
         blocking(&self.env, move || make_folder(&folder)).await?;
-        // With PostgreSQL another node may be about to refer to a file.
-        let sweep = sqlite && !lock(&self.swept).contains(&id);
+        // With PostgreSQL another node may be about to refer to a young file.
+        let before = if sqlite { Timestamp::from_micros(i64::MAX) } else { self.env.clock.now().before(ORPHAN_AGE) };
+        let sweep = (!lock(&self.swept).contains(&id)).then_some(before);
         let opening =
             Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), sweep, create };
         let account = Account::open(opening).await?;

@@ -23,7 +23,7 @@ use crate::params;
 use crate::prepare::{Message, Prepared, prepare};
 use crate::schema::ACCOUNT_SCHEMA;
 use crate::view::View;
-use mox_base::{AccountId, ByteSize, Clock, MailboxId, Random};
+use mox_base::{AccountId, ByteSize, Clock, MailboxId, Random, Timestamp};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -82,8 +82,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) name: &'a str,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) random: Arc<dyn Random>,
-    /// Whether to look for files that no row refers to: when nothing can be about to.
-    pub(crate) sweep: bool,
+    /// Delete files that no row refers to, if they were written before this: when no delivery can be about to.
+    pub(crate) sweep: Option<Timestamp>,
     /// Mailboxes to create if the account isn't there.
     pub(crate) create: Option<&'a [(MailboxName, SpecialUse)]>,
 }
@@ -101,8 +101,8 @@ impl Account {
             let initial = create.ok_or(Error::NoAccount)?.to_vec();
             account.initialise(initial).await?;
         }
-        if sweep {
-            account.sweep(blobs).await?;
+        if let Some(before) = sweep {
+            account.sweep(blobs, before).await?;
         }
         // Loads what is published, and erases what the last run left.
         account.write(|_| Ok::<_, Error>(())).await?;
@@ -132,7 +132,7 @@ impl Account {
     }
 
     /// Deletes files that no row refers to.
-    async fn sweep(&self, blobs: Arc<dyn BlobStore>) -> Result<(), Error> {
+    async fn sweep(&self, blobs: Arc<dyn BlobStore>, before: Timestamp) -> Result<(), Error> {
         let id = self.id();
         let name = self.inner.name.clone();
         self.inner
@@ -147,7 +147,7 @@ impl Account {
                     known.insert(r.text(0)?.to_owned());
                     Ok::<_, db::Error>(())
                 })?;
-                for file in files.iter().filter(|f| !known.contains(*f)) {
+                for (file, _) in files.iter().filter(|(name, written)| *written < before && !known.contains(name)) {
                     tracing::info!(account = name, file, "deleting blob without message");
                     blobs.delete(file)?;
                 }

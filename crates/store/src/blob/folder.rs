@@ -3,10 +3,12 @@
 use super::BlobStore;
 use crate::db::{self, Faults, Step};
 use crate::error::Error;
+use mox_base::Timestamp;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// Blobs as files `<first two characters of name>/<name>`. A file being written ends in `.new`.
 #[derive(Debug)]
@@ -101,7 +103,7 @@ impl BlobStore for Folder {
         }
     }
 
-    fn list(&self) -> Result<Vec<String>, Error> {
+    fn list(&self) -> Result<Vec<(String, Timestamp)>, Error> {
         self.step(Step::BlobList)?;
         let mut names = Vec::new();
         let folders = match fs::read_dir(&self.root) {
@@ -114,7 +116,10 @@ impl BlobStore for Folder {
                 continue;
             }
             for file in fs::read_dir(folder.path())? {
-                names.extend(file?.file_name().into_string());
+                let file = file?;
+                let Ok(name) = file.file_name().into_string() else { continue };
+                let age = file.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                names.push((name, Timestamp::EPOCH.after(age)));
             }
         }
         Ok(names)
@@ -130,7 +135,7 @@ mod tests {
     fn files_come_and_go() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Folder::new(dir.path().join("msg"), Arc::new(NoFaults));
-        assert_eq!(blobs.list().unwrap(), Vec::<String>::new());
+        assert_eq!(blobs.list().unwrap(), []);
         let mut pieces = vec![b"one ".to_vec(), b"two".to_vec()].into_iter();
         blobs
             .put("abcd", &mut |buffer| {
@@ -141,7 +146,7 @@ mod tests {
         let mut text = String::new();
         blobs.open("abcd", 4).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "two");
-        assert_eq!(blobs.list().unwrap(), ["abcd"]);
+        assert_eq!(blobs.list().unwrap().into_iter().map(|f| f.0).collect::<Vec<_>>(), ["abcd"]);
         blobs.delete("abcd").unwrap();
         blobs.delete("abcd").unwrap();
         assert!(matches!(blobs.open("abcd", 0), Err(Error::Blob(_, "missing"))));

@@ -14,6 +14,7 @@ pub use folder::Folder;
 pub(crate) use codec::{decode_block, encode_block};
 
 use crate::error::Error;
+use mox_base::Timestamp;
 use std::fmt;
 use std::io::Read;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,11 +43,11 @@ pub trait BlobStore: Send + Sync + fmt::Debug {
     /// They can't be deleted.
     fn delete(&self, name: &str) -> Result<(), Error>;
 
-    /// All names, also of what was never finished.
+    /// All names, also of what was never finished, and when they were written.
     ///
     /// # Errors
     /// The folder can't be read.
-    fn list(&self) -> Result<Vec<String>, Error>;
+    fn list(&self) -> Result<Vec<(String, Timestamp)>, Error>;
 }
 
 /// A blob's file that was written before the transaction that will refer to it. Deleted if that doesn't happen.

@@ -419,14 +419,26 @@ impl<S: Scope> Inner<S> {
     }
 
     fn read<T, E: From<Error>>(&self, f: impl FnOnce(&Tx<'_>) -> Result<T, E>) -> Result<T, E> {
-        let kept = lock(&self.readers).pop();
-        let conn = kept.map_or_else(|| self.connect(false), Ok)?;
-        self.begin(&conn, false)?;
+        let conn = self.begin_read()?;
         let result = f(&Tx::new(&conn, &*self.env.faults));
         if Self::statement(&conn, "ROLLBACK").is_ok() {
             self.keep_reader(conn);
         }
         result
+    }
+
+    fn begin_read(&self) -> Result<Conn, Error> {
+        let mut attempt = 1;
+        loop {
+            let kept = lock(&self.readers).pop();
+            let conn = kept.map_or_else(|| self.connect(false), Ok)?;
+            match self.begin(&conn, false) {
+                Ok(()) => return Ok(conn),
+                // A connection that was kept over a restart of PostgreSQL.
+                Err(e) if attempt < BEGIN_ATTEMPTS && e.is_disconnect() => attempt += 1,
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     fn keep_reader(&self, conn: Conn) {

@@ -158,9 +158,9 @@ impl WriteTx<'_> {
             "INSERT INTO message (account_id, id, mailbox_id, uid, blob_id, create_seq, prefix_size, envelope, bodystructure, headers, \
              structure, message_id, message_key, subject, subject_key, thread_id, thread_parents, thread_flags, dsn, orig_mailbox_id, \
              destined_mailbox_id, kind, content_hash, remote_ip, ehlo, mail_from, rcpt_to, msg_from, ehlo_validation, \
-             mail_from_validation, msg_from_validation, dkim_domains, tls_version, tls_cipher, requiretls) \
+             mail_from_validation, msg_from_validation, dkim_domains, tls_version, tls_cipher, requiretls, preview) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, \
-             $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)",
+             $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
             params![
                 self.account(),
                 row.id,
@@ -197,6 +197,7 @@ impl WriteTx<'_> {
                 d.tls_version,
                 d.tls_cipher,
                 Some(d.requiretls).filter(|r| *r),
+                parts.preview.as_ref(),
             ],
         )?;
         Ok(())
