@@ -4,19 +4,18 @@
 //! everything else is written once, before the commit, by comparing it with the state that the transaction began with.
 //! After the commit it becomes the published state. Undoing a closure is going back to a clone from before it.
 
+use super::rows::{load_mailboxes, load_state, save_mailboxes, save_state};
 use crate::blob::BlobStore;
 use crate::change::Change;
 use crate::db::{self, Scope, Tx};
-use crate::error::{Error, corrupt};
-use crate::flags::Keyword;
+use crate::error::Error;
 use crate::index::Index;
-use crate::mailbox::{Counts, Mailbox, Mailboxes, SpecialUse, State, modseq};
-use crate::name::MailboxName;
+use crate::mailbox::{Mailbox, Mailboxes, State};
 use crate::params;
 use crate::prepare::{Blob, Prepared};
 use crate::view::View;
-use mox_base::{AccountId, ByteSize, MailboxId, Uid, UidValidity};
-use std::collections::{BTreeMap, BTreeSet};
+use mox_base::{AccountId, MailboxId};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,9 +26,6 @@ const NOTICES: usize = 64;
 
 /// Views kept although nobody looks, so that the next delivery or SELECT finds them.
 const VIEWS_KEPT: usize = 64;
-
-/// Removed messages erased in one transaction at most.
-const ERASE: i64 = 500;
 
 /// Changes that were committed together.
 pub(crate) type Notice = Arc<[Change]>;
@@ -118,10 +114,16 @@ impl AccountScope {
     }
 
     /// The oldest version of a mailbox that a session still shows.
-    fn oldest_shown(&self, id: MailboxId) -> Option<i64> {
+    pub(super) fn oldest_shown(&self, id: MailboxId) -> Option<i64> {
         let published = lock(&self.published);
         let older = published.views.get(&id)?.older.iter().filter_map(Weak::upgrade);
         older.map(|v| v.modseq().as_i64()).min()
+    }
+
+    /// Whether a session holds the newest published view, and that still shows what was removed at `at`.
+    pub(super) fn is_newest_shown(&self, id: MailboxId, at: i64) -> bool {
+        let published = lock(&self.published);
+        published.views.get(&id).is_some_and(|v| Arc::strong_count(&v.newest) > 1 && v.newest.modseq().as_i64() < at)
     }
 
     /// Forgets views that nobody holds, beyond the number that is kept.
@@ -302,218 +304,4 @@ impl Scope for AccountScope {
     fn forget(&self) {
         lock(&self.published).stale = true;
     }
-}
-
-impl AccountScope {
-    /// Erases removed messages that no session shows any more.
-    fn erase(&self, tx: &Tx<'_>, core: &mut Core) -> Result<(), db::Error> {
-        let mut rows: Vec<(MailboxId, i64, i64, i64, i64, bool)> = Vec::new();
-        tx.query(
-            "SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT $2",
-            params![self.id, ERASE],
-            |r| {
-                rows.push((MailboxId(r.int(0)?), r.int(1)?, r.int(2)?, r.int(3)?, r.int(4)?, r.bool(5)?));
-                Ok::<_, db::Error>(())
-            },
-        )?;
-        if rows.is_empty() {
-            self.erasable.store(false, Ordering::Release);
-            return Ok(());
-        }
-        let mut shown: BTreeMap<MailboxId, Option<i64>> = BTreeMap::new();
-        for (mailbox, uid, id, at, size, moved) in rows {
-            let oldest = *shown.entry(mailbox).or_insert_with(|| self.oldest_shown(mailbox));
-            // The newest published view is older than what this transaction itself removed.
-            let held = oldest.is_some_and(|v| v < at) || self.is_newest_shown(mailbox, at);
-            if held {
-                continue;
-            }
-            tx.exec("DELETE FROM expunged WHERE account_id = $1 AND mailbox_id = $2 AND uid = $3", params![self.id, mailbox, uid])?;
-            if moved {
-                continue;
-            }
-            core.now.state.used = core.now.state.used.saturating_sub(size);
-            self.erase_message(tx, core, id)?;
-        }
-        Ok(())
-    }
-
-    /// Whether a session holds the newest published view, and that still shows what was removed at `at`.
-    fn is_newest_shown(&self, id: MailboxId, at: i64) -> bool {
-        let published = lock(&self.published);
-        published.views.get(&id).is_some_and(|v| Arc::strong_count(&v.newest) > 1 && v.newest.modseq().as_i64() < at)
-    }
-
-    fn erase_message(&self, tx: &Tx<'_>, core: &mut Core, id: i64) -> Result<(), db::Error> {
-        let blob = tx.query_opt("SELECT blob_id FROM message WHERE account_id = $1 AND id = $2", params![self.id, id], |r| r.int(0))?;
-        tx.exec("DELETE FROM message WHERE account_id = $1 AND id = $2", params![self.id, id])?;
-        tx.exec("DELETE FROM recipient WHERE account_id = $1 AND message_id = $2", params![self.id, id])?;
-        let Some(blob) = blob else { return Ok(()) };
-        let (refs, name) = tx.query_row("SELECT refs, name FROM blob WHERE account_id = $1 AND id = $2", params![self.id, blob], |r| {
-            Ok::<_, db::Error>((r.int(0)?, r.opt_text(1)?.map(str::to_owned)))
-        })?;
-        if refs > 1 {
-            tx.exec("UPDATE blob SET refs = refs - 1 WHERE account_id = $1 AND id = $2", params![self.id, blob])?;
-            return Ok(());
-        }
-        tx.exec("DELETE FROM blob WHERE account_id = $1 AND id = $2", params![self.id, blob])?;
-        core.unused.extend(name);
-        Ok(())
-    }
-}
-
-/// The account's counters; an account that isn't there yet is [`db::Error::NoRow`].
-pub(crate) fn load_state(tx: &Tx<'_>, account: AccountId, lock: bool) -> Result<State, db::Error> {
-    const SELECT: &str = "SELECT version, modseq, forgotten, next_uidvalidity, next_mailbox, next_message, next_blob, used \
-                          FROM account_state WHERE account_id = $1";
-    const LOCKING: &str = "SELECT version, modseq, forgotten, next_uidvalidity, next_mailbox, next_message, next_blob, used \
-                           FROM account_state WHERE account_id = $1 FOR UPDATE";
-    // The row lock is what makes an account's writers on several nodes take turns.
-    let sql = db::Sql { sqlite: SELECT, postgres: if lock { LOCKING } else { SELECT } };
-    tx.query_row(sql, params![account], |r| {
-        Ok(State {
-            version: r.int(0)?,
-            modseq: r.int(1)?,
-            forgotten: r.int(2)?,
-            next_uidvalidity: r.int(3)?,
-            next_mailbox: r.int(4)?,
-            next_message: r.int(5)?,
-            next_blob: r.int(6)?,
-            used: r.int(7)?,
-        })
-    })
-}
-
-fn save_state(tx: &Tx<'_>, account: AccountId, s: &State) -> Result<(), db::Error> {
-    tx.exec(
-        "UPDATE account_state SET version = $2, modseq = $3, forgotten = $4, next_uidvalidity = $5, next_mailbox = $6, next_message = $7, \
-         next_blob = $8, used = $9 WHERE account_id = $1",
-        params![account, s.version, s.modseq, s.forgotten, s.next_uidvalidity, s.next_mailbox, s.next_message, s.next_blob, s.used],
-    )?;
-    Ok(())
-}
-
-/// Columns of [`mailbox_of`].
-const MAILBOX_COLUMNS: &str =
-    "id, parent_id, name, uidvalidity, uidnext, modseq, create_seq, special_use, messages, deleted, unseen, unread, size";
-
-fn mailbox_of(r: &db::Row<'_>, keywords: Arc<[Keyword]>) -> Result<Mailbox, db::Error> {
-    let bad = || corrupt("mailbox");
-    let count = |i| r.int(i).and_then(|n| u32::try_from(n).map_err(|_| bad()));
-    Ok(Mailbox {
-        id: MailboxId(r.int(0)?),
-        parent: r.opt_int(1)?.map(MailboxId),
-        name: MailboxName::stored(r.text(2)?),
-        uidvalidity: UidValidity::new(count(3)?).ok_or_else(bad)?,
-        uidnext: Uid::new(count(4)?).ok_or_else(bad)?,
-        modseq: modseq(r.int(5)?),
-        create_seq: modseq(r.int(6)?),
-        special_use: SpecialUse::from_bits(u8::try_from(r.int(7)?).map_err(|_| bad())?),
-        counts: Counts {
-            messages: count(8)?,
-            deleted: count(9)?,
-            unseen: count(10)?,
-            unread: count(11)?,
-            size: ByteSize(u64::try_from(r.int(12)?).map_err(|_| bad())?),
-        },
-        keywords,
-    })
-}
-
-pub(crate) fn load_mailboxes(tx: &Tx<'_>, account: AccountId, state: State) -> Result<Mailboxes, db::Error> {
-    let mut keywords: BTreeMap<i64, Vec<Keyword>> = BTreeMap::new();
-    tx.query("SELECT mailbox_id, name FROM keyword WHERE account_id = $1 ORDER BY mailbox_id, idx", params![account], |r| {
-        keywords.entry(r.int(0)?).or_default().push(Keyword::stored(r.text(1)?));
-        Ok::<_, db::Error>(())
-    })?;
-    let mut all = Vec::new();
-    let mut names = BTreeMap::new();
-    let sql = format!("SELECT {MAILBOX_COLUMNS} FROM mailbox WHERE account_id = $1 AND expunged = 0 ORDER BY id");
-    tx.query(&sql, params![account], |r| {
-        let mailbox = mailbox_of(r, keywords.remove(&r.int(0)?).unwrap_or_default().into())?;
-        names.insert(mailbox.name.clone(), mailbox.id);
-        all.push(Arc::new(mailbox));
-        Ok::<_, db::Error>(())
-    })?;
-    let mut subscriptions = BTreeSet::new();
-    tx.query("SELECT name FROM subscription WHERE account_id = $1", params![account], |r| {
-        subscriptions.insert(MailboxName::stored(r.text(0)?));
-        Ok::<_, db::Error>(())
-    })?;
-    Ok(Mailboxes { state, all: Arc::new(all), names: Arc::new(names), subscriptions: Arc::new(subscriptions) })
-}
-
-/// A mailbox and its index from one snapshot.
-pub(crate) fn load_mailbox(tx: &Tx<'_>, account: AccountId, id: MailboxId) -> Result<(Mailbox, Index), Error> {
-    let mut keywords = Vec::new();
-    tx.query("SELECT name FROM keyword WHERE account_id = $1 AND mailbox_id = $2 ORDER BY idx", params![account, id], |r| {
-        keywords.push(Keyword::stored(r.text(0)?));
-        Ok::<_, db::Error>(())
-    })?;
-    let sql = format!("SELECT {MAILBOX_COLUMNS} FROM mailbox WHERE account_id = $1 AND id = $2 AND expunged = 0");
-    let mailbox = tx.query_opt(&sql, params![account, id], |r| mailbox_of(r, keywords.into()))?.ok_or(Error::NoMailbox)?;
-    Ok((mailbox, Index::load(tx, account, id)?))
-}
-
-fn save_mailboxes(tx: &Tx<'_>, account: AccountId, base: &Mailboxes, now: &Mailboxes) -> Result<(), db::Error> {
-    if !Arc::ptr_eq(&base.all, &now.all) {
-        for mailbox in &*now.all {
-            let old = base.by_id(mailbox.id);
-            if !old.is_some_and(|old| Arc::ptr_eq(old, mailbox)) {
-                save_mailbox(tx, account, mailbox, old.map(|m| &**m))?;
-            }
-        }
-        for gone in base.all.iter().filter(|m| now.by_id(m.id).is_none()) {
-            tx.exec(
-                "UPDATE mailbox SET expunged = 1, modseq = $3, special_use = 0, messages = 0, deleted = 0, unseen = 0, unread = 0, size = 0 \
-                 WHERE account_id = $1 AND id = $2",
-                params![account, gone.id, now.state.modseq],
-            )?;
-            tx.exec("DELETE FROM mailbox_bitmap WHERE account_id = $1 AND mailbox_id = $2", params![account, gone.id])?;
-        }
-    }
-    if !Arc::ptr_eq(&base.subscriptions, &now.subscriptions) {
-        for name in now.subscriptions.difference(&base.subscriptions) {
-            tx.exec("INSERT INTO subscription (account_id, name) VALUES ($1, $2)", params![account, name.as_str()])?;
-        }
-        for name in base.subscriptions.difference(&now.subscriptions) {
-            tx.exec("DELETE FROM subscription WHERE account_id = $1 AND name = $2", params![account, name.as_str()])?;
-        }
-    }
-    Ok(())
-}
-
-fn save_mailbox(tx: &Tx<'_>, account: AccountId, m: &Mailbox, old: Option<&Mailbox>) -> Result<(), db::Error> {
-    const INSERT: &str = "INSERT INTO mailbox (account_id, id, parent_id, name, uidvalidity, uidnext, modseq, create_seq, special_use, \
-                          messages, deleted, unseen, unread, size, expunged) \
-                          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0)";
-    const UPDATE: &str = "UPDATE mailbox SET parent_id = $3, name = $4, uidvalidity = $5, uidnext = $6, modseq = $7, create_seq = $8, \
-                          special_use = $9, messages = $10, deleted = $11, unseen = $12, unread = $13, size = $14 \
-                          WHERE account_id = $1 AND id = $2";
-    let c = &m.counts;
-    let row = params![
-        account,
-        m.id,
-        m.parent,
-        m.name.as_str(),
-        m.uidvalidity,
-        m.uidnext,
-        m.modseq,
-        m.create_seq,
-        m.special_use.bits(),
-        c.messages,
-        c.deleted,
-        c.unseen,
-        c.unread,
-        c.size
-    ];
-    tx.exec(if old.is_some() { UPDATE } else { INSERT }, row)?;
-    let known = old.map_or(0, |o| o.keywords.len());
-    for (idx, keyword) in m.keywords.iter().enumerate().skip(known) {
-        tx.exec(
-            "INSERT INTO keyword (account_id, mailbox_id, idx, name) VALUES ($1, $2, $3, $4)",
-            params![account, m.id, idx, keyword.as_str()],
-        )?;
-    }
-    Ok(())
 }

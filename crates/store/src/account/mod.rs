@@ -1,7 +1,11 @@
 //! Accounts: the handle that everything shares, its writer, readers, views and notices of changes.
 
+mod bytes;
 mod core;
+mod erase;
+mod history;
 mod read;
+mod rows;
 mod watch;
 mod write;
 
@@ -11,7 +15,7 @@ pub use write::{
     Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx,
 };
 
-pub(crate) use core::{load_mailboxes, load_state};
+pub(crate) use rows::{load_mailboxes, load_state};
 
 use self::core::AccountScope;
 use crate::blob::BlobStore;
@@ -247,7 +251,7 @@ impl Account {
             }
             self.touch();
             let id = self.id();
-            let (row, index) = self.inner.db.read(move |tx| core::load_mailbox(tx, id, mailbox)).await?;
+            let (row, index) = self.inner.db.read(move |tx| rows::load_mailbox(tx, id, mailbox)).await?;
             if let Some(view) = scope.offer(&row, index) {
                 return Ok(view);
             }
@@ -257,6 +261,14 @@ impl Account {
         // A mailbox that changes all the time is loaded by its writer.
         self.write(move |tx| tx.touch_view(mailbox)).await?;
         scope.view(mailbox).ok_or(Error::NoMailbox)
+    }
+
+    /// Notices what another process changed, where several share a PostgreSQL. Watches are told.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn refresh(&self) -> Result<(), Error> {
+        self.write(|_| Ok(())).await
     }
 
     /// Notices of changes from now on.

@@ -1,25 +1,19 @@
 //! Reading an account's messages on a snapshot.
 
 use super::core::AccountScope;
-use crate::blob::{BLOCK, decode_block};
-use crate::change::{Change, ChangeKind};
-use crate::db::{self, Param, Row, Sql, Tx};
+use crate::db::{self, Row, Sql, Tx};
 use crate::error::{Error, corrupt};
 use crate::flags::{Flags, flags_of};
 use crate::mailbox::modseq;
 use crate::params;
 use crate::uidset::UidSet;
-use mox_base::{AccountId, BlobId, ByteSize, MailboxId, MessageId, ModSeq, Timestamp, Uid};
+use mox_base::{AccountId, ByteSize, MailboxId, MessageId, ModSeq, Timestamp, Uid};
 use mox_message::Structure;
 use std::fmt;
-use std::io::Read;
-use std::ops::{BitOr, Range};
+use std::ops::BitOr;
 
 /// Rows that PostgreSQL hands over at a time.
 const BATCH: i64 = 500;
-
-/// Changes read from history at most; who is further behind has to look at everything again.
-const MAX_CHANGES: i64 = 10_000;
 
 /// Columns of a message beyond its state, to be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,19 +180,10 @@ impl MessageRow<'_> {
     }
 }
 
-/// Where a message's bytes are.
-#[derive(Clone, Debug)]
-struct Stored {
-    size: u64,
-    name: Option<String>,
-    blocks: Vec<u8>,
-    data: Vec<u8>,
-}
-
 /// Reading an account.
 pub struct ReadTx<'a> {
-    tx: &'a Tx<'a>,
-    scope: &'a AccountScope,
+    pub(super) tx: &'a Tx<'a>,
+    pub(super) scope: &'a AccountScope,
 }
 
 impl fmt::Debug for ReadTx<'_> {
@@ -212,7 +197,7 @@ impl<'a> ReadTx<'a> {
         Self { tx, scope }
     }
 
-    fn account(&self) -> AccountId {
+    pub(super) fn account(&self) -> AccountId {
         self.scope.id
     }
 
@@ -331,65 +316,6 @@ impl<'a> ReadTx<'a> {
         }
     }
 
-    /// Appends a range of a message's bytes to `out`; what is beyond its end is left out. The size of the whole message.
-    ///
-    /// # Errors
-    /// [`Error::NoMessage`]; [`Error::Blob`] if the bytes aren't what was stored.
-    pub fn message_bytes(&self, id: MessageId, range: Range<u64>, out: &mut Vec<u8>) -> Result<ByteSize, Error> {
-        let stored = self
-            .tx
-            .query_opt(
-                "SELECT b.size, b.name, b.blocks, b.data FROM message m JOIN blob b ON b.account_id = m.account_id AND b.id = m.blob_id \
-                 WHERE m.account_id = $1 AND m.id = $2",
-                params![self.account(), id],
-                stored,
-            )?
-            .ok_or(Error::NoMessage)?;
-        self.read_stored(&stored, range, out)?;
-        Ok(ByteSize(stored.size))
-    }
-
-    /// As [`ReadTx::message_bytes`], of all bytes of a blob; for checks.
-    pub(crate) fn blob_bytes(&self, id: BlobId, out: &mut Vec<u8>) -> Result<(), Error> {
-        let sql = "SELECT size, name, blocks, data FROM blob WHERE account_id = $1 AND id = $2";
-        let stored = self.tx.query_row(sql, params![self.account(), id], stored)?;
-        self.read_stored(&stored, 0..stored.size, out)
-    }
-
-    fn read_stored(&self, stored: &Stored, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), Error> {
-        let end = range.end.min(stored.size);
-        let start = range.start.min(end);
-        let block = u64::try_from(BLOCK).unwrap_or(u64::MAX);
-        let mut decoded = Vec::new();
-        let mut frame = Vec::new();
-        let Some(name) = &stored.name else {
-            decode_block(&stored.data, usize::try_from(stored.size).unwrap_or(usize::MAX), &mut decoded)?;
-            out.extend_from_slice(slice(&decoded, start, end));
-            return Ok(());
-        };
-        let sizes: Vec<u64> = stored.blocks.chunks_exact(4).filter_map(|c| c.first_chunk().map(|b| u32::from_le_bytes(*b).into())).collect();
-        let first = start.checked_div(block).unwrap_or(0);
-        let skipped = sizes.iter().take(usize::try_from(first).unwrap_or(usize::MAX)).sum();
-        if start == end {
-            return Ok(());
-        }
-        let mut file = self.scope.blobs.open(name, skipped)?;
-        let mut at = first.saturating_mul(block);
-        for size in sizes.iter().skip(usize::try_from(first).unwrap_or(usize::MAX)) {
-            if at >= end {
-                break;
-            }
-            frame.clear();
-            file.by_ref().take(*size).read_to_end(&mut frame)?;
-            let length = stored.size.saturating_sub(at).min(block);
-            decode_block(&frame, usize::try_from(length).unwrap_or(usize::MAX), &mut decoded)
-                .map_err(|_| Error::Blob(name.clone(), "checksum doesn't match"))?;
-            out.extend_from_slice(slice(&decoded, start.saturating_sub(at), end.saturating_sub(at)));
-            at = at.saturating_add(length);
-        }
-        if at < end { Err(Error::Blob(name.clone(), "too short")) } else { Ok(()) }
-    }
-
     /// The structure of a message.
     ///
     /// # Errors
@@ -399,78 +325,6 @@ impl<'a> ReadTx<'a> {
         self.tx
             .query_opt(sql, params![self.account(), id], |r| Structure::decode(r.blob(0)?).map_err(|_| Error::Db(corrupt("structure"))))?
             .ok_or(Error::NoMessage)
-    }
-
-    /// What changed after a mod-sequence, in order. None if history doesn't reach back that far, or too much changed.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn changes_since(&self, since: ModSeq) -> Result<Option<Vec<Change>>, Error> {
-        let forgotten = super::core::load_state(self.tx, self.account(), false)?.forgotten;
-        if since.as_i64() < forgotten {
-            return Ok(None);
-        }
-        let mut rows = Vec::new();
-        let select = "SELECT modseq, n, mailbox_id, kind, data FROM change WHERE account_id = $1";
-        let mut read = |sql: &str, args: &[Param<'_>]| {
-            self.tx.query(sql, args, |r| {
-                let change = Change::from_row(r.int(2)?, r.int(0)?, r.int(3)?, r.blob(4)?)?;
-                rows.push((r.int(0)?, r.int(1)?, change));
-                Ok::<_, db::Error>(())
-            })
-        };
-        read(&format!("{select} AND mailbox_id = 0 AND modseq > $2 ORDER BY modseq, n LIMIT $3"), params![self.account(), since, MAX_CHANGES])?;
-        // Only mailboxes that changed; the history of deleted ones is of no use to anyone.
-        let mut mailboxes = Vec::new();
-        self.tx.query(
-            "SELECT id FROM mailbox WHERE account_id = $1 AND expunged = 0 AND modseq > $2",
-            params![self.account(), since],
-            |r| {
-                mailboxes.push(r.int(0)?);
-                Ok::<_, db::Error>(())
-            },
-        )?;
-        let sql = format!("{select} AND mailbox_id = $2 AND modseq > $3 ORDER BY modseq, n LIMIT $4");
-        for id in mailboxes {
-            read(&sql, params![self.account(), id, since, MAX_CHANGES])?;
-        }
-        if rows.len() >= usize::try_from(MAX_CHANGES).unwrap_or(0) {
-            return Ok(None);
-        }
-        rows.sort_by_key(|r| (r.0, r.1));
-        Ok(Some(rows.into_iter().map(|r| r.2).collect()))
-    }
-
-    /// The messages of a mailbox that were added or changed after a mod-sequence, whether or not they are still there, and those that
-    /// were removed. None if history doesn't reach back that far.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub fn changed_since(&self, mailbox: MailboxId, since: u64) -> Result<Option<(UidSet, UidSet)>, Error> {
-        let forgotten = super::core::load_state(self.tx, self.account(), false)?.forgotten;
-        if i64::try_from(since).unwrap_or(i64::MAX) < forgotten {
-            return Ok(None);
-        }
-        let (mut changed, mut removed) = (UidSet::new(), UidSet::new());
-        self.tx.query(
-            "SELECT mailbox_id, modseq, kind, data FROM change WHERE account_id = $1 AND mailbox_id = $2 AND modseq > $3",
-            params![self.account(), mailbox, since],
-            |r| {
-                match Change::from_row(r.int(0)?, r.int(1)?, r.int(2)?, r.blob(3)?)?.kind {
-                    ChangeKind::Added(_, uids) | ChangeKind::Flags(_, uids) => changed.0 |= uids.0,
-                    ChangeKind::Expunged(_, uids) => removed.0 |= uids.0,
-                    ChangeKind::MailboxCreated(..)
-                    | ChangeKind::MailboxRenamed(..)
-                    | ChangeKind::MailboxDeleted(..)
-                    | ChangeKind::SpecialUse(_)
-                    | ChangeKind::Keywords(_)
-                    | ChangeKind::Subscribed(_)
-                    | ChangeKind::Unsubscribed(_) => {}
-                }
-                Ok::<_, db::Error>(())
-            },
-        )?;
-        Ok(Some((changed, removed)))
     }
 
     /// Live messages of a mailbox with a canonical Message-ID.
@@ -501,20 +355,6 @@ impl<'a> ReadTx<'a> {
         let sql = "SELECT 1 FROM recipient WHERE account_id = $1 AND domain = $2 AND localpart = $3 LIMIT 1";
         Ok(self.tx.query_opt(sql, params![self.account(), domain, localpart], |_| Ok::<_, db::Error>(()))?.is_some())
     }
-}
-
-fn stored(r: &Row<'_>) -> Result<Stored, db::Error> {
-    Ok(Stored {
-        size: u64::try_from(r.int(0)?).map_err(|_| corrupt("blob"))?,
-        name: r.opt_text(1)?.map(str::to_owned),
-        blocks: r.opt_blob(2)?.unwrap_or_default().to_vec(),
-        data: r.opt_blob(3)?.unwrap_or_default().to_vec(),
-    })
-}
-
-fn slice(data: &[u8], start: u64, end: u64) -> &[u8] {
-    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).min(data.len());
-    data.get(at(start)..at(end)).unwrap_or_default()
 }
 
 fn uid_of(n: i64) -> Result<Uid, db::Error> {

@@ -2,6 +2,7 @@
 
 mod fixture;
 
+mod db;
 mod faults;
 mod mailboxes;
 mod messages;
