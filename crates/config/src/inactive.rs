@@ -3,6 +3,7 @@
 use crate::dynamic::Dynamic;
 use crate::fixed::Static;
 use crate::listener::Listener;
+use crate::transport::{Method, Transport};
 
 /// The configured features that this version doesn't act on, each as a short text for the log.
 pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
@@ -13,6 +14,9 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
         }
     };
     note("CheckUpdates", fixed.check_updates);
+    note("TLS.CA", fixed.tls.as_ref().is_some_and(|tls| tls.ca.is_some()));
+    let socks = |transport: &Transport| matches!(transport.method(), Method::Socks(_));
+    note("Transports with Socks: messages routed to them wait", fixed.transports.values().any(socks));
     note("ACME", !fixed.acme.is_empty());
     note("HostTLSRPT: processing of reports", fixed.host_tlsrpt.is_some());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
@@ -35,10 +39,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("DMARC: processing of reports", dynamic.domains.values().any(|d| d.dmarc.is_some()));
     note("TLSRPT: processing of reports", dynamic.domains.values().any(|d| d.tlsrpt.is_some()));
     note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
-    let routes = !dynamic.routes.is_empty()
-        || dynamic.domains.values().any(|d| !d.routes.is_empty())
-        || dynamic.accounts.values().any(|a| !a.routes.is_empty());
-    note("Routes and Transports", routes);
     note("MonitorDNSBLs", !dynamic.monitor_dnsbls.is_empty());
     let accounts = || dynamic.accounts.values();
     note("OutgoingWebhook", accounts().any(|a| a.outgoing_webhook.is_some()));

@@ -10,6 +10,8 @@ mod directory;
 mod listeners;
 mod queue;
 mod reload;
+mod routing;
+mod selectors;
 mod services;
 mod startup;
 mod tls;
