@@ -46,6 +46,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// True if there is no space left: peers hear of that differently than of other faults.
+    pub fn is_full(&self) -> bool {
+        match self {
+            Self::Io(e) => matches!(e.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded),
+            Self::Sqlite(e) => e.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Postgres(e) => e.code() == Some(&tokio_postgres::error::SqlState::DISK_FULL),
+            Self::Commit(cause) => cause.is_full(),
+            _ => false,
+        }
+    }
+
     /// True if another transaction was in the way and trying again may help: serialisation failure or deadlock.
     pub(crate) fn is_conflict(&self) -> bool {
         match self {
