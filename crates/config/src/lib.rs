@@ -12,7 +12,6 @@ mod dns;
 mod domain;
 pub mod duration;
 mod dynamic;
-pub mod edit;
 pub mod examples;
 mod fixed;
 mod inactive;

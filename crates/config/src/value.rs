@@ -2,8 +2,7 @@
 
 use crate::duration;
 use crate::re2;
-use crate::schema::{Key, Scalar, Value, scalar_values};
-use crate::sconf::{Reader, Writer};
+use crate::schema::{Key, Scalar, scalar_values};
 use mox_base::{Address, Domain, Localpart, Secret};
 use regex::Regex;
 use std::fmt;
@@ -441,31 +440,17 @@ impl Ord for Pattern {
     }
 }
 
-/// As other scalars, but compiled once for a file: accounts usually have the same few patterns, and compiling one takes
-/// longer than reading the rest of an account.
-impl Value for Pattern {
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.pattern()
+impl Scalar for Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        Self::new(text)
     }
 
-    fn read_optional(reader: &mut Reader<'_>) -> Option<Option<Self>> {
-        if reader.take_empty() { Some(None) } else { Self::read(reader).map(Some) }
-    }
-
-    fn write(&self, writer: &mut Writer) {
-        writer.scalar(&self.text);
-    }
-
-    fn describe(writer: &mut Writer) {
-        writer.scalar("");
+    fn text(&self) -> String {
+        self.as_str().to_owned()
     }
 
     fn is_zero(&self) -> bool {
-        self.text.is_empty()
-    }
-
-    fn zero() -> Option<Self> {
-        None
+        self.as_str().is_empty()
     }
 }
 
@@ -549,5 +534,5 @@ impl Scalar for LogLevel {
 
 scalar_values!(
     String, Secret<String>, bool, u16, u32, u64, i64, f64, Duration, Domain, UnicodeDomain, Address, Localpart,
-    AsciiLocalpart, IpAddr, MailboxName, LogLevel,
+    AsciiLocalpart, IpAddr, MailboxName, Pattern, LogLevel,
 );

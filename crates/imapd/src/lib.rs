@@ -8,7 +8,6 @@
 
 mod accounts;
 mod auth;
-mod binary;
 mod capability;
 mod cmd;
 mod conn;

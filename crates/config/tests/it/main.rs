@@ -3,8 +3,6 @@
 #[cfg(test)]
 mod checks;
 #[cfg(test)]
-mod edit;
-#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod live;

@@ -242,7 +242,7 @@ fn said(session: &mut Session) -> String {
     let mut text = String::new();
     loop {
         match session.next(Timestamp::EPOCH) {
-            Action::Send(bytes) => text.push_str(&String::from_utf8(bytes.to_vec()).unwrap()),
+            Action::Send(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
             Action::Read(_) => return text,
             Action::Close => return format!("{text}closed"),
             Action::Ask(_) => session.answer(Answer::Ok),

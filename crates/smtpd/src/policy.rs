@@ -1,0 +1,124 @@
+//! MAIL and RCPT: whose mail is taken, and for whom.
+
+use crate::connection::{Accepted, Connection, Target, Transaction};
+use crate::pace::pause;
+use crate::simulate::{Failure, TIMEOUT};
+use mox_base::{Address, Host, Path};
+use mox_smtp::Reply;
+use mox_smtp::grammar::{Mail, Rcpt};
+use mox_smtp::server::Answer;
+use mox_store::directory::{AddressError, Recipient, Reports, SenderError, SmtpError, SmtpErrorKind};
+
+impl Connection {
+    pub(crate) async fn mail(&mut self, mail: &Mail) -> Answer {
+        let directory = self.service.directory.current();
+        self.transaction = Transaction { directory: Some(directory), ..Transaction::default() };
+        let Some(path) = &mail.from else { return Answer::Ok };
+        if let Some(reply) = self.simulated("mailfrom", path).await {
+            return Answer::Refuse(reply);
+        }
+        let refusal = if self.is_submission() { self.sender_refusal(path) } else { self.foreign_sender_refusal(path).await };
+        refusal.map_or(Answer::Ok, Answer::Refuse)
+    }
+
+    /// Why mail from another server isn't taken with this sender.
+    async fn foreign_sender_refusal(&self, path: &Path) -> Option<Reply> {
+        let Host::Domain(domain) = &path.host else {
+            return Some(Reply::new(550, (5, 7, 0), "mail from address with ip address not allowed"));
+        };
+        if self.service.settings.localserve && domain.ascii() == "localhost" {
+            return None;
+        }
+        crate::dns::refusal_of_sender(&*self.service.lookup, domain).await
+    }
+
+    /// Why our user may not send with this address.
+    pub(crate) fn sender_refusal(&self, path: &Path) -> Option<Reply> {
+        let not_owned = || Some(Reply::new(550, (5, 7, 1), "must match authenticated user"));
+        let (Some(login), Some(address)) = (&self.login, path.address()) else { return not_owned() };
+        match self.check_sender(&login.account.name, &address) {
+            Ok(()) => None,
+            Err(SenderError::NotAllowed) => not_owned(),
+            Err(SenderError::DomainDisabled) => Some(Reply::new(451, (4, 3, 0), "sender domain temporarily disabled")),
+        }
+    }
+
+    pub(crate) fn check_sender(&self, account: &str, address: &Address) -> Result<(), SenderError> {
+        match &self.transaction.directory {
+            Some(directory) => directory.check_sender(account, address),
+            None => self.service.directory.current().check_sender(account, address),
+        }
+    }
+
+    pub(crate) async fn rcpt(&mut self, rcpt: &Rcpt) -> Answer {
+        let target = match self.target(rcpt.to.as_ref()) {
+            Ok(target) => target,
+            Err(reply) => return Answer::Refuse(reply),
+        };
+        if self.listener.settings.require_tls && self.stream.tls().is_none() && !is_for_tls_reports(&target) {
+            // RFC 8460 §3: those who report that TLS doesn't work must get through.
+            return Answer::Refuse(Reply::new(530, (5, 7, 0), "starttls required"));
+        }
+        if let Some(path) = &rcpt.to
+            && let Some(reply) = self.simulated("rcptto", path).await
+        {
+            return Answer::Refuse(reply);
+        }
+        if let Target::Account(recipient) = &target
+            && let Some(error) = &recipient.destination.smtp_error
+        {
+            return Answer::Refuse(configured_refusal(error));
+        }
+        // A further recipient of a sender who isn't SPF-verified would be put off here (452 4.5.3), since bounces for one
+        // of several recipients may only go to verified senders. There is no SPF verification yet.
+        self.transaction.recipients.push(Accepted { path: rcpt.to.clone(), target });
+        Answer::Ok
+    }
+
+    /// Whom mail for an address reaches.
+    fn target(&self, to: Option<&Path>) -> Result<Target, Reply> {
+        let directory = match &self.transaction.directory {
+            Some(directory) => std::sync::Arc::clone(directory),
+            None => self.service.directory.current(),
+        };
+        let Some(path) = to else { return Ok(Target::Account(directory.postmaster().clone())) };
+        let submission = self.is_submission();
+        let not_ours = || Reply::new(550, (5, 1, 1), "not accepting email for this domain");
+        match directory.recipient(path) {
+            Ok(Recipient::Account(recipient)) => Ok(Target::Account(recipient)),
+            Ok(Recipient::Alias(alias)) => Ok(Target::Alias(alias)),
+            Err(AddressError::DomainNotFound) if submission => Ok(Target::Remote),
+            Err(AddressError::DomainNotFound) => Err(not_ours()),
+            Err(AddressError::DomainDisabled) => Err(Reply::new(450, (4, 2, 1), "recipient domain temporarily disabled")),
+            Err(AddressError::AddressNotFound) if submission => Err(Reply::new(550, (5, 1, 1), "no such user")),
+            Err(AddressError::AddressNotFound) => Ok(Target::Unknown),
+        }
+    }
+
+    /// In localserve, the reply that an address of a special form asks for at this moment.
+    async fn simulated(&self, moment: &str, path: &Path) -> Option<Reply> {
+        if !self.service.settings.localserve {
+            return None;
+        }
+        let failure = Failure::at(moment, &path.localpart)?;
+        if failure == Failure::Timeout {
+            pause(TIMEOUT, &self.service.stop).await;
+        }
+        Some(failure.reply(&Reply::new(451, (4, 3, 0), "timeout due to special localpart")))
+    }
+}
+
+fn is_for_tls_reports(target: &Target) -> bool {
+    match target {
+        Target::Account(recipient) => matches!(recipient.destination.reports, Some(Reports::DomainTls | Reports::HostTls)),
+        Target::Alias(_) | Target::Unknown | Target::Remote => false,
+    }
+}
+
+fn configured_refusal(error: &SmtpError) -> Reply {
+    let text = |default: &'static str| error.text.clone().unwrap_or_else(|| default.to_owned());
+    match error.kind {
+        SmtpErrorKind::Temporary => Reply::new(451, (4, 3, 0), text("error processing")),
+        SmtpErrorKind::Permanent => Reply::new(550, (5, 1, 1), text("no such user(s)")),
+    }
+}

@@ -1,0 +1,179 @@
+//! Submission: ownership, header fields, the queue.
+
+use crate::world::World;
+use mox_smtpd::SendLimit;
+
+const BEGIN: &str = "
+    C: MAIL FROM:<ann@mox.example>
+    C: RCPT TO:<bob@x.example>
+    C: DATA
+    S: 250 2.1.0 looking good
+    S: 250 2.1.0 now on the list
+    S: 354 see you at the bare dot
+";
+
+#[tokio::test]
+async fn a_message_is_completed_and_queued() {
+    let world = World::new().await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    client.play(BEGIN).await;
+    client.play("C: From: Ann <ann@mox.example>\nC: X-Mox-Extra-order-id: 7\nC: Bcc: x\nC:\nC: hi\nC: .\nS: 250 2.2.0 it is done").await;
+    let [(entry, message, text)] = &world.queued().await[..] else { panic!("not one entry") };
+    assert_eq!(entry.sender.as_ref().unwrap().to_string(), "ann@mox.example");
+    assert_eq!((entry.recipient.to_string().as_str(), message.account.as_str()), ("bob@x.example", "ann"));
+    assert_eq!(message.extra.get("Order-Id").map(String::as_str), Some("7"));
+    let names: Vec<&str> = text.split("\r\n").take_while(|l| !l.is_empty()).filter(|l| !l.starts_with('\t')).map(|l| l.split(':').next().unwrap()).collect();
+    assert_eq!(names, ["Received", "Message-Id", "Date", "Authentication-Results", "From", "X-Mox-Extra-order-id", "Bcc"]);
+    let unfolded = text.replace("\r\n\t", " ");
+    assert!(unfolded.contains("Received: from host.mox.example by host.mox.example ([198.51.100.2]) via tcp with ESMTPA id "), "{unfolded}");
+    assert!(unfolded.contains(" for <bob@x.example>; ") && !text.contains("192.0.2.7"), "{unfolded}");
+    assert!(unfolded.contains("Authentication-Results: host.mox.example; auth=pass smtp.mailfrom=ann@mox.example\r\n"), "{unfolded}");
+    assert_eq!(message.message_id, unfolded.split("Message-Id: ").nth(1).unwrap().split("\r\n").next().unwrap());
+    assert_eq!(world.book.sent.lock().unwrap().len(), 1);
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn several_recipients_share_a_message_that_names_none() {
+    let world = World::new().await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    client
+        .play(
+            "C: MAIL FROM:<members@mox.example> RET=FULL ENVID=q1 HOLDFOR=60
+            C: RCPT TO:<bob@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bob@x.example
+            C: RCPT TO:<cas@mox.example>
+            C: RCPT TO:<bob@x.example>
+            C: RCPT TO:<nobody@mox.example>
+            C: DATA
+            S: 250 2.1.0 looking good
+            S: 250 2.1.0 now on the list
+            S: 250 2.1.0 now on the list
+            S: 250 2.1.0 now on the list
+            S: 550 5.1.1 no such user
+            S: 354 see you at the bare dot
+            C: From: <members@mox.example>
+            C: TLS-Required: No
+            C:
+            C: .
+            S: 250 2.2.0 it is done",
+        )
+        .await;
+    let queued = world.queued().await;
+    let rcpts: Vec<String> = queued.iter().map(|(entry, ..)| entry.recipient.to_string()).collect();
+    assert_eq!(rcpts, ["bob@x.example", "cas@mox.example"]);
+    let (entry, message, text) = &queued[0];
+    assert!(!text.contains(" for <"), "{text}");
+    assert!(text.replace("\r\n\t", " ").lines().next().unwrap().contains("; "));
+    assert_eq!((message.envelope_id.as_deref(), message.return_full), (Some("q1"), true));
+    assert_eq!((entry.notify.success, entry.notify.failure, entry.notify.delay), (true, false, true));
+    assert_eq!((entry.original_recipient.as_deref(), entry.require_tls), (Some("rfc822;bob@x.example"), Some(false)));
+    assert_eq!((message.future_release.as_str(), entry.next_attempt), ("for;60", entry.queued.after(std::time::Duration::from_secs(60))));
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn only_own_addresses() {
+    let world = World::new().await;
+    let mut client = world.logged_in("ann+x@mox.example").await;
+    client
+        .play(
+            "C: MAIL FROM:<cas@mox.example>
+            S: 550 5.7.1 must match authenticated user
+            C: MAIL FROM:<ann@[198.51.100.2]>
+            S: 550 5.7.1 must match authenticated user
+            C: MAIL FROM:<public@mox.example>
+            S: 550 5.7.1 must match authenticated user
+            C: MAIL FROM:<ann@off.example>
+            S: 451 4.3.0 sender domain temporarily disabled
+            C: MAIL FROM:<ann@elsewhere.example>
+            S: 550 5.7.1 must match authenticated user",
+        )
+        .await;
+    for (header, reply) in [
+        ("From: <cas@mox.example>", "550 5.7.1 from header must match authenticated user"),
+        ("From: <ann@off.example>", "451 4.3.0 domain of from header temporarily disabled"),
+        ("X-Mox-Extra-a: 1\nC: x-mox-extra-A: 2\nC: From: <ann@mox.example>", "554 5.6.0 duplicate x-mox-extra- header"),
+    ] {
+        client.play(BEGIN).await;
+        client.play(&format!("C: {header}\nC:\nC: .\nS: {reply}")).await;
+    }
+    for header in ["To: <ann@mox.example>", "From: <ann@mox.example>, <cas@mox.example>", "From: <ann@mox.example>\r\nFrom: <ann@mox.example>"] {
+        client.play(BEGIN).await;
+        client.send(&format!("{header}\r\n\r\n.")).await;
+        assert!(client.skip("550").await.starts_with("550 5.6.0 cannot parse header or from address: "));
+    }
+    client.play(BEGIN).await;
+    client.play("C: From: <ann+anything@mox.example>\nC:\nC: .\nS: 250 2.2.0 it is done").await;
+    assert_eq!(world.queued().await.len(), 1);
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn limits_on_sending() {
+    let world = World::new().await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    for (limit, reply) in [
+        (SendLimit::Messages, "451 4.7.1 account has sent too many messages in the past 24 hours"),
+        (SendLimit::FirstTimeRecipients, "451 4.7.1 account has written to too many new recipients in the past 24 hours"),
+        (SendLimit::Unavailable("x".to_owned()), "451 4.3.0 error processing"),
+    ] {
+        *world.book.limit.lock().unwrap() = Some(limit);
+        client.play(BEGIN).await;
+        client.play(&format!("C: From: <ann@mox.example>\nC:\nC: .\nS: {reply}")).await;
+    }
+    assert!(world.queued().await.is_empty());
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn bounces_are_recognised_by_their_address() {
+    let world = World::new().await;
+    let mut client = world.logged_in("fromid@mox.example").await;
+    let message = "C: From: <fromid@mox.example>\nC:\nC: .\n";
+    client.play("C: MAIL FROM:<fromid@mox.example>\nC: RCPT TO:<a@x.example>\nC: RCPT TO:<b@x.example>\nC: DATA").await;
+    client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot").await;
+    client.play(&format!("{message}S: 250 2.2.0 it is done")).await;
+    let queued = world.queued().await;
+    let ids: Vec<&str> = queued.iter().map(|(entry, ..)| entry.from_id.as_deref().unwrap()).collect();
+    assert!(ids.len() == 2 && ids[0] != ids[1] && ids[0].len() == 22);
+    assert_eq!(queued[0].0.sender.as_ref().unwrap().to_string(), format!("fromid+{}@mox.example", ids[0]));
+    // A chosen one is for one recipient, once.
+    for (recipients, reply) in [
+        (1, "250 2.2.0 it is done"),
+        (1, "554 5.1.7 id in mail from address was used before"),
+        (2, "554 5.5.3 only one recipient allowed with a chosen id in the mail from address"),
+    ] {
+        client.play("C: MAIL FROM:<fromid+mine@mox.example>\nS: 250 2.1.0 looking good").await;
+        for i in 0..recipients {
+            client.play(&format!("C: RCPT TO:<r{i}@x.example>\nS: 250 2.1.0 now on the list")).await;
+        }
+        client.play("C: DATA\nS: 354 see you at the bare dot").await;
+        client.play(&format!("{message}S: {reply}")).await;
+    }
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn by_the_letter() {
+    let world = World::with(|settings| settings.pedantic = true).await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    for (header, reply) in [
+        ("Return-Path: <x@y>\r\nFrom: <ann@mox.example>".to_owned(), "550 5.6.0 message has a return-path header"),
+        (format!("From: <ann@mox.example>\r\nX: {}", "x".repeat(1000)), "550 5.6.0 header line too long"),
+        ("From: <ann@mox.example>\r\nSubject: \u{f8}".to_owned(), "500 5.6.0 8-bit data needs body=8bitmime"),
+    ] {
+        client.play(BEGIN).await;
+        client.send(&format!("{header}\r\n\r\n.")).await;
+        client.play(&format!("S: {reply}")).await;
+    }
+    client.play("C: MAIL FROM:<ann@mox.example> BODY=8BITMIME\nC: RCPT TO:<bob@x.example>\nC: DATA").await;
+    client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot").await;
+    client.play("C: From: <ann@mox.example>\nC: Subject: \u{f8}\nC:\nC: .\nS: 550 5.6.0 smtputf8 required for message").await;
+    drop(client);
+    world.close().await;
+}

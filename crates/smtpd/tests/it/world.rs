@@ -1,0 +1,358 @@
+//! What a test needs: domains, accounts, a store, a queue, and clients.
+
+use mox_base::{Clock as _, Path, Random, Secret};
+use mox_delivery::inbound::{AcceptAll, DecisionFuture, Inbound, InboundDecision, Incoming, Refusal, Verdict};
+use mox_delivery::spool::SpoolSettings;
+use mox_delivery::submit::Submitter;
+use mox_net::{RateLimit, Stream};
+use mox_sasl::scram::Keys;
+use mox_sasl::server::Wrong;
+use mox_sasl::{Answer, Ask, cram_md5};
+use mox_smtp::Reply;
+use mox_smtpd::{
+    Accounts, Asked, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, SendLimit, Service, Settings,
+    SharedSelectors,
+};
+use mox_store::directory::{
+    AccountSettings, AliasSettings, Destination, DestinationKey, Directory, DomainSettings, HostTlsReports, LocalRecipient, MailboxOf,
+    Settings as DirectorySettings, SharedDirectory, SmtpError,
+};
+use mox_store::queue::{Entry, Filter, Page, Queue, QueuedMessage, Sort};
+use mox_store::{Columns, Error, Store};
+use mox_testkit::{SeededRandom, VirtualClock, Zone};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The passwords of all accounts, and what was recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) attempts: Mutex<Vec<LoginAttempt>>,
+    pub(crate) sent: Mutex<Vec<Path>>,
+    pub(crate) limit: Mutex<Option<SendLimit>>,
+}
+
+pub(crate) const PASSWORD: &str = "testtest";
+
+impl Accounts for Book {
+    fn verify(&self, ask: Ask) -> Asked<'_, Answer> {
+        let known = |user: &str| !user.starts_with("nobody");
+        let answer = match ask {
+            Ask::Verify { user, .. } if !known(&user) => Answer::Wrong(Wrong::User),
+            Ask::Verify { password, .. } if password.expose() == PASSWORD => Answer::Right,
+            Ask::Verify { .. } => Answer::Wrong(Wrong::Password),
+            Ask::VerifyCramMd5 { challenge, digest, .. } if digest == cram_md5::digest(PASSWORD.as_bytes(), challenge.as_bytes()) => Answer::Right,
+            Ask::VerifyCramMd5 { .. } => Answer::Wrong(Wrong::Credentials),
+            Ask::ScramKeys { user, hash } if known(&user) => Answer::Keys(Keys::from_password(hash, PASSWORD, vec![1; 12], 4096)),
+            Ask::ScramKeys { user, hash } => Answer::FakeKeys(Keys::fake(hash, &Secret::new(vec![1; 32]), &user)),
+            Ask::External { .. } => Answer::Wrong(Wrong::Credentials),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+
+    fn login_attempt(&self, attempt: LoginAttempt) {
+        self.attempts.lock().unwrap().push(attempt);
+    }
+
+    fn may_send<'a>(&'a self, _: &'a Arc<AccountSettings>, _: &'a [Path]) -> Asked<'a, Result<(), SendLimit>> {
+        let result = self.limit.lock().unwrap().clone().map_or(Ok(()), Err);
+        Box::pin(std::future::ready(result))
+    }
+
+    fn sent<'a>(&'a self, _: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> Asked<'a, ()> {
+        self.sent.lock().unwrap().extend_from_slice(recipients);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+/// Rejects what comes from `spam@…`.
+#[derive(Debug)]
+struct Decide;
+
+impl InboundDecision for Decide {
+    fn decide<'a>(&'a self, incoming: &'a Incoming, rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a> {
+        if incoming.mail_from.as_ref().is_some_and(|m| m.localpart.as_str() == "spam") {
+            let reply = Reply::new(451, (4, 3, 0), "error processing");
+            return Box::pin(std::future::ready(Verdict::Reject(Refusal { reply, slow: true })));
+        }
+        AcceptAll.decide(incoming, rcpt_to, recipient)
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) service: Arc<Service>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
+    pub(crate) clock: VirtualClock,
+    pub(crate) stop: CancellationToken,
+    pub(crate) ids: Arc<ConnectionIds>,
+    pub(crate) tasks: TaskTracker,
+    _folder: TempDir,
+}
+
+fn directory(localserve: bool) -> Directory {
+    let key = |a: &str| DestinationKey::Address(a.parse().unwrap());
+    let plain = Destination::default;
+    let refusing = |text: &str| Destination { smtp_error: SmtpError::parse(text), ..plain() };
+    let alias = |localpart: &str, post_public, allow_msg_from| AliasSettings {
+        localpart: localpart.parse().unwrap(),
+        members: ["ann@mox.example", "cas@mox.example"].map(|m| m.parse().unwrap()).to_vec(),
+        post_public,
+        list_members: false,
+        allow_msg_from,
+    };
+    Directory::new(DirectorySettings {
+        hostname: "host.mox.example".parse().unwrap(),
+        listener_hostnames: vec!["mx.mox.example".parse().unwrap()],
+        postmaster: MailboxOf { account: "ann".to_owned(), mailbox: "Postmaster".to_owned() },
+        host_tls_reports: Some(HostTlsReports {
+            localpart: "tlsreports".parse().unwrap(),
+            to: MailboxOf { account: "ann".to_owned(), mailbox: "TLS".to_owned() },
+        }),
+        domains: vec![
+            DomainSettings {
+                separators: vec!["+".to_owned()],
+                aliases: vec![alias("public", true, false), alias("members", false, true)],
+                ..DomainSettings::new("mox.example".parse().unwrap())
+            },
+            DomainSettings::new("catch.example".parse().unwrap()),
+            DomainSettings { disabled: true, ..DomainSettings::new("off.example".parse().unwrap()) },
+        ],
+        accounts: vec![
+            (
+                AccountSettings { from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()], ..AccountSettings::new("ann") },
+                vec![
+                    (key("ann@mox.example"), plain()),
+                    (key("fromid@mox.example"), plain()),
+                    (key("gone@mox.example"), refusing("550 moved away")),
+                    (key("later@mox.example"), refusing("421")),
+                    (key("ann@off.example"), plain()),
+                ],
+            ),
+            (AccountSettings::new("cas"), vec![(key("cas@mox.example"), plain()), (DestinationKey::CatchAll("catch.example".parse().unwrap()), plain())]),
+            (
+                AccountSettings { login_disabled: Some("account is closed".to_owned()), ..AccountSettings::new("shut") },
+                vec![(key("shut@mox.example"), plain())],
+            ),
+            (
+                AccountSettings { quota: Some(mox_base::ByteSize(10)), ..AccountSettings::new("full") },
+                vec![(key("full@mox.example"), plain())],
+            ),
+        ],
+        everything: localserve.then(|| "ann@mox.example".parse().unwrap()),
+    })
+    .unwrap()
+}
+
+fn zone() -> Zone {
+    Zone::new()
+        .mx("x.example", 10, "mx.x.example")
+        .a("mx.x.example", "192.0.2.7")
+        .ptr("192.0.2.7", "mx.x.example")
+        .null_mx("null.example")
+        .temporary("temp.example", None)
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(adjust: impl FnOnce(&mut Settings)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = VirtualClock::default();
+        let random: Arc<dyn Random> = Arc::new(SeededRandom::default());
+        let store = Store::open(mox_store::Settings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::clone(&random)).await.unwrap();
+        for name in ["ann", "cas", "shut", "full"] {
+            store.ensure_account(name, &[]).await.unwrap();
+        }
+        let queue = store.queue().await.unwrap();
+        let mut settings = Settings {
+            hostname: "host.mox.example".parse().unwrap(),
+            pedantic: false,
+            localserve: false,
+            spool: SpoolSettings { in_memory: 64 << 10, folder: folder.path().join("tmp") },
+        };
+        adjust(&mut settings);
+        let (book, stop) = (Arc::new(Book::default()), CancellationToken::new());
+        let ids = Arc::new(ConnectionIds::new(&[7; 24], clock.now()).unwrap());
+        let localserve = settings.localserve;
+        let service = Service::new(
+            settings,
+            Parts {
+                clock: Arc::new(clock.clone()),
+                random: Arc::clone(&random),
+                lookup: Arc::new(zone()),
+                directory: SharedDirectory::new(directory(localserve)),
+                accounts: Arc::clone(&book) as Arc<dyn Accounts>,
+                inbound: Inbound::new(store.clone(), Arc::new(Decide)),
+                submitter: Submitter::new(queue.clone(), Arc::new(clock.clone()), random),
+                selectors: SharedSelectors::default(),
+                failed_logins: Arc::new(RateLimit::failed_authentication()),
+                ids: Arc::clone(&ids),
+                metrics: Metrics::default(),
+                stop: stop.clone(),
+            },
+        );
+        Self { service, book, store, queue, clock, stop, ids, tasks: TaskTracker::new(), _folder: folder }
+    }
+
+    pub(crate) fn incoming(&self) -> Arc<Listener> {
+        self.service.listener(ListenerSettings::incoming("public", "mx.mox.example".parse().unwrap()))
+    }
+
+    /// A submission listener that takes passwords in the clear.
+    pub(crate) fn submission(&self) -> Arc<Listener> {
+        let settings = ListenerSettings::submission("public", "mx.mox.example".parse().unwrap());
+        self.service.listener(ListenerSettings { auth_without_tls: true, require_tls: false, ..settings })
+    }
+
+    pub(crate) fn connect(&self, listener: &Arc<Listener>) -> Client {
+        let (client, server) = Stream::pair("192.0.2.7:4000".parse().unwrap(), "198.51.100.2:25".parse().unwrap());
+        self.tasks.spawn(Arc::clone(&self.service).connection(Arc::clone(listener), server));
+        Client { stream: client, unread: Vec::new() }
+    }
+
+    /// A client that has logged in.
+    pub(crate) async fn logged_in(&self, user: &str) -> Client {
+        let mut client = self.connect(&self.submission());
+        client.skip("220").await;
+        client.send("EHLO x.example").await;
+        client.skip("250").await;
+        let plain = mox_sasl::plain::message(user, PASSWORD);
+        client.send(&format!("AUTH PLAIN {}", base64(&plain))).await;
+        client.skip("235").await;
+        client
+    }
+
+    /// The messages of a mailbox as text, in order.
+    pub(crate) async fn mailbox(&self, account: &str, mailbox: &str) -> Vec<String> {
+        let account = self.store.account(account).await.unwrap();
+        let Some(found) = account.mailboxes().by_name(mailbox).map(|m| m.id) else { return Vec::new() };
+        let uids = account.view(found).await.unwrap().uids();
+        account
+            .read(move |tx| {
+                let mut ids = Vec::new();
+                tx.fetch_rows(found, &uids, Columns::default(), |row| {
+                    ids.push(row.id()?);
+                    Ok::<_, Error>(true)
+                })?;
+                let mut texts = Vec::new();
+                for id in ids {
+                    let mut bytes = Vec::new();
+                    tx.message_bytes(id, 0..u64::MAX, &mut bytes)?;
+                    texts.push(String::from_utf8(bytes).unwrap());
+                }
+                Ok::<_, Error>(texts)
+            })
+            .await
+            .unwrap()
+    }
+
+    /// What is queued: entries with their message and its whole text.
+    pub(crate) async fn queued(&self) -> Vec<(Entry, QueuedMessage, String)> {
+        let mut all = Vec::new();
+        for listed in self.queue.list(Filter::default(), Sort::default(), Page::default()).await.unwrap() {
+            let (entry, message) = self.queue.entry(listed.row.id).await.unwrap().unwrap();
+            let mut body = self.queue.open_body(message.id).await.unwrap().unwrap();
+            let mut text = message.prefix.clone();
+            text.extend(body.read_up_to(1 << 20).await.unwrap());
+            all.push((entry, message, String::from_utf8(text).unwrap()));
+        }
+        all.sort_by_key(|(entry, ..)| entry.id.0);
+        all
+    }
+
+    /// All that was promised is kept; to be called last.
+    pub(crate) async fn close(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.queue.close().await;
+        self.store.close().await;
+    }
+}
+
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+pub(crate) struct Client {
+    pub(crate) stream: Stream,
+    unread: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, line: &str) {
+        self.stream.write_all(format!("{line}\r\n").as_bytes()).await.unwrap();
+        self.stream.flush().await.unwrap();
+    }
+
+    /// The next line; none when the server has closed.
+    pub(crate) async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.unread.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.unread.drain(..=end).collect();
+                return Some(String::from_utf8(line).unwrap().trim_end_matches("\r\n").to_owned());
+            }
+            let read = self.stream.read_buf(&mut self.unread);
+            let n = tokio::time::timeout(Duration::from_secs(7200), read).await.expect("no reply").unwrap_or(0);
+            if n == 0 {
+                assert!(self.unread.is_empty(), "closed within a line");
+                return None;
+            }
+        }
+    }
+
+    /// The last line of the next reply, which must have this code.
+    pub(crate) async fn skip(&mut self, code: &str) -> String {
+        loop {
+            let line = self.line().await.expect("connection closed");
+            assert!(line.starts_with(code), "wanted {code}, got {line}");
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return line;
+            }
+        }
+    }
+
+    /// Plays a transcript. Lines that follow one another are sent together. `X:` stands for the end of the connection.
+    pub(crate) async fn play(&mut self, transcript: &str) {
+        let mut lines: VecDeque<&str> = transcript.lines().map(str::trim_start).filter(|l| !l.is_empty() && !l.starts_with('#')).collect();
+        while let Some(line) = lines.pop_front() {
+            let (kind, text) = line.split_at(2);
+            let text = text.strip_prefix(' ').unwrap_or(text);
+            match kind {
+                "C:" => {
+                    let mut together = format!("{text}\r\n");
+                    while let Some(next) = lines.front().and_then(|l| l.strip_prefix("C:")) {
+                        together.push_str(next.strip_prefix(' ').unwrap_or(next));
+                        together.push_str("\r\n");
+                        lines.pop_front();
+                    }
+                    self.stream.write_all(together.as_bytes()).await.unwrap();
+                    self.stream.flush().await.unwrap();
+                }
+                "S:" => {
+                    let got = self.line().await.unwrap_or_else(|| panic!("closed instead of {text}"));
+                    assert_eq!(without_id(&got), text);
+                }
+                "X:" => assert_eq!(self.line().await, None),
+                _ => panic!("unknown line {line}"),
+            }
+        }
+    }
+}
+
+/// The line without the id of 22 characters in brackets at its end.
+fn without_id(line: &str) -> &str {
+    match line.rsplit_once(" (") {
+        Some((before, id)) if id.len() == 23 && id.ends_with(')') => before,
+        _ => line,
+    }
+}
