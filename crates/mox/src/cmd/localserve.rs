@@ -101,7 +101,8 @@ fn default_dir() -> PathBuf {
 
 /// Writes everything; removes a folder it made itself when that fails.
 fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, existed: bool) -> Outcome {
-    let written = files::write(dir, ip, port_base);
+    let written = files::write(dir, ip, port_base)
+        .and_then(|()| wire::create_account(&dir.join("mox.conf"), ACCOUNT, PASSWORD).map_err(|e| Failure::new("creating account", e)));
     if written.is_err() && !existed {
         drop(std::fs::remove_dir_all(dir));
     }

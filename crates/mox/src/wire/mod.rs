@@ -7,7 +7,9 @@
 mod accounts;
 mod control;
 mod directory;
+mod imap;
 mod listeners;
+mod logins;
 mod queue;
 mod reload;
 mod routing;
@@ -23,9 +25,12 @@ pub(crate) use startup::{Mode, Startup};
 
 use crate::ctl;
 use crate::ports::{SystemClock, SystemRandom};
-use mox_base::{Clock, Random};
+use mox_base::{Clock, Random, Secret};
+use mox_store::Store;
+use mox_store::credentials::Credentials;
 use services::Services;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +49,26 @@ pub(crate) struct Started {
     pub(crate) sockets: Vec<(Service, SocketAddr)>,
     /// Whether the system chose the ports.
     pub(crate) any_ports: bool,
+}
+
+/// Makes an account of a configuration with its password, before there is a server.
+///
+/// # Errors
+/// A text for the operator.
+pub(crate) fn create_account(config: &Path, account: &str, password: &str) -> Result<(), String> {
+    let live = startup::open(config, false)?;
+    runtime()?.block_on(async {
+        let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
+        let settings = mox_store::Settings::sqlite(live.paths().data_dir());
+        let store = Store::open(settings, clock, random).await.map_err(|e| e.to_string())?;
+        accounts::ensure(&store, live.settings(), &live.snapshot().dynamic).await?;
+        let credentials = Credentials::open(&store).await.map_err(|e| e.to_string())?;
+        let id = store.account(account).await.map_err(|e| e.to_string())?.id();
+        credentials.set_password(id, &Secret::new(password.to_owned())).await.map_err(|e| e.to_string())?;
+        credentials.close().await;
+        store.close().await;
+        Ok(())
+    })
 }
 
 /// What ends with what.
@@ -116,6 +141,7 @@ async fn shut_down(services: Services, life: &Life, signals: &mut Signals) {
         // A second signal: no more patience.
         _ = signals.next() => life.cut.cancel(),
     }
+    services.finish();
     life.finish.cancel();
     life.background.close();
     if tokio::time::timeout(CUT, async {

@@ -1,11 +1,56 @@
-//! Queue commands on a running server.
+//! The queue's delivery, and queue commands on a running server.
 
+use super::Mode;
 use super::services::Shared;
 use crate::ctl::{Output, QueueAction, QueueFilter};
-use mox_base::{QueueId, Timestamp};
-use mox_config::duration;
+use mox_base::{Lookup, QueueId, Timestamp};
+use mox_config::{Static, duration};
+use mox_delivery::metrics::Metrics;
+use mox_delivery::outbound::{self, Ports, Runner, Settings};
+use mox_net::tls::read_roots;
+use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// What delivers the queue: to the world, or for localserve to our own listener.
+///
+/// # Errors
+/// A text for the operator, when certificates of authorities can't be read.
+pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, local: Option<SocketAddr>, pedantic: bool, metrics: Metrics) -> Result<Runner, String> {
+    let fixed = shared.live.settings();
+    let ca = fixed.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| shared.live.paths().config(file)).collect()).unwrap_or_default();
+    let roots = read_roots(ca.is_none_or(|ca| ca.additional_to_system), &files).map_err(|e| e.to_string())?;
+    let tls = |tls: Result<ClientTls, mox_net::tls::Error>| tls.map_err(|e| format!("setting up TLS: {e}"));
+    let ports = Ports {
+        clock: Arc::clone(shared.store.clock()),
+        random: Arc::clone(shared.store.random()),
+        lookup,
+        dial: Arc::new(TcpDial::default()),
+        opportunistic_tls: tls(ClientTls::opportunistic())?,
+        verified_tls: tls(ClientTls::verified(roots))?,
+    };
+    let settings = Settings {
+        mode: match mode {
+            Mode::Serve => outbound::Mode::World,
+            Mode::Localserve { .. } => outbound::Mode::Local(local.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 1025).into())),
+        },
+        pedantic,
+        local_ips: local_ips(fixed),
+        ..Settings::new(fixed.hostname.domain().clone())
+    };
+    let (queue, store) = (shared.queue.clone(), shared.store.clone());
+    Ok(Runner::new(queue, store, shared.directory.clone(), shared.routing.clone(), settings, ports, metrics))
+}
+
+/// Our addresses for connections to others: those that mail comes in at, since they are the ones with names and in SPF records.
+fn local_ips(fixed: &Static) -> Vec<IpAddr> {
+    let with_smtp = fixed.listeners.values().filter(|l| l.enabled_smtp().is_some());
+    with_smtp.flat_map(|l| l.ips.iter().copied()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
+}
 
 /// Does it and says what was done.
 pub(super) async fn act(shared: &Shared, filter: QueueFilter, action: QueueAction, out: &mut Output) -> Result<(), String> {

@@ -3,30 +3,30 @@
 use super::directory::directory;
 use super::listeners::{Endpoint, Service};
 use super::startup::{Mode, Startup};
-use super::{Life, accounts};
+use super::logins::Logins;
+use super::routing::routing;
+use super::{Life, accounts, imap, queue};
 use crate::log::Log;
-use mox_base::{Address, Clock, Random};
+use mox_base::{Address, Clock, Lookup, Random};
 use mox_config::{Live, Snapshot};
+use mox_delivery::outbound::SharedRouting;
 use mox_httpd::{ConnectionLabels, Metrics};
 use mox_net::listen::{self, Serving};
-use mox_net::{Listener, Stream};
-use mox_store::db::{Env, Location, NoFaults};
+use mox_net::resolver::ResolverLimits;
+use mox_net::{Listener, RateLimit, Resolver, Stream};
+use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
 use mox_store::queue::Queue;
 use mox_store::{Settings, Store};
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 
 /// The most connections served at once, over all services.
 const CONNECTIONS: usize = 20_000;
-
-/// Reads of the queue at once.
-const QUEUE_READERS: usize = 4;
 
 /// How long an account stays open that nobody uses.
 const ACCOUNT_IDLE: Duration = Duration::from_secs(60);
@@ -39,6 +39,9 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) queue: Queue,
     pub(super) directory: SharedDirectory,
+    pub(super) logins: Arc<Logins>,
+    pub(super) routing: SharedRouting,
+    credentials: Credentials,
     pub(super) metrics: Arc<Metrics>,
     /// Asks for a look at domains.conf.
     pub(super) reload_now: Notify,
@@ -53,14 +56,10 @@ impl Shared {
         let directory = directory(settings, snapshot, self.everything.clone()).map_err(|e| e.to_string())?;
         accounts::ensure(&self.store, settings, &snapshot.dynamic).await?;
         self.directory.replace(directory);
+        self.routing.replace(routing(settings, &snapshot.dynamic));
         Ok(())
     }
 
-    /// Sets an account's password.
-    pub(super) async fn set_password(&self, account: &str, _password: &str) -> Result<(), String> {
-        self.store.account(account).await.map_err(|e| e.to_string())?;
-        Err("setting passwords is not possible yet".to_owned())
-    }
 }
 
 /// Everything that runs.
@@ -72,13 +71,15 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic: _, data_dir, endpoints, mut sockets, certs } = startup;
+        let Startup { mode, live, log, pedantic, data_dir, endpoints, mut sockets, certs } = startup;
         let mut metrics = Metrics::new();
+        let queue_metrics = mox_delivery::metrics::Metrics::default();
+        queue_metrics.register(metrics.registry_mut());
         log.counts.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
-        let queue = open_queue(&store, &data_dir).await?;
+        let queue = store.queue().await.map_err(|e| format!("opening queue: {e}"))?;
         let snapshot = live.snapshot();
         let everything = match mode {
             Mode::Serve => None,
@@ -87,20 +88,32 @@ impl Services {
         let directory = directory(live.settings(), &snapshot, everything.clone()).map_err(|e| e.to_string())?;
         accounts::ensure(&store, live.settings(), &snapshot.dynamic).await?;
         close_idle_accounts(store.clone(), life);
+        let directory = SharedDirectory::new(directory);
+        let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
+        let (attempts, writer) = credentials.login_attempts();
+        life.background.spawn(writer.run());
+        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, life.background.clone());
 
         let shared = Arc::new(Shared {
-            live,
+            live: Arc::clone(&live),
             log,
             data_dir,
             store,
             queue,
-            directory: SharedDirectory::new(directory),
+            directory,
+            routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic)),
+            logins: Arc::new(logins),
+            credentials,
             metrics: Arc::clone(&metrics),
             reload_now: Notify::new(),
             everything,
         });
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
+        let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
+        let lookup: Arc<dyn Lookup> = Arc::new(lookup);
+        let failed_logins = Arc::new(RateLimit::failed_authentication());
+        let imap = imap::service(&shared, mode, Arc::clone(&failed_logins), life.stop.clone());
         let mut listening = Vec::new();
         for endpoint in endpoints {
             let tls = super::tls::of_socket(shared.live.settings(), &certs, &endpoint).map_err(|e| e.to_string())?;
@@ -109,32 +122,37 @@ impl Services {
             tracing::info!(service = %endpoint.service, listener = endpoint.listener, %addr, "listening");
             listening.push((endpoint.service, addr));
             match endpoint.service {
+                Service::Imap | Service::Imaps => {
+                    let socket = imap::listener(shared.live.settings(), &endpoint, tls);
+                    let imap = Arc::clone(&imap);
+                    accept(listener, &endpoint, &serving, life, &metrics, move |stream| {
+                        mox_imapd::serve(stream, Arc::clone(&imap), Arc::clone(&socket), None)
+                    });
+                }
                 Service::Metrics => {
                     life.connections.spawn(mox_httpd::serve(listener, Arc::clone(&metrics), serving.clone()));
                 }
                 _ => drop(tls),
             }
         }
+        let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
+        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics)?;
+        let finish = life.finish.clone();
+        life.background.spawn(async move { runner.run(finish).await });
         Ok(Self { shared, sockets: listening })
+    }
+
+    /// Lets background work end that waits for us.
+    pub(super) fn finish(&self) {
+        self.shared.logins.close();
     }
 
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
         self.shared.queue.close().await;
+        self.shared.credentials.close().await;
         self.shared.store.close().await;
     }
-}
-
-/// Opens the queue: a file of its own, so that queueing waits for no account.
-async fn open_queue(store: &Store, data_dir: &Path) -> Result<Queue, String> {
-    let env = Env {
-        runtime: Handle::current(),
-        clock: Arc::clone(store.clock()),
-        faults: Arc::new(NoFaults),
-        readers: Arc::new(Semaphore::new(QUEUE_READERS)),
-    };
-    let opened = Queue::open(env, Location::Sqlite(data_dir.join("queue.db")), data_dir.join("queue")).await;
-    opened.map_err(|e| format!("opening queue: {e}"))
 }
 
 /// Lets go of accounts that nobody uses.
