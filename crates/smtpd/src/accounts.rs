@@ -1,6 +1,6 @@
 //! What the service asks about accounts: credentials, and how much a user may send.
 
-use mox_base::Path;
+use mox_base::{Address, Path};
 use mox_sasl::AuthResult;
 use mox_store::directory::AccountSettings;
 use std::future::Future;
@@ -13,8 +13,11 @@ pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The accounts' secrets and records.
 pub trait Accounts: Send + Sync + std::fmt::Debug {
-    /// Answers a question about credentials.
+    /// Answers a question about credentials; never [`mox_sasl::Ask::External`].
     fn verify(&self, ask: mox_sasl::Ask) -> Asked<'_, mox_sasl::Answer>;
+
+    /// Whose the public key of a client certificate is, by its fingerprint; none if it is nobody's.
+    fn certificate<'a>(&'a self, fingerprint: &'a str) -> Asked<'a, Option<CertificateOwner>>;
 
     /// Records an attempt to log in. Doesn't wait.
     fn login_attempt(&self, attempt: LoginAttempt);
@@ -24,6 +27,17 @@ pub trait Accounts: Send + Sync + std::fmt::Debug {
 
     /// Remembers that a user has sent to these recipients.
     fn sent<'a>(&'a self, account: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> Asked<'a, ()>;
+}
+
+/// Whom a client certificate stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateOwner {
+    /// The account's name.
+    pub account: String,
+    /// The address to log in with, when the client names none.
+    pub login_address: Address,
+    /// Whether the certificate alone is no login, only with AUTH EXTERNAL.
+    pub needs_external: bool,
 }
 
 /// An attempt to log in.
@@ -39,6 +53,8 @@ pub struct LoginAttempt {
     pub local_ip: IpAddr,
     /// What TLS agreed on.
     pub tls: Option<String>,
+    /// The fingerprint of the client's certificate.
+    pub certificate: Option<String>,
     /// The mechanism, in lower case.
     pub mechanism: &'static str,
     /// What came of it.

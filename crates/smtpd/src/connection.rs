@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     pub(crate) pace: Pace,
     pub(crate) auth_failures: u32,
     pub(crate) login: Option<Login>,
+    /// Whom the client's certificate stands for.
+    pub(crate) certificate: Option<Login>,
     pub(crate) transaction: Transaction,
     /// Looked up once, when it is first needed.
     pub(crate) iprev: Option<Iprev>,
@@ -91,6 +93,7 @@ impl Connection {
             pace: Pace::Normal,
             auth_failures: 0,
             login: None,
+            certificate: None,
             transaction: Transaction::default(),
             iprev: None,
             deadline: None,
@@ -115,17 +118,19 @@ impl Connection {
     fn tls(&self) -> Option<Tls> {
         self.stream.tls().map(|_| Tls {
             bindings: Bindings { exporter: self.stream.channel_binding().map(Vec::from), server_end_point: None },
-            // Keys of client certificates are not yet kept, so that none can stand for a user.
-            certificate: false,
+            certificate: self.certificate.is_some(),
         })
     }
 
     /// Serves the connection to its end. `refusal`: what the client hears instead of a greeting.
     pub(crate) async fn run(mut self, refusal: Option<Reply>) {
         let (settings, random) = (Arc::clone(&self.listener.session), Arc::clone(&self.service.random));
+        let by_certificate = self.look_at_certificate().await;
         let mut session = Session::new(settings, random, self.id.clone(), self.remote_ip(), self.tls());
         if let Some(reply) = refusal {
             session.refuse_connection(reply);
+        } else if by_certificate {
+            session.authenticated_by_certificate();
         }
         loop {
             match session.next(self.service.clock.now()) {
@@ -148,7 +153,11 @@ impl Connection {
                     if !self.start_tls().await {
                         return;
                     }
+                    let by_certificate = self.look_at_certificate().await;
                     session.tls_started(self.tls().unwrap_or_default());
+                    if by_certificate {
+                        session.authenticated_by_certificate();
+                    }
                 }
                 Action::Read(phase) => {
                     if !self.read(&mut session, phase).await {
@@ -235,6 +244,7 @@ impl Connection {
                 self.delay_guesser().await;
                 Answer::Ok
             }
+            Question::Sasl(mox_sasl::Ask::External { user }) => Answer::Sasl(self.verify_external(user.as_deref())),
             Question::Sasl(ask) => Answer::Sasl(self.service.accounts.verify(ask).await),
             Question::Login { user, mechanism } => self.log_in(user, mechanism),
             Question::Mail(mail) => self.mail(&mail).await,

@@ -4,10 +4,14 @@ use crate::accounts::LoginAttempt;
 use crate::connection::{Connection, Login};
 use crate::pace::{Pace, pause};
 use mox_base::Address;
+use mox_sasl::server::Wrong;
 use mox_sasl::{AuthResult, Failure, Mechanism};
 use mox_smtp::Reply;
 use mox_smtp::server::Answer;
 use std::time::Duration;
+
+/// The name of logging in with a certificate alone.
+const CERTIFICATE: &str = "tlsclientauth";
 
 /// Failures in a connection before it becomes slow, and before each attempt has to wait.
 const SLOW_AFTER: u32 = 3;
@@ -21,18 +25,63 @@ impl Connection {
         }
     }
 
+    fn find(&self, user: &str) -> Option<Login> {
+        let address: Address = user.parse().ok()?;
+        let recipient = self.service.directory.current().login(&address).ok()?;
+        Some(Login { address, account: recipient.account })
+    }
+
+    /// Finds out whom the client's certificate stands for, if it showed one; gives whether that is a login already. A
+    /// certificate that we don't know is none: clients send what they have.
+    pub(crate) async fn look_at_certificate(&mut self) -> bool {
+        let fingerprint = self.stream.tls().and_then(|tls| tls.client.as_ref()).map(|client| client.fingerprint.clone());
+        let (true, Some(fingerprint)) = (self.is_submission(), fingerprint) else { return false };
+        let now = self.service.clock.now();
+        if !self.service.failed_logins.allows(self.remote_ip(), now) {
+            return false;
+        }
+        let Some(owner) = self.service.accounts.certificate(&fingerprint).await else { return false };
+        let found = self.find(&owner.login_address.to_string()).filter(|login| login.account.name == owner.account);
+        let Some(login) = found else { return false };
+        self.certificate = Some(login.clone());
+        // Whoever may not log in hears why when it tries to.
+        if owner.needs_external || login.account.login_disabled.is_some() {
+            return false;
+        }
+        self.service.failed_logins.reset(self.remote_ip(), now);
+        self.record(Some(login.address.to_string()), Some(login.account.name.clone()), CERTIFICATE, AuthResult::Ok);
+        self.login = Some(login);
+        true
+    }
+
+    /// EXTERNAL: the certificate stands for its account, with any of its addresses.
+    pub(crate) fn verify_external(&self, user: Option<&str>) -> mox_sasl::Answer {
+        let account = |login: &Login| login.account.name.clone();
+        let of_certificate = self.certificate.as_ref().map(account);
+        let wanted = match user {
+            Some(user) => self.find(user).as_ref().map(account),
+            None => of_certificate.clone(),
+        };
+        if of_certificate.is_some() && wanted == of_certificate { mox_sasl::Answer::Right } else { mox_sasl::Answer::Wrong(Wrong::Credentials) }
+    }
+
     /// The credentials are right: may this user log in here?
     pub(crate) fn log_in(&mut self, user: Option<String>, mechanism: Mechanism) -> Answer {
-        let found = user.and_then(|user| {
-            let address: Address = user.parse().ok()?;
-            let recipient = self.service.directory.current().login(&address).ok()?;
-            Some(Login { address, account: recipient.account })
-        });
+        let found = match &user {
+            Some(user) => self.find(user),
+            None => self.certificate.clone(),
+        };
         let Some(login) = found else {
             // Removed while it logged in.
-            self.attempt(None, None, mechanism, AuthResult::Error);
+            self.attempt(user, None, mechanism, AuthResult::Error);
             return Answer::Refuse(Reply::new(451, (4, 3, 0), "error processing"));
         };
+        // Who has shown a certificate is that account, and no other.
+        if self.certificate.as_ref().is_some_and(|owner| owner.account.name != login.account.name) {
+            self.count_failure();
+            self.attempt(user, Some(login.account.name.clone()), mechanism, AuthResult::BadCreds);
+            return Answer::Refuse(Reply::new(535, (5, 7, 8), "authentication doesn't match that of the tls client certificate"));
+        }
         let (address, account) = (login.address.to_string(), login.account.name.clone());
         if let Some(text) = &login.account.login_disabled {
             let reply = Reply::new(525, (5, 7, 13), text);
@@ -47,24 +96,30 @@ impl Connection {
         Answer::Ok
     }
 
+    fn count_failure(&mut self) {
+        self.auth_failures = self.auth_failures.saturating_add(1);
+        self.service.failed_logins.add(self.remote_ip(), self.service.clock.now());
+        if self.auth_failures >= SLOW_AFTER {
+            self.pace = Pace::Slow;
+        }
+    }
+
     pub(crate) fn auth_failed(&mut self, user: Option<String>, mechanism: Mechanism, failure: &Failure) {
         if failure.counts() {
-            self.auth_failures = self.auth_failures.saturating_add(1);
-            self.service.failed_logins.add(self.remote_ip(), self.service.clock.now());
-            if self.auth_failures >= SLOW_AFTER {
-                self.pace = Pace::Slow;
-            }
+            self.count_failure();
         }
         if *failure == Failure::ScramFinal(mox_sasl::scram::Error::ChannelBindingsDontMatch) {
             tracing::warn!(cid = self.cid, user, "channel bindings differ, perhaps someone is in the middle of the connection");
         }
-        let address = user.as_deref().and_then(|user| user.parse::<Address>().ok());
-        let account = address.and_then(|address| self.service.directory.current().login(&address).ok());
-        self.attempt(user, account.map(|r| r.account.name.clone()), mechanism, failure.result());
+        let account = user.as_deref().and_then(|user| self.find(user)).map(|login| login.account.name.clone());
+        self.attempt(user, account, mechanism, failure.result());
     }
 
     fn attempt(&self, login_address: Option<String>, account: Option<String>, mechanism: Mechanism, result: AuthResult) {
-        let name = mechanism_label(mechanism);
+        self.record(login_address, account, mechanism_label(mechanism), result);
+    }
+
+    fn record(&self, login_address: Option<String>, account: Option<String>, name: &'static str, result: AuthResult) {
         self.service.metrics.authentication(self.kind(), name, result.name());
         tracing::info!(cid = self.cid, mechanism = name, result = result.name(), account, "authentication");
         self.service.accounts.login_attempt(LoginAttempt {
@@ -73,6 +128,7 @@ impl Connection {
             remote_ip: self.remote_ip(),
             local_ip: self.stream.local_addr().ip(),
             tls: self.stream.tls().map(mox_net::TlsInfo::log_form),
+            certificate: self.stream.tls().and_then(|tls| tls.client.as_ref()).map(|client| client.fingerprint.clone()),
             mechanism: name,
             result,
         });

@@ -7,14 +7,18 @@ use mox_net::{ClientTls, ServerTls};
 use mox_sasl::client::{Client as Sasl, Credentials};
 use mox_sasl::scram::Hash;
 use mox_sasl::{Bindings, Mechanism};
-use mox_smtpd::{Listener, ListenerSettings};
+use mox_smtpd::{CertificateOwner, Listener, ListenerSettings};
 use mox_testkit::SeededRandom;
 use std::sync::Arc;
 
 fn server_tls() -> ServerTls {
+    server_tls_with(ServerTlsOptions::default())
+}
+
+fn server_tls_with(options: ServerTlsOptions) -> ServerTls {
     let made = rcgen::generate_simple_self_signed(vec!["mx.mox.example".to_owned()]).unwrap();
     let pair = KeyCert::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
-    ServerTls::new(Arc::new(Certificates::new(vec![pair]).unwrap()), ServerTlsOptions::default()).unwrap()
+    ServerTls::new(Arc::new(Certificates::new(vec![pair]).unwrap()), options).unwrap()
 }
 
 fn listener(world: &World, adjust: impl FnOnce(&mut ListenerSettings)) -> Arc<Listener> {
@@ -109,5 +113,125 @@ async fn port_25_may_insist_on_tls_but_for_reports_about_it() {
         )
         .await;
     drop(client);
+    world.close().await;
+}
+
+/// A client with a certificate, and its fingerprint.
+struct WithCertificate {
+    config: Arc<rustls::ClientConfig>,
+    fingerprint: String,
+}
+
+/// Takes any server.
+#[derive(Debug)]
+struct Anyone;
+
+impl rustls::client::danger::ServerCertVerifier for Anyone {
+    fn verify_server_cert(
+        &self,
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &[rustls::pki_types::CertificateDer<'_>],
+        _: &rustls::pki_types::ServerName<'_>,
+        _: &[u8],
+        _: rustls::pki_types::UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &rustls::pki_types::CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+impl WithCertificate {
+    fn new() -> Self {
+        use base64::Engine as _;
+        let made = rcgen::generate_simple_self_signed(vec!["ann".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anyone))
+            .with_client_auth_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let spki = rcgen::PublicKeyData::subject_public_key_info(&made.signing_key);
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
+        let fingerprint = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest);
+        Self { config: Arc::new(config), fingerprint }
+    }
+
+    /// Says what must be answered like this, over TLS from the start.
+    async fn check(&self, world: &World, dialogue: &[(&str, &str)]) {
+        use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
+        let options = ServerTlsOptions { client_auth: true, ..ServerTlsOptions::default() };
+        let listener = listener(world, |settings| {
+            settings.implicit_tls = true;
+            settings.tls = Some(server_tls_with(options));
+        });
+        let (client, server) = tokio::io::duplex(64 * 1024);
+        let server = mox_net::Stream::memory(server, "198.51.100.2:465".parse().unwrap(), "192.0.2.7:4000".parse().unwrap());
+        world.tasks.spawn(Arc::clone(&world.service).connection(listener, server));
+        let name = "mx.mox.example".try_into().unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::clone(&self.config)).connect(name, client).await.unwrap();
+        let mut stream = tokio::io::BufReader::new(stream);
+        for (said, answered) in [("", "220 ")].iter().chain(dialogue) {
+            if !said.is_empty() {
+                stream.write_all(format!("{said}\r\n").as_bytes()).await.unwrap();
+            }
+            let mut line = String::new();
+            while line.is_empty() || line.as_bytes().get(3) == Some(&b'-') {
+                line.clear();
+                stream.read_line(&mut line).await.unwrap();
+            }
+            assert!(line.starts_with(answered), "{said}: {line}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn client_certificates() {
+    let world = World::new().await;
+    let client = WithCertificate::new();
+    // Nobody's: as good as none.
+    let hello = ("EHLO x", "250 ");
+    client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "535 5.7.8")]).await;
+    let own = |account: &str, address: &str, needs_external| {
+        let owner = CertificateOwner { account: account.to_owned(), login_address: address.parse().unwrap(), needs_external };
+        world.book.certificates.lock().unwrap().insert(client.fingerprint.clone(), owner);
+    };
+    // A login by itself, if it may be.
+    own("ann", "ann@mox.example", false);
+    client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "250 2.1.0")]).await;
+    own("ann", "ann@mox.example", true);
+    client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "235 2.7.0"), ("MAIL FROM:<ann@mox.example>", "250 2.1.0")]).await;
+    // For its account, with any address of it, and no other.
+    let named = |user: &str| format!("AUTH EXTERNAL {}", base64(user.as_bytes()));
+    let plain = |user: &str| format!("AUTH PLAIN {}", base64(&mox_sasl::plain::message(user, PASSWORD)));
+    client.check(&world, &[hello, (&named("cas@mox.example"), "535 5.7.8"), (&named("nobody@mox.example"), "535 5.7.8"), (&named("fromid@mox.example"), "235 ")]).await;
+    client.check(&world, &[hello, (&plain("cas@mox.example"), "535 5.7.8"), (&plain("ann@mox.example"), "235 ")]).await;
+    // An owner who may not log in, and one who isn't there.
+    own("shut", "shut@mox.example", false);
+    client.check(&world, &[hello, ("MAIL FROM:<shut@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "525 5.7.13")]).await;
+    own("cas", "ann@mox.example", false);
+    client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0")]).await;
     world.close().await;
 }

@@ -10,7 +10,7 @@ use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, cram_md5};
 use mox_smtp::Reply;
 use mox_smtpd::{
-    Accounts, Asked, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, SendLimit, Service, Settings,
+    Accounts, Asked, CertificateOwner, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, SendLimit, Service, Settings,
     SharedSelectors,
 };
 use mox_store::directory::{
@@ -20,7 +20,7 @@ use mox_store::directory::{
 use mox_store::queue::{Entry, Filter, Page, Queue, QueuedMessage, Sort};
 use mox_store::{Columns, Error, Store};
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -34,6 +34,7 @@ pub(crate) struct Book {
     pub(crate) attempts: Mutex<Vec<LoginAttempt>>,
     pub(crate) sent: Mutex<Vec<Path>>,
     pub(crate) limit: Mutex<Option<SendLimit>>,
+    pub(crate) certificates: Mutex<HashMap<String, CertificateOwner>>,
 }
 
 pub(crate) const PASSWORD: &str = "testtest";
@@ -52,6 +53,11 @@ impl Accounts for Book {
             Ask::External { .. } => Answer::Wrong(Wrong::Credentials),
         };
         Box::pin(std::future::ready(answer))
+    }
+
+    fn certificate<'a>(&'a self, fingerprint: &'a str) -> Asked<'a, Option<CertificateOwner>> {
+        let owners = self.certificates.lock().unwrap();
+        Box::pin(std::future::ready(owners.get(fingerprint).cloned()))
     }
 
     fn login_attempt(&self, attempt: LoginAttempt) {
