@@ -93,16 +93,23 @@ fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) ->
     })?;
     let mut claims = Vec::with_capacity(domains.len());
     for domain in domains {
-        let Some(claim) = claim_group(tx, claiming, backoff, &domain)? else {
-            refresh_domain(tx, &domain, None)?;
-            continue;
-        };
-        let until = claiming.now.after(claiming.lease);
-        tx.exec("UPDATE queue_domain SET leased_until = $1, owner = $2 WHERE domain = $3", params![until, claiming.owner.0, &domain])?;
-        refresh_domain(tx, &domain, None)?;
-        claims.push(claim);
+        match claim_domain(tx, claiming, backoff, &domain)? {
+            Some(claim) => claims.push(claim),
+            None => refresh_domain(tx, &domain, None)?,
+        }
     }
     Ok(claims)
+}
+
+/// Claims the next due group of a domain that nobody else has.
+pub(super) fn claim_domain(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
+    let claim = claim_group(tx, claiming, backoff, domain)?;
+    if claim.is_some() {
+        let until = claiming.now.after(claiming.lease);
+        tx.exec("UPDATE queue_domain SET leased_until = $1, owner = $2 WHERE domain = $3", params![until, claiming.owner.0, domain])?;
+        refresh_domain(tx, domain, None)?;
+    }
+    Ok(claim)
 }
 
 fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {

@@ -1,11 +1,12 @@
 //! What came of entries: recorded, and ended in the same transaction when it was final.
 
 use super::entry::{AttemptResult, DialedIps};
-use super::{Owner, Queue, refresh_domain};
+use super::{Claim, Claiming, Owner, Queue, refresh_domain};
 use crate::db::{Error, Tx};
 use crate::params;
 use mox_base::{QueueId, Timestamp};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What came of one entry.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl Queue {
     /// The database failed: nothing was recorded, and the entries will be attempted again.
     pub async fn finish(&self, domain: String, owner: Owner, outcomes: Vec<Outcome>) -> Result<Finished, Error> {
         let outcomes = Arc::new(outcomes);
-        let mut finished = self
+        let finished = self
             .write(move |tx| {
                 let mut finished = Finished::default();
                 for outcome in outcomes.iter() {
@@ -65,9 +66,41 @@ impl Queue {
                 Ok::<_, Error>(finished)
             })
             .await?;
+        Ok(self.after_finish(finished).await)
+    }
+
+    /// As [`Queue::finish`], but goes on with the domain's next group if one is due: then the claim stays.
+    ///
+    /// # Errors
+    /// As [`Queue::finish`].
+    pub async fn finish_and_claim(
+        &self,
+        domain: String,
+        claiming: Claiming,
+        backoff: impl Fn(u32) -> Duration + Send + Sync + 'static,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(Finished, Option<Claim>), Error> {
+        let (outcomes, backoff) = (Arc::new(outcomes), Arc::new(backoff));
+        let (finished, claim) = self
+            .write(move |tx| {
+                let mut finished = Finished::default();
+                for outcome in outcomes.iter() {
+                    apply(tx, outcome, &mut finished)?;
+                }
+                let claim = super::claim::claim_domain(tx, &claiming, &*backoff, &domain)?;
+                if claim.is_none() {
+                    refresh_domain(tx, &domain, Some(claiming.owner))?;
+                }
+                Ok::<_, Error>((finished, claim))
+            })
+            .await?;
+        Ok((self.after_finish(finished).await, claim))
+    }
+
+    async fn after_finish(&self, mut finished: Finished) -> Finished {
         self.changed.notify_one();
         self.delete_files(std::mem::take(&mut finished.files)).await;
-        Ok(finished)
+        finished
     }
 }
 

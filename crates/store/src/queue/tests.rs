@@ -408,3 +408,80 @@ async fn our_faults_cost_no_attempt(f: Fixture) {
     assert_eq!(claims[0].entries[0].attempts, 1);
     assert_eq!(f.listed().await[0].results.len(), 2);
 }
+
+/// Fails one step, in the store's words.
+#[derive(Debug)]
+struct FailAt(mox_testkit::Faults);
+
+impl crate::db::Faults for FailAt {
+    fn check(&self, step: crate::db::Step) -> std::io::Result<()> {
+        self.0.step(&format!("{step:?}"))
+    }
+}
+
+/// Whatever step fails: what was answered to be queued is there, once, until its outcome is recorded.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost() {
+    for large in [false, true] {
+        for n in 0.. {
+            let faults = mox_testkit::Faults::at(n);
+            let mut f = Fixture::sqlite().await;
+            f.queue.close().await;
+            f.env.faults = Arc::new(FailAt(faults.clone()));
+            let body = if large { vec![b'x'; 100_000] } else { b"small".to_vec() };
+            let (mut added, mut finished) = (None, None);
+            if let Ok(queue) = Queue::open(f.env.clone(), f.location.clone(), f.folder.path().join("queue")).await {
+                f.queue = queue;
+                let entry = NewEntry::new(None, path("a@b.example"), f.clock.now());
+                added = Some(f.queue.add(f.message(&body), vec![entry]).await);
+                let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
+                let claims = f.queue.claim(claiming, |_| HOUR).await.unwrap_or_default();
+                if let [claim] = claims.as_slice() {
+                    let outcomes = vec![f.outcome(&claim.entries[0], "", DELIVERED)];
+                    finished = Some(f.queue.finish(claim.domain(), OWNER, outcomes).await);
+                }
+            }
+            f.env.faults = Arc::new(NoFaults);
+            let f = f.reopened().await;
+            let entries = f.listed().await.len();
+            let step = format!("large {large}, step {n}: {added:?} {finished:?}");
+            match (&added, &finished) {
+                (Some(Ok(_)), None) => assert_eq!(entries, 1, "{step}"),
+                (Some(Ok(_)), Some(Ok(_))) => assert_eq!(entries, 0, "{step}"),
+                // The outcome may be recorded although the commit's answer was lost.
+                (Some(Ok(_)), Some(Err(_))) => assert!(entries <= 1, "{step}"),
+                (Some(Err(AddError::Store(Error::Commit(_)))), _) => assert!(entries <= 1, "{step}"),
+                (None | Some(Err(_)), _) => assert_eq!(entries, 0, "{step}"),
+            }
+            assert_eq!(f.files(), if large { entries } else { 0 }, "{step}");
+            if let [listed] = f.listed().await.as_slice() {
+                let mut open = f.queue.open_body(listed.row.message).await.unwrap().unwrap();
+                assert_eq!(open.read_up_to(1 << 20).await.unwrap(), body, "{step}");
+            }
+            if !faults.fired() {
+                assert!(n > 10, "steps are counted");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn going_on_keeps_the_domain() {
+    let f = Fixture::sqlite().await;
+    let added = [f.add(&["a@b.example"]).await, f.add(&["c@b.example"]).await];
+    let claims = f.claim(1).await;
+    let next = |claim: &Claim| {
+        let outcomes = claim.entries.iter().map(|e| f.outcome(e, "", DELIVERED)).collect();
+        let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
+        f.queue.finish_and_claim(claim.domain(), claiming, |_| HOUR, outcomes)
+    };
+    let (_, second) = next(&claims[0]).await.unwrap();
+    let second = second.unwrap();
+    assert_eq!(ids(&second), added[1]);
+    assert!(f.claim(1).await.is_empty());
+    let (_, none) = next(&second).await.unwrap();
+    assert!(none.is_none());
+    f.add(&["d@b.example"]).await;
+    assert_eq!(f.claim(1).await.len(), 1, "the domain is free");
+}
