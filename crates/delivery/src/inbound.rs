@@ -90,8 +90,12 @@ impl Refusal {
         Self::new(Reply::new(451, (4, 3, 0), "error processing"))
     }
 
-    fn full() -> Self {
+    fn account_full() -> Self {
         Self::new(Reply::new(452, (4, 2, 2), "account storage full"))
+    }
+
+    fn system_full() -> Self {
+        Self::new(Reply::new(452, (4, 3, 1), "system storage full"))
     }
 }
 
@@ -156,8 +160,8 @@ pub struct Inbound {
 /// Whether an account's copy was filed.
 enum Filed {
     Yes,
-    Full,
-    Failed,
+    AccountFull,
+    Failed(Refusal),
 }
 
 impl Inbound {
@@ -191,8 +195,8 @@ impl Inbound {
             Verdict::Reject(refusal) => Err(refusal),
             Verdict::Accept(acceptance) => match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance).await {
                 Filed::Yes => Ok(()),
-                Filed::Full => Err(Refusal::full()),
-                Filed::Failed => Err(Refusal::our_fault()),
+                Filed::AccountFull => Err(Refusal::account_full()),
+                Filed::Failed(refusal) => Err(refusal),
             },
         }
     }
@@ -234,12 +238,12 @@ impl Inbound {
             let delivered_to = Path::from(member.address.clone());
             match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance).await {
                 Filed::Yes => filed = true,
-                Filed::Full => full = true,
-                Filed::Failed if !filed => return Err(Refusal::our_fault()),
-                Filed::Failed => {}
+                Filed::AccountFull => full = true,
+                Filed::Failed(refusal) if !filed => return Err(refusal),
+                Filed::Failed(_) => {}
             }
         }
-        if full && !filed { Err(Refusal::full()) } else { Ok(()) }
+        if full && !filed { Err(Refusal::account_full()) } else { Ok(()) }
     }
 
     async fn file(&self, incoming: &Incoming, rcpt_to: &Path, delivered_to: &Path, recipient: &LocalRecipient, how: &Acceptance) -> Filed {
@@ -247,11 +251,12 @@ impl Inbound {
             Ok(()) => Filed::Yes,
             Err(Error::OverQuota) => {
                 tracing::info!(account = recipient.account.name, "message refused, account is full");
-                Filed::Full
+                Filed::AccountFull
             }
             Err(e) => {
                 tracing::error!(account = recipient.account.name, mailbox = how.mailbox, error = %e, "delivering to mailbox");
-                Filed::Failed
+                let full = matches!(&e, Error::Db(e) if e.is_full());
+                Filed::Failed(if full { Refusal::system_full() } else { Refusal::our_fault() })
             }
         }
     }

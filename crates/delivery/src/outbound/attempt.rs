@@ -27,6 +27,9 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// For getting a connection to a relay ready.
 const RELAY_SETUP: Duration = Duration::from_secs(60);
 
+/// Messages over one connection at most, so that other domains have their turn.
+const MAX_MESSAGES: u32 = 100;
+
 /// The name of the own server in localserve, as DSNs show it.
 const LOCAL_NAME: &str = "localhost";
 
@@ -53,6 +56,41 @@ pub(super) struct Attempted {
     pub(super) transport: String,
     /// For metrics.
     pub(super) tlsmode: &'static str,
+    /// Where everybody was delivered, for the next message to the domain. To be told goodbye if there is none.
+    pub(super) kept: Option<Kept>,
+}
+
+/// A connection after a delivery.
+#[derive(Debug)]
+pub(super) struct Kept {
+    connection: Connection,
+    remote: Remote,
+    manner: Manner,
+    /// Messages sent.
+    sent: u32,
+    transport: String,
+    require_tls: Option<bool>,
+    tlsmode: &'static str,
+}
+
+impl Kept {
+    /// Says goodbye.
+    pub(super) async fn quit(self) {
+        self.connection.quit().await;
+    }
+}
+
+/// How messages are handed over.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
+    /// 8-bit messages need a host that takes them.
+    require_eight_bit_mime: bool,
+    /// As many recipients in a transaction as the host says; else all.
+    split: bool,
+    /// For all that is said about a message.
+    patience: Duration,
+    /// Whether the host has addresses of both families.
+    dual_stack: bool,
 }
 
 /// An attempt while it is going on.
@@ -63,6 +101,7 @@ struct Attempt<'a> {
     results: Vec<Option<RecipientResult>>,
     dialed: Vec<(String, IpAddr)>,
     tlsmode: &'static str,
+    kept: Option<Kept>,
 }
 
 /// How to talk to a host.
@@ -77,14 +116,10 @@ struct Hop<'a> {
     fallback: bool,
     auth: Option<&'a Auth>,
     timeouts: Timeouts,
-    /// For getting ready, and for all that is said.
+    /// For getting ready.
     setup: Duration,
-    session: Duration,
-    /// 8-bit messages need a host that takes them.
-    require_eight_bit_mime: bool,
-    /// As many recipients in a transaction as the host says; else all.
-    split: bool,
     local_ips: bool,
+    manner: Manner,
 }
 
 /// What went wrong with a host as a whole.
@@ -92,6 +127,8 @@ enum HostFailure {
     Shutdown,
     /// Nothing was handed over; another host may do better.
     Failed(Failure),
+    /// The connection from before was no longer any good, and nothing was handed over.
+    Stale,
 }
 
 impl From<Cancelled> for HostFailure {
@@ -101,7 +138,8 @@ impl From<Cancelled> for HostFailure {
 }
 
 /// Delivers; none when the queue shut down meanwhile. Then nothing is known to have been delivered.
-pub(super) async fn attempt(inner: &Inner, claim: &Claim, shutdown: &CancellationToken) -> Option<Attempted> {
+/// `kept` is used if it fits, and quit if not.
+pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, shutdown: &CancellationToken) -> Option<Attempted> {
     let mut attempt = Attempt {
         inner,
         claim,
@@ -109,16 +147,19 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, shutdown: &Cancellatio
         results: vec![None; claim.entries.len()],
         dialed: Vec::new(),
         tlsmode: mode_name(TlsMode::Skip),
+        kept: None,
     };
-    let (transport, ran) = attempt.run().await;
+    let (transport, ran) = attempt.run(kept).await;
     let missing = match ran {
         Ok(()) => Failure::ours("no result for recipient"),
         Err(HostFailure::Shutdown) if attempt.results.iter().all(Option::is_none) => return None,
         Err(HostFailure::Shutdown) => Failure::ours("interrupted by shutdown"),
         Err(HostFailure::Failed(failure)) => failure,
+        Err(HostFailure::Stale) => Failure::temporary("connection lost"),
     };
     let results = attempt.results.into_iter().map(|r| r.unwrap_or_else(|| Err(missing.clone()))).collect();
-    Some(Attempted { results, dialed: attempt.dialed, transport, tlsmode: attempt.tlsmode })
+    let kept = attempt.kept.map(|kept| Kept { transport: transport.clone(), ..kept });
+    Some(Attempted { results, dialed: attempt.dialed, transport, tlsmode: attempt.tlsmode, kept })
 }
 
 impl<'a> Attempt<'a> {
@@ -127,7 +168,7 @@ impl<'a> Attempt<'a> {
     }
 
     /// The transport's name, and what came of using it; results that are there count before that.
-    async fn run(&mut self) -> (String, Result<(), HostFailure>) {
+    async fn run(&mut self, kept: Option<Kept>) -> (String, Result<(), HostFailure>) {
         let Some(first) = self.first() else { return (String::new(), Ok(())) };
         let sender_domain = first.sender.as_ref().and_then(|path| path.host.domain());
         let disabled = sender_domain.and_then(|d| self.inner.directory.current().domain(d).map(|s| s.disabled)) == Some(true);
@@ -144,6 +185,12 @@ impl<'a> Attempt<'a> {
         if transport.is_none() && !name.is_empty() {
             let failure = Failure::temporary(format!("transport {name:?} is not configured"));
             return (name, Err(HostFailure::Failed(failure)));
+        }
+        if let Some(kept) = kept {
+            match self.again(&name, kept).await {
+                Err(HostFailure::Stale) => {}
+                ran => return (name, ran),
+            }
         }
         let ran = match (transport, &self.inner.settings.mode) {
             (Some(Transport::Fail { code, text }), _) => {
@@ -170,6 +217,21 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Over the connection of the message before, if this one would have gone there too.
+    async fn again(&mut self, transport: &str, kept: Kept) -> Result<(), HostFailure> {
+        let limits = kept.connection.extensions().limits;
+        let fits = self.first().is_some_and(|e| e.attempts <= 1 && e.require_tls == kept.require_tls)
+            && kept.transport == transport
+            && kept.sent < limits.mail_max.unwrap_or(MAX_MESSAGES).min(MAX_MESSAGES);
+        if !fits {
+            kept.quit().await;
+            return Err(HostFailure::Stale);
+        }
+        self.tlsmode = kept.tlsmode;
+        let Kept { connection, remote, manner, sent, .. } = kept;
+        self.hand_over(manner, connection, &remote, sent).await
+    }
+
     /// To our own listener, as localserve does.
     async fn local(&mut self, address: SocketAddr) -> Result<(), HostFailure> {
         let patience = Duration::from_secs(30);
@@ -182,12 +244,10 @@ impl<'a> Attempt<'a> {
             auth: None,
             timeouts: Timeouts { command: patience, data_start: patience, data_block: patience, data_end: patience, quit: Duration::from_secs(5) },
             setup: RELAY_SETUP,
-            session: RELAY_SETUP,
-            require_eight_bit_mime: false,
-            split: false,
             local_ips: false,
+            manner: Manner { require_eight_bit_mime: false, split: false, patience: RELAY_SETUP, dual_stack: false },
         };
-        self.host(&hop, vec![address.ip()], false).await
+        self.host(&hop, vec![address.ip()]).await
     }
 
     /// Through a relay.
@@ -216,14 +276,17 @@ impl<'a> Attempt<'a> {
             auth: relay.auth.as_ref(),
             timeouts: Timeouts::default(),
             setup: RELAY_SETUP,
-            session: relay_patience(self.claim.message.size),
-            require_eight_bit_mime: true,
-            split: false,
             local_ips: false,
+            manner: Manner {
+                require_eight_bit_mime: true,
+                split: false,
+                patience: relay_patience(self.claim.message.size),
+                dual_stack: found.dual_stack,
+            },
         };
-        self.host(&hop, found.ips, found.dual_stack).await.map_err(|e| match e {
+        self.host(&hop, found.ips).await.map_err(|e| match e {
             HostFailure::Failed(failure) => prefixed(failure),
-            HostFailure::Shutdown => HostFailure::Shutdown,
+            other => other,
         })
     }
 
@@ -245,7 +308,7 @@ impl<'a> Attempt<'a> {
                     }
                     last = failure;
                 }
-                Err(HostFailure::Shutdown) => return Err(HostFailure::Shutdown),
+                Err(other) => return Err(other),
                 // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
                 Ok(()) => {
                     only_requiretls = false;
@@ -303,12 +366,15 @@ impl<'a> Attempt<'a> {
             auth: None,
             timeouts: Timeouts::default(),
             setup: SESSION_TIMEOUT,
-            session: SESSION_TIMEOUT,
-            require_eight_bit_mime: self.inner.settings.pedantic,
-            split: true,
             local_ips: true,
+            manner: Manner {
+                require_eight_bit_mime: self.inner.settings.pedantic,
+                split: true,
+                patience: SESSION_TIMEOUT,
+                dual_stack: found.dual_stack,
+            },
         };
-        self.host(&hop, ips, found.dual_stack).await
+        self.host(&hop, ips).await
     }
 
     fn dialed_before(&self, host: &str) -> Vec<IpAddr> {
@@ -316,21 +382,21 @@ impl<'a> Attempt<'a> {
     }
 
     /// Connects to a host and hands over to all open recipients. With `Ok`, each of them has a result.
-    async fn host(&mut self, hop: &Hop<'_>, ips: Vec<IpAddr>, dual_stack: bool) -> Result<(), HostFailure> {
+    async fn host(&mut self, hop: &Hop<'_>, ips: Vec<IpAddr>) -> Result<(), HostFailure> {
         let mut mode = hop.mode;
         loop {
             self.tlsmode = mode_name(mode);
             let (stream, ip) = self.dial(hop, &ips).await?;
             let remote = Remote { name: hop.name.clone(), ip: Some(ip) };
             match self.ready(hop, mode, stream).await? {
-                Ok(connection) => return self.hand_over(hop, connection, &remote, dual_stack).await,
+                Ok(connection) => return self.hand_over(hop.manner, connection, &remote, 0).await,
                 // RFC 7435: what can't be encrypted for sure goes in the clear, rather than not at all.
                 Err(e) if e.kind == ErrorKind::Tls && hop.fallback && mode != TlsMode::Skip => {
                     tracing::debug!(host = hop.name, error = %e, "TLS failed, connecting again without");
                     self.inner.metrics.plaintext_fallback.inc();
                     mode = TlsMode::Skip;
                 }
-                Err(e) => return Err(HostFailure::Failed(self.other_family(Failure::of_session(&e, &remote), dual_stack))),
+                Err(e) => return Err(HostFailure::Failed(self.other_family(Failure::of_session(&e, &remote), hop.manner.dual_stack))),
             }
         }
     }
@@ -383,44 +449,62 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn hand_over(&mut self, hop: &Hop<'_>, mut connection: Connection, remote: &Remote, dual_stack: bool) -> Result<(), HostFailure> {
-        let handed = tokio::time::timeout(hop.session, self.transactions(hop, &mut connection, remote, dual_stack)).await;
+    /// Hands over to all open recipients. With `Ok`, each of them has a result. `sent`: messages on this connection before.
+    async fn hand_over(&mut self, manner: Manner, mut connection: Connection, remote: &Remote, sent: u32) -> Result<(), HostFailure> {
+        let handed = tokio::time::timeout(manner.patience, self.transactions(manner, &mut connection, remote, sent > 0)).await;
         match handed {
-            Ok(done) => done?,
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(e),
             Err(_) => {
-                let failure = Failure::temporary("the session took too long").at(remote);
-                for index in self.open() {
-                    self.set(index, Err(failure.clone()));
-                }
+                self.fail_open(&Failure::temporary("the session took too long").at(remote));
                 return Ok(());
             }
         }
-        connection.quit().await;
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        let kept = Kept {
+            connection,
+            remote: remote.clone(),
+            manner,
+            sent: sent.saturating_add(1),
+            transport: String::new(),
+            require_tls,
+            tlsmode: self.tlsmode,
+        };
+        let all_delivered = self.results.iter().all(|r| matches!(r, Some(Ok(_))));
+        if all_delivered && kept.connection.is_usable() {
+            self.kept = Some(kept);
+        } else {
+            kept.quit().await;
+        }
         Ok(())
     }
 
     /// Transactions until every open recipient has a result.
-    async fn transactions(&mut self, hop: &Hop<'_>, connection: &mut Connection, remote: &Remote, dual_stack: bool) -> Result<(), HostFailure> {
-        let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| hop.split);
+    async fn transactions(&mut self, manner: Manner, connection: &mut Connection, remote: &Remote, reused: bool) -> Result<(), HostFailure> {
+        let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| manner.split);
         let dsn = connection.extensions().dsn;
+        let mut first = true;
         loop {
             let mut batch = self.open();
             batch.truncate(rcpt_max.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1));
             if batch.is_empty() {
                 return Ok(());
             }
-            let (transaction, mut message) = match self.prepare(hop, connection, &batch).await {
+            let (transaction, mut message) = match self.prepare(manner, connection, &batch).await {
                 Ok(prepared) => prepared,
                 Err(failure) => {
-                    for index in self.open() {
-                        self.set(index, Err(failure.clone()));
-                    }
+                    self.fail_open(&failure);
                     return Ok(());
                 }
             };
             let results = connection.transact(transaction, &mut message).await?;
+            // A server may end a connection at any time between messages, RFC 5321 §3.8.
+            if reused && first && !connection.is_usable() && results.iter().all(|r| r.as_ref().is_err_and(before_message)) {
+                return Err(HostFailure::Stale);
+            }
+            first = false;
             // RFC 5321 §4.5.3.1.10: whoever was one too many goes into another transaction, while that gets us further.
-            let again = hop.split && connection.is_usable() && results.iter().any(Result::is_ok);
+            let again = manner.split && connection.is_usable() && results.iter().any(Result::is_ok);
             for (position, (index, result)) in batch.into_iter().zip(results).enumerate() {
                 let result = match result {
                     Ok(reply) => {
@@ -433,22 +517,25 @@ impl<'a> Attempt<'a> {
                             let labels = crate::metrics::RequireTlsLabels { reason: "norequiretls" };
                             self.inner.metrics.requiretls_unsupported.get_or_create(&labels).inc();
                         }
-                        Err(self.other_family(Failure::of_session(&e, remote), dual_stack))
+                        Err(self.other_family(Failure::of_session(&e, remote), manner.dual_stack))
                     }
                 };
                 self.set(index, result);
             }
             if !connection.is_usable() {
-                let failure = Failure::temporary("connection not usable for a further transaction").at(remote);
-                for index in self.open() {
-                    self.set(index, Err(failure.clone()));
-                }
+                self.fail_open(&Failure::temporary("connection not usable for a further transaction").at(remote));
             }
         }
     }
 
+    fn fail_open(&mut self, failure: &Failure) {
+        for index in self.open() {
+            self.set(index, Err(failure.clone()));
+        }
+    }
+
     /// The transaction for these recipients, and the message as this host gets it.
-    async fn prepare(&self, hop: &Hop<'_>, connection: &Connection, batch: &[usize]) -> Result<(Transaction, Outgoing), Failure> {
+    async fn prepare(&self, manner: Manner, connection: &Connection, batch: &[usize]) -> Result<(Transaction, Outgoing), Failure> {
         let message = &self.claim.message;
         let entries: Vec<&Entry> = batch.iter().filter_map(|i| self.claim.entries.get(*i)).collect();
         let extensions = connection.extensions();
@@ -473,7 +560,7 @@ impl<'a> Attempt<'a> {
             recipients: entries.iter().map(|e| rcpt(e)).collect(),
             size,
             eight_bit: message.has_8bit || utf8_body.is_some(),
-            require_eight_bit_mime: hop.require_eight_bit_mime,
+            require_eight_bit_mime: manner.require_eight_bit_mime,
             smtputf8: message.smtputf8 || utf8_addresses || utf8_body.is_some(),
             requiretls: entries.first().and_then(|e| e.require_tls) == Some(true),
             // RFC 3461 §5.2.1: passed on as given.
@@ -500,6 +587,11 @@ fn rcpt(entry: &Entry) -> Rcpt {
 /// “REQUIRETLS support required”, RFC 8689 §5.
 pub(super) fn requiretls_failure(permanent: bool, text: &str) -> Failure {
     Failure { permanent, code: 554, secode: REQUIRETLS_SECODE.to_owned(), ..Failure::temporary(text) }
+}
+
+/// Whether it failed before the message was sent, because of the connection.
+fn before_message(e: &Error) -> bool {
+    matches!(e.stage, Stage::Mail | Stage::Rset) && (e.kind == ErrorKind::Connection || e.code() == Some(421))
 }
 
 fn timeout_error(why: &str) -> Error {

@@ -1,13 +1,13 @@
 //! The scheduler: starts attempts when entries are due, few at once, and ends them when the server does.
 
-use super::attempt::attempt;
+use super::attempt::{Kept, attempt};
 use super::process::{Took, interrupted, process};
 use super::schedule::{backoff, base_interval};
 use super::{Inner, Ports, Settings, SharedRouting};
 use crate::metrics::Metrics;
 use mox_store::Store;
 use mox_store::directory::SharedDirectory;
-use mox_store::queue::{Claim, Claiming, Owner, Queue};
+use mox_store::queue::{Claim, Claiming, Outcome, Owner, Queue};
 use mox_store::db::Error;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 
 /// The database is asked at least this often: other servers and changes of the clock wake nobody.
 const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+const SHORT_SLEEP: Duration = Duration::from_millis(10);
 
 /// A pause after an error of the database.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
@@ -66,8 +68,8 @@ impl Runner {
         let mut cleanup = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_CLEANUP, CLEANUP_EVERY);
         self.count_held().await;
         while !shutdown.is_cancelled() {
-            let pause = match self.start_due(&mut attempts).await {
-                Ok(()) => self.until_next(&attempts).await,
+            let pause = match self.start_or_wait(&mut attempts).await {
+                Ok(pause) => pause,
                 Err(e) => {
                     tracing::error!(error = %e, "looking for due entries of the queue");
                     ERROR_PAUSE
@@ -87,7 +89,7 @@ impl Runner {
         }
     }
 
-    /// Delivers all that is due now, and what becomes due by that, and waits for it; the number of attempts. For tests
+    /// Delivers all that is due now, and what becomes due by that, and waits for it; the number of connections' worth of attempts. For tests
     /// and tools, which have their own idea of time.
     ///
     /// # Errors
@@ -96,9 +98,7 @@ impl Runner {
         let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: CancellationToken::new() };
         let mut count: usize = 0;
         loop {
-            let before = attempts.tasks.len();
-            self.start_due(&mut attempts).await?;
-            count = count.saturating_add(attempts.tasks.len().saturating_sub(before));
+            count = count.saturating_add(self.start_due(&mut attempts).await?);
             match attempts.tasks.join_next_with_id().await {
                 Some(ended) => self.ended(&mut attempts, ended).await,
                 None => return Ok(count),
@@ -106,37 +106,37 @@ impl Runner {
         }
     }
 
-    /// Starts as many attempts as there is room for.
-    async fn start_due(&self, attempts: &mut Attempts) -> Result<(), Error> {
-        let free = self.inner.settings.max_running.saturating_sub(attempts.tasks.len());
-        if free == 0 {
-            return Ok(());
+    /// Starts what is due while there is room; then, how long nothing needs to be done.
+    async fn start_or_wait(&self, attempts: &mut Attempts) -> Result<Duration, Error> {
+        while attempts.tasks.len() < self.inner.settings.max_running {
+            let now = self.inner.now();
+            // Reading first: each submission wakes us, mostly while its domain is busy, and writers wait for each other.
+            let Some(next) = self.inner.queue.next_due(now).await? else { return Ok(MAX_SLEEP) };
+            if next > now {
+                return Ok(next.since(now).clamp(SHORT_SLEEP, MAX_SLEEP));
+            }
+            if self.start_due(attempts).await? == 0 {
+                // Another server was faster.
+                return Ok(SHORT_SLEEP);
+            }
         }
+        Ok(MAX_SLEEP)
+    }
+
+    /// Starts as many attempts as there is room for.
+    async fn start_due(&self, attempts: &mut Attempts) -> Result<usize, Error> {
+        let free = self.inner.settings.max_running.saturating_sub(attempts.tasks.len());
         let base = base_interval(&*self.inner.ports.random);
         let claiming = Claiming { owner: self.inner.owner, now: self.inner.now(), domains: free, lease: LEASE };
-        for claim in self.inner.queue.claim(claiming, move |before| backoff(base, before)).await? {
+        let claims = self.inner.queue.claim(claiming, move |before| backoff(base, before)).await?;
+        let started = claims.len();
+        for claim in claims {
             let domain = claim.domain();
             let (inner, shutdown) = (Arc::clone(&self.inner), attempts.shutdown.clone());
             let task = attempts.tasks.spawn(async move { deliver(&inner, claim, &shutdown).await });
             attempts.domains.insert(task.id(), domain);
         }
-        Ok(())
-    }
-
-    /// How long nothing needs to be done.
-    async fn until_next(&self, attempts: &Attempts) -> Duration {
-        if attempts.tasks.len() >= self.inner.settings.max_running {
-            return MAX_SLEEP;
-        }
-        let now = self.inner.now();
-        match self.inner.queue.next_due(now).await {
-            Ok(Some(next)) => next.since(now).clamp(Duration::from_millis(10), MAX_SLEEP),
-            Ok(None) => MAX_SLEEP,
-            Err(e) => {
-                tracing::error!(error = %e, "asking when the next entry of the queue is due");
-                MAX_SLEEP
-            }
-        }
+        Ok(started)
     }
 
     /// A panic must not keep a domain busy.
@@ -181,22 +181,61 @@ impl Runner {
     }
 }
 
-/// One attempt from its beginning to its record.
-async fn deliver(inner: &Inner, claim: Claim, shutdown: &CancellationToken) {
+/// Attempts from their beginning to their record: one, and as long as all is well, further ones over the same connection.
+async fn deliver(inner: &Inner, mut claim: Claim, shutdown: &CancellationToken) {
+    let mut kept = None;
+    loop {
+        let attempted = timed_attempt(inner, &claim, kept.take(), shutdown).await;
+        let Some(next) = record(inner, &claim, attempted.outcomes, attempted.kept.is_some(), shutdown).await else {
+            // Only now: waiting for the reply to QUIT must not keep a delivery from being recorded.
+            if let Some(kept) = attempted.kept {
+                kept.quit().await;
+            }
+            return;
+        };
+        claim = next;
+        kept = attempted.kept;
+    }
+}
+
+struct Attempt {
+    outcomes: Vec<Outcome>,
+    kept: Option<Kept>,
+}
+
+async fn timed_attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, shutdown: &CancellationToken) -> Attempt {
     let clock = &inner.ports.clock;
     let (start, began) = (clock.now(), clock.monotonic());
-    let attempted = attempt(inner, &claim, shutdown).await;
+    let attempted = attempt(inner, claim, kept, shutdown).await;
     let took = Took { start, duration: clock.monotonic().saturating_sub(began) };
-    let outcomes = match attempted {
-        Some(attempted) => process(inner, &claim, attempted, took).await,
-        None => interrupted(&claim, took),
-    };
+    match attempted {
+        Some(mut attempted) => {
+            let kept = attempted.kept.take();
+            Attempt { outcomes: process(inner, claim, attempted, took).await, kept }
+        }
+        None => Attempt { outcomes: interrupted(claim, took), kept: None },
+    }
+}
+
+/// Records outcomes, again and again until it is done: what was delivered but isn't recorded would be delivered again.
+/// With `go_on`, the domain's next group, if one is due.
+async fn record(inner: &Inner, claim: &Claim, outcomes: Vec<Outcome>, go_on: bool, shutdown: &CancellationToken) -> Option<Claim> {
     let domain = claim.domain();
-    // What was delivered but isn't recorded would be delivered again.
-    while let Err(e) = inner.queue.finish(domain.clone(), inner.owner, outcomes.clone()).await {
-        tracing::error!(error = %e, domain, "recording the outcome of a delivery attempt");
+    loop {
+        let recorded = if go_on && !shutdown.is_cancelled() {
+            let base = base_interval(&*inner.ports.random);
+            let claiming = Claiming { owner: inner.owner, now: inner.now(), domains: 1, lease: LEASE };
+            let finishing = inner.queue.finish_and_claim(domain.clone(), claiming, move |before| backoff(base, before), outcomes.clone());
+            finishing.await.map(|(_, next)| next)
+        } else {
+            inner.queue.finish(domain.clone(), inner.owner, outcomes.clone()).await.map(|_| None)
+        };
+        match recorded {
+            Ok(next) => return next,
+            Err(e) => tracing::error!(error = %e, domain, "recording the outcome of a delivery attempt"),
+        }
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return None,
             () = tokio::time::sleep(ERROR_PAUSE) => {}
         }
     }

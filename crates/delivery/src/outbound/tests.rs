@@ -73,7 +73,7 @@ impl Fixture {
         Self::with(zone(), |_| {}, Routing::default()).await
     }
 
-    async fn with(zone: Zone, adjust: impl FnOnce(&mut super::Settings), routing: Routing) -> Self {
+    async fn with(zone: impl Lookup + 'static, adjust: impl FnOnce(&mut super::Settings), routing: Routing) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = VirtualClock::default();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::default());

@@ -44,6 +44,7 @@ struct State {
     rcpts: Vec<(String, String)>,
     rcpts_once: Vec<(String, String)>,
     slow_end: Duration,
+    closes_after_message: bool,
     extensions: Vec<String>,
     connections: usize,
     /// Commands, as received.
@@ -95,6 +96,11 @@ impl Peer {
     /// Takes its time before it acknowledges a message.
     pub(super) fn slow_end(&self, time: Duration) {
         self.state().slow_end = time;
+    }
+
+    /// Takes one message per connection, without saying so.
+    pub(super) fn closes_after_message(&self) {
+        self.state().closes_after_message = true;
     }
 
     pub(super) fn lacks(&self, extension: &str) {
@@ -229,7 +235,7 @@ impl Peer {
         if reply.starts_with("250") {
             self.state().messages.push((accepted.to_vec(), message));
         }
-        Some(())
+        if self.state().closes_after_message { None } else { Some(()) }
     }
 }
 

@@ -336,7 +336,8 @@ async fn one_attempt_per_domain_and_few_at_once() {
     assert_eq!(peer.delivered(), 2);
     f.queue.release("b.example".to_owned(), Owner(1)).await.unwrap();
     f.clock.advance(HOUR);
-    assert_eq!(f.run().await, 2);
+    f.run().await;
+    assert_eq!(peer.delivered(), 4);
     f.check_conservation().await;
 }
 
@@ -402,5 +403,59 @@ async fn the_running_queue_wakes_for_new_entries() {
     let began = tokio::time::Instant::now();
     tokio::join!(runner.run(shutdown.clone()), queue);
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
+    f.check_conservation().await;
+}
+
+/// A resolver with a bug.
+#[derive(Debug)]
+struct Panics(std::sync::atomic::AtomicBool, Zone);
+
+impl Lookup for Panics {
+    fn query<'a>(&'a self, name: &'a str, kind: mox_base::RecordKind) -> mox_base::LookupFuture<'a> {
+        assert!(self.0.swap(true, std::sync::atomic::Ordering::SeqCst), "a bug");
+        self.1.query(name, kind)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_costs_one_attempt_and_frees_the_domain() {
+    let mut f = Fixture::with(Panics(false.into(), zone()), |_| {}, Routing::default()).await;
+    let peer = f.peer();
+    f.submit(&["bob@b.example"]).await;
+    f.submit(&["cas@b.example"]).await;
+    assert_eq!(f.run().await, 2);
+    assert_eq!(peer.messages()[0].0, ["cas@b.example"]);
+    f.clock.advance(HOUR);
+    f.run().await;
+    assert_eq!(peer.delivered(), 2);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_to_one_domain_share_a_connection() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    for _ in 0..150 {
+        f.submit(&["bob@b.example"]).await;
+    }
+    f.run().await;
+    // At most a hundred, then another domain would have its turn.
+    assert_eq!((peer.delivered(), peer.connections()), (150, 2));
+    assert_eq!(peer.lines().iter().filter(|l| *l == "QUIT").count(), 2);
+    assert!(f.retired().await.iter().all(|r| r.row.attempts == 1 && r.row.success));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_ended_between_messages_is_no_failure() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.closes_after_message();
+    for _ in 0..3 {
+        f.submit(&["bob@b.example"]).await;
+    }
+    f.run().await;
+    assert_eq!((peer.delivered(), peer.connections()), (3, 3));
+    assert!(f.retired().await.iter().all(|r| r.row.attempts == 1 && r.row.success));
     f.check_conservation().await;
 }
