@@ -11,7 +11,8 @@ mod fixed;
 mod web;
 
 pub use addresses::{AddressTable, Owner};
-pub(crate) use dynamic::check_dynamic;
+pub(crate) use addresses::canonical;
+pub(crate) use dynamic::{account_name, check_dynamic};
 pub(crate) use fixed::check_static;
 
 use crate::dkim_key::DkimKey;

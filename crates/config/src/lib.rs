@@ -12,6 +12,7 @@ mod dns;
 mod domain;
 pub mod duration;
 mod dynamic;
+pub mod edit;
 pub mod examples;
 mod fixed;
 mod inactive;

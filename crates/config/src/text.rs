@@ -131,6 +131,11 @@ pub struct DurationText {
 }
 
 impl DurationText {
+    /// A duration with its text.
+    pub(crate) fn from_text(text: &str, duration: Duration) -> Self {
+        Self { text: text.to_owned(), duration }
+    }
+
     /// The duration.
     pub const fn duration(&self) -> Duration {
         self.duration

@@ -2,7 +2,8 @@
 
 use crate::duration;
 use crate::re2;
-use crate::schema::{Key, Scalar, scalar_values};
+use crate::schema::{Key, Scalar, Value, scalar_values};
+use crate::sconf::{Reader, Writer};
 use mox_base::{Address, Domain, Localpart, Secret};
 use regex::Regex;
 use std::fmt;
@@ -440,17 +441,31 @@ impl Ord for Pattern {
     }
 }
 
-impl Scalar for Pattern {
-    fn parse(text: &str) -> Result<Self, String> {
-        Self::new(text)
+/// As other scalars, but compiled once for a file: accounts usually have the same few patterns, and compiling one takes
+/// longer than reading the rest of an account.
+impl Value for Pattern {
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        reader.pattern()
     }
 
-    fn text(&self) -> String {
-        self.as_str().to_owned()
+    fn read_optional(reader: &mut Reader<'_>) -> Option<Option<Self>> {
+        if reader.take_empty() { Some(None) } else { Self::read(reader).map(Some) }
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.scalar(&self.text);
+    }
+
+    fn describe(writer: &mut Writer) {
+        writer.scalar("");
     }
 
     fn is_zero(&self) -> bool {
-        self.as_str().is_empty()
+        self.text.is_empty()
+    }
+
+    fn zero() -> Option<Self> {
+        None
     }
 }
 
@@ -534,5 +549,5 @@ impl Scalar for LogLevel {
 
 scalar_values!(
     String, Secret<String>, bool, u16, u32, u64, i64, f64, Duration, Domain, UnicodeDomain, Address, Localpart,
-    AsciiLocalpart, IpAddr, MailboxName, Pattern, LogLevel,
+    AsciiLocalpart, IpAddr, MailboxName, LogLevel,
 );

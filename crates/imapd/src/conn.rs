@@ -57,6 +57,7 @@ impl Conn {
         if self.out.is_empty() {
             return Ok(());
         }
+        tracing::trace!(bytes = self.out.len(), "S");
         if self.slow {
             return self.flush_slowly().await;
         }

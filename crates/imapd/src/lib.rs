@@ -8,6 +8,7 @@
 
 mod accounts;
 mod auth;
+mod binary;
 mod capability;
 mod cmd;
 mod conn;

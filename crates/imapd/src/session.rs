@@ -118,12 +118,13 @@ pub async fn serve(stream: Stream, service: Arc<Service>, listener: Arc<Listener
     };
     let open = service.open_connections.open(remote);
     let refused = refused.or(if open.is_none() { Some("too many open connections from your address or network") } else { None });
-    if listener.implicit_tls
-        && let Some(tls) = &listener.tls
-        && let Err(error) = conn.stream.start_tls(tls, &[]).await
-    {
-        tracing::info!(%remote, %error, "tls handshake failed");
-        return;
+    if listener.implicit_tls {
+        // Whoever is refused isn't worth a handshake, and hears nothing but the end.
+        let (None, Some(tls)) = (refused, &listener.tls) else { return };
+        if let Err(error) = Box::pin(conn.stream.start_tls(tls, &[])).await {
+            tracing::info!(%remote, %error, "tls handshake failed");
+            return;
+        }
     }
     service.metrics.connection(if conn.stream.tls().is_some() { "imaps" } else { "imap" });
     if let Some(text) = refused {
@@ -291,6 +292,8 @@ impl Session {
     async fn command(&mut self, head: &Head, command: Command) -> Result<(), End> {
         let Some(name) = head.name else { return Ok(()) };
         (self.known, self.bad) = (true, 0);
+        // Parsed, so passwords are hidden and messages not in it.
+        tracing::trace!(cid = self.id, tag = head.tag, ?command, "C");
         let started = self.service.clock.monotonic();
         let updates = tells_updates(&command);
         let logout = matches!(command, Command::Logout);

@@ -2,6 +2,8 @@
 
 use crate::problem::{FieldPath, Lines, Problem, Problems};
 use crate::schema::{Field, Section};
+use crate::value::Pattern;
+use std::collections::HashMap;
 
 /// More mistakes than this are not reported: the file is something else.
 const MAX_PROBLEMS: usize = 100;
@@ -35,6 +37,8 @@ pub struct Reader<'a> {
     path: FieldPath,
     positions: Lines,
     problems: Vec<Problem>,
+    /// Patterns compiled so far.
+    patterns: HashMap<&'a str, Pattern>,
 }
 
 /// What follows a colon or dash.
@@ -81,6 +85,7 @@ impl<'a> Reader<'a> {
             path: FieldPath::default(),
             positions: Lines::default(),
             problems: Vec::new(),
+            patterns: HashMap::new(),
         };
         let value = T::read_fields(&mut reader);
         match value {
@@ -287,6 +292,16 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// Reads a regular expression.
+    pub fn pattern(&mut self) -> Option<Pattern> {
+        if let Some(pattern) = self.patterns.get(self.pending) {
+            return Some(pattern.clone());
+        }
+        let pattern = self.scalar(Pattern::new)?;
+        self.patterns.insert(self.pending, pattern.clone());
+        Some(pattern)
     }
 
     /// Whether the pending value is the empty text.

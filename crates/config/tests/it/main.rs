@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod checks;
 #[cfg(test)]
+mod edit;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod live;

@@ -5,6 +5,7 @@
 //! next read goes on where the last one ended, in the middle of a message's bytes if need be.
 
 use super::{Done, enable};
+use crate::binary::Decoded;
 use crate::conn::End;
 use crate::error::Failure;
 use crate::render::{self, Dates};
@@ -14,8 +15,7 @@ use mox_base::{MailboxId, MessageId, Uid};
 use mox_imap::cmd::fetch::{Fetch, FetchItem, Partial, SectionItem, SectionText, print_part};
 use mox_imap::put::{self, Charset};
 use mox_imap::response::Code;
-use mox_message::decode::{CrlfText, Encoding, TransferDecoder};
-use mox_message::{Part, Structure};
+use mox_message::decode::Encoding;
 use mox_store::{Account, Columns, Error, FlagChange, FlagOp, Flags, MessageRow, ReadTx, UidSet, View, wire};
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,12 +25,6 @@ const CHUNK: usize = 256 * 1024;
 
 /// Messages whose places and flags are looked up at once.
 const BATCH: usize = 8192;
-
-/// Decoded bytes of one BINARY item, which are held in memory.
-const BINARY: usize = 128 * 1024 * 1024;
-
-/// Raw bytes decoded at once.
-const PIECE: u64 = 256 * 1024;
 
 pub(crate) async fn run(s: &mut Session, fetch: Fetch) -> Done {
     let selected = s.selected()?;
@@ -157,6 +151,16 @@ struct Meta {
     keywords: (usize, usize),
 }
 
+/// A BINARY item that is partly printed.
+#[derive(Debug)]
+struct Binary {
+    decoded: Decoded,
+    /// Decoded bytes to leave out before.
+    skip: u64,
+    /// Decoded bytes still to print.
+    left: u64,
+}
+
 /// A FETCH in progress.
 #[derive(Debug)]
 struct Job {
@@ -183,8 +187,8 @@ struct Job {
     next: usize,
     item: usize,
     sent: u64,
-    /// The decoded bytes of a BINARY item in progress.
-    binary: Option<Vec<u8>>,
+    /// A BINARY item in progress.
+    binary: Option<Binary>,
     /// Messages that get `\Seen`.
     marked: UidSet,
     /// Ends the command.
@@ -342,11 +346,14 @@ impl Job {
             FetchItem::Section(section) => return self.print_section(r, row, section),
             FetchItem::Binary { part, partial, .. } => return self.print_binary(r, row, part, *partial),
             FetchItem::BinarySize(part) => {
-                let size = decoded(r, row, part)?.map_or(0, |bytes| bytes.len());
+                let size = match Decoded::open(r, row.id()?, &row.structure()?, part)? {
+                    Some(decoded) => decoded.measure(r)?.length,
+                    None => 0,
+                };
                 out.extend_from_slice(b" BINARY.SIZE[");
                 print_part(out, part);
                 out.extend_from_slice(b"] ");
-                put::number(out, size as u64);
+                put::number(out, size);
             }
         }
         Ok(true)
@@ -425,35 +432,45 @@ impl Job {
     }
 
     fn print_binary(&mut self, r: &ReadTx<'_>, row: &MessageRow<'_>, part: &[u32], partial: Option<Partial>) -> Result<bool, Error> {
-        let bytes = match self.binary.take() {
-            Some(bytes) => bytes,
+        let mut binary = match self.binary.take() {
+            Some(binary) => binary,
             None => {
                 self.out.extend_from_slice(b" BINARY[");
                 print_part(&mut self.out, part);
                 self.out.extend_from_slice(b"] ");
-                let Some(mut bytes) = decoded(r, row, part)? else {
+                let (structure, id) = (row.structure()?, row.id()?);
+                let open = || Decoded::open(r, id, &structure, part);
+                let (Some(measured), Some(decoded)) = (open()?, open()?) else {
                     self.out.extend_from_slice(b"NIL");
                     return Ok(true);
                 };
-                let part = window(bytes.len() as u64, partial);
-                bytes = slice(&bytes, part).to_vec();
+                let measure = measured.measure(r)?;
                 // RFC 3516 §4.2: a NUL needs a literal8.
-                if bytes.contains(&0) {
+                if measure.nul {
                     self.out.push(b'~');
                 }
-                put::literal_head(&mut self.out, bytes.len() as u64);
-                bytes
+                let part = window(measure.length, partial);
+                let left = part.end.saturating_sub(part.start);
+                put::literal_head(&mut self.out, left);
+                Binary { decoded, skip: part.start, left }
             }
         };
-        let from = usize::try_from(self.sent).unwrap_or(usize::MAX);
-        let to = from.saturating_add(usize::try_from(self.room()).unwrap_or(usize::MAX)).min(bytes.len());
-        self.out.extend_from_slice(bytes.get(from..to).unwrap_or_default());
-        self.sent = to as u64;
-        let complete = to >= bytes.len();
-        if !complete {
-            self.binary = Some(bytes);
+        let room = self.out.len().saturating_add(usize::try_from(self.room()).unwrap_or(usize::MAX));
+        while binary.left > 0 && self.out.len() < room {
+            let Some(piece) = binary.decoded.next(r)? else { return Err(Error::NoMessage) };
+            let length = piece.len() as u64;
+            let from = binary.skip.min(length);
+            let to = from.saturating_add(binary.left).min(length);
+            self.out.extend_from_slice(slice(&piece, from..to));
+            binary.skip = binary.skip.saturating_sub(from);
+            binary.left = binary.left.saturating_sub(to.saturating_sub(from));
         }
-        Ok(complete)
+        if binary.left == 0 {
+            return Ok(true);
+        }
+        self.sent = self.sent.saturating_add(1);
+        self.binary = Some(binary);
+        Ok(false)
     }
 
     /// Whether a BINARY item of this message can't be decoded, RFC 3516 §4.3. Asked before anything of it is printed.
@@ -464,9 +481,6 @@ impl Job {
             let Some(found) = structure.section(part) else { continue };
             if found.is_leaf() && found.transfer_encoding() == Encoding::Unknown {
                 return Ok(Some(Failure::code(Code::UnknownCte, "unknown content-transfer-encoding")));
-            }
-            if found.body.end.saturating_sub(found.body.start) > BINARY as u64 {
-                return Ok(Some(Failure::code(Code::Limit, "part too large to decode")));
             }
         }
         Ok(None)
@@ -501,60 +515,6 @@ fn common_fields(item: &SectionItem) -> Option<&[String]> {
         }
         _ => None,
     }
-}
-
-/// The decoded bytes of a leaf part, or of a whole message of one part without its Content-Transfer-Encoding, RFC 3516 §4.2.
-fn decoded(r: &ReadTx<'_>, row: &MessageRow<'_>, part: &[u32]) -> Result<Option<Vec<u8>>, Error> {
-    let (structure, id) = (row.structure()?, row.id()?);
-    let mut out = Vec::new();
-    if part.is_empty() {
-        let root = structure.root();
-        if !root.is_leaf() {
-            r.message_bytes(id, 0..structure.len(), &mut out)?;
-            return Ok(Some(out));
-        }
-        let mut header = Vec::new();
-        r.message_bytes(id, root.header.clone(), &mut header)?;
-        append_fields(&mut out, &header, FieldsOf::NotNamed(&["Content-Transfer-Encoding".to_owned()]));
-        decode(r, id, root, &mut out)?;
-        return Ok(Some(out));
-    }
-    match leaf(&structure, part) {
-        None => Ok(None),
-        Some(leaf) => {
-            decode(r, id, leaf, &mut out)?;
-            Ok(Some(out))
-        }
-    }
-}
-
-fn leaf<'s>(structure: &'s Structure, part: &[u32]) -> Option<&'s Part> {
-    structure.section(part).filter(|p| p.is_leaf())
-}
-
-fn decode(r: &ReadTx<'_>, id: MessageId, part: &Part, out: &mut Vec<u8>) -> Result<(), Error> {
-    let mut decoder = TransferDecoder::new(part.transfer_encoding());
-    let mut crlf = part.is_text().then(CrlfText::default);
-    let (mut raw, mut plain) = (Vec::new(), Vec::new());
-    let mut emit = |plain: &mut Vec<u8>| match &mut crlf {
-        Some(crlf) => {
-            crlf.push(plain, out);
-            plain.clear();
-        }
-        None => out.append(plain),
-    };
-    let mut at = part.body.start;
-    while at < part.body.end {
-        let to = at.saturating_add(PIECE).min(part.body.end);
-        raw.clear();
-        r.message_bytes(id, at..to, &mut raw)?;
-        decoder.push(&raw, &mut plain);
-        emit(&mut plain);
-        at = to;
-    }
-    decoder.finish(&mut plain);
-    emit(&mut plain);
-    Ok(())
 }
 
 fn slice(bytes: &[u8], range: Range<u64>) -> &[u8] {

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail by panicking")]
 
 mod server;
+mod speed;
 mod streaming;
+mod tls;
 mod transcript;
 
 use transcript::{Pace, replay};

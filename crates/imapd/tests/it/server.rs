@@ -61,19 +61,33 @@ impl Server {
 
     /// A connection that is logged in, as those from the control socket are.
     pub(crate) fn logged_in(&self, pace: Pace) -> TestClient {
-        self.open(pace, Some(Preauthenticated { account: "mjl".into(), address: "mjl@mox.example".into() }))
+        self.open(pace, listener(), Some(Preauthenticated { account: "mjl".into(), address: "mjl@mox.example".into() }))
     }
 
     pub(crate) fn connect(&self, pace: Pace) -> TestClient {
-        self.open(pace, None)
+        self.open(pace, listener(), None)
     }
 
-    fn open(&self, pace: Pace, preauthenticated: Option<Preauthenticated>) -> TestClient {
-        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let (client, server) = Stream::pair(address("192.0.2.10:40000"), address("192.0.2.1:143"));
-        let listener = Listener { name: "test".into(), tls: None, implicit_tls: false, no_require_starttls: true, no_client_certificates: false };
-        self.tracker.spawn(serve(server, Arc::clone(&self.service), Arc::new(listener), preauthenticated));
+    /// A connection to a listener of another kind.
+    pub(crate) fn connect_at(&self, listener: Listener) -> TestClient {
+        self.open(Pace::Lines, Arc::new(listener), None)
+    }
+
+    fn open(&self, pace: Pace, listener: Arc<Listener>, preauthenticated: Option<Preauthenticated>) -> TestClient {
+        let (client, server) = Self::pair();
+        self.tracker.spawn(serve(server, Arc::clone(&self.service), listener, preauthenticated));
         TestClient { stream: client, input: Vec::new(), pace }
+    }
+
+    fn pair() -> (Stream, Stream) {
+        let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+        Stream::pair(address("192.0.2.10:40000"), address("192.0.2.1:143"))
+    }
+
+    /// Bytes of the task of a connection that waits.
+    pub(crate) fn size_of_connection(&self) -> usize {
+        let (_client, server) = Self::pair();
+        std::mem::size_of_val(&serve(server, Arc::clone(&self.service), listener(), None))
     }
 
     /// Waits for all connections to end, and closes the store.
@@ -81,6 +95,8 @@ impl Server {
         self.service.stop.cancel();
         self.tracker.close();
         tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("connections end");
+        let report = self.service.store.account("mjl").await.unwrap().check().await.unwrap();
+        assert!(report.is_clean(), "{report:?}");
         self.service.store.close().await;
     }
 }
@@ -107,6 +123,10 @@ impl Accounts for OneAccount {
     fn login_attempt(&self, _: LoginAttempt) {}
 }
 
+fn listener() -> Arc<Listener> {
+    Arc::new(Listener { name: "test".into(), tls: None, implicit_tls: false, no_require_starttls: true, no_client_certificates: false })
+}
+
 fn directory() -> Directory {
     let domain = "mox.example".parse::<mox_base::Domain>().unwrap();
     let address: Address = "mjl@mox.example".parse().unwrap();
@@ -124,7 +144,7 @@ fn directory() -> Directory {
 
 /// A client's end.
 pub(crate) struct TestClient {
-    stream: Stream,
+    pub(crate) stream: Stream,
     input: Vec<u8>,
     pace: Pace,
 }

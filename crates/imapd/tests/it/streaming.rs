@@ -104,3 +104,11 @@ async fn the_end_of_the_server_is_said() {
     assert_eq!(waiting.next_line().await, None);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn a_connection_that_waits_is_small() {
+    let server = Server::start().await;
+    let size = server.size_of_connection();
+    assert!(size <= 4096, "{size} bytes");
+    server.stop().await;
+}
