@@ -19,6 +19,7 @@ pub mod flags;
 mod index;
 pub mod mailbox;
 pub mod name;
+pub mod outgoing;
 pub mod prepare;
 pub mod queue;
 mod schema;

@@ -26,7 +26,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, failed_logins: Arc<RateLimit>
         accounts: Arc::clone(&shared.logins) as Arc<dyn mox_imapd::Accounts>,
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),
-        metrics: Arc::new(Counted(Arc::clone(&shared.metrics))),
+        metrics: Arc::new(Counted { metrics: Arc::clone(&shared.metrics), logins: shared.smtp_metrics.clone() }),
         failed_logins,
         new_connections: Arc::new(new_connections),
         open_connections: Arc::new(open_connections),
@@ -50,26 +50,30 @@ pub(super) fn listener(config: &Static, endpoint: &Endpoint, tls: Option<ServerT
 
 /// What the service counts, as metrics.
 #[derive(Debug)]
-struct Counted(Arc<Metrics>);
+struct Counted {
+    metrics: Arc<Metrics>,
+    /// Logins of all services are one metric.
+    logins: mox_smtpd::Metrics,
+}
 
 impl mox_imapd::Metrics for Counted {
     fn connection(&self, service: &'static str) {
-        self.0.imap_connection(service);
+        self.metrics.imap_connection(service);
     }
 
     fn command(&self, command: &'static str, result: CommandResult, duration: Duration) {
-        self.0.imap_command(command, result.label(), duration);
+        self.metrics.imap_command(command, result.label(), duration);
     }
 
     fn authentication(&self, variant: &'static str, result: &'static str) {
-        tracing::debug!(variant, result, "authentication");
+        self.logins.authentication("imap", variant, result);
     }
 
     fn ratelimited(&self) {
-        tracing::debug!("connection refused for failed authentications");
+        self.logins.authentication_limited("imap");
     }
 
     fn panic(&self) {
-        self.0.panicked("imapserver");
+        self.metrics.panicked("imapserver");
     }
 }

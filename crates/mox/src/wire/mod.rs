@@ -15,6 +15,7 @@ mod reload;
 mod routing;
 mod selectors;
 mod services;
+mod smtp;
 mod startup;
 mod tls;
 

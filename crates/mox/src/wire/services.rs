@@ -5,19 +5,24 @@ use super::listeners::{Endpoint, Service};
 use super::startup::{Mode, Startup};
 use super::logins::Logins;
 use super::routing::routing;
-use super::{Life, accounts, imap, queue};
+use super::selectors::selectors;
+use super::{Life, accounts, imap, queue, smtp};
 use crate::log::Log;
-use mox_base::{Address, Clock, Lookup, Random};
+use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::outbound::SharedRouting;
 use mox_httpd::{ConnectionLabels, Metrics};
+use mox_mailauth::DkimSelector;
 use mox_net::listen::{self, Serving};
 use mox_net::resolver::ResolverLimits;
 use mox_net::{Listener, RateLimit, Resolver, Stream};
+use mox_smtpd::SharedSelectors;
 use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
+use mox_store::outgoing::Outgoing;
 use mox_store::queue::Queue;
 use mox_store::{Settings, Store};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -42,7 +47,10 @@ pub(super) struct Shared {
     pub(super) logins: Arc<Logins>,
     pub(super) routing: SharedRouting,
     credentials: Credentials,
+    outgoing: Outgoing,
+    pub(super) selectors: SharedSelectors,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) smtp_metrics: mox_smtpd::Metrics,
     /// Asks for a look at domains.conf.
     pub(super) reload_now: Notify,
     /// For localserve: who gets what nobody else gets.
@@ -56,6 +64,7 @@ impl Shared {
         let directory = directory(settings, snapshot, self.everything.clone()).map_err(|e| e.to_string())?;
         accounts::ensure(&self.store, settings, &snapshot.dynamic).await?;
         self.directory.replace(directory);
+        self.selectors.replace(signing_selectors(snapshot));
         self.routing.replace(routing(settings, &snapshot.dynamic));
         Ok(())
     }
@@ -76,6 +85,8 @@ impl Services {
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
         log.counts.register(metrics.registry_mut());
+        let smtp_metrics = mox_smtpd::Metrics::default();
+        smtp_metrics.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -92,7 +103,8 @@ impl Services {
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
         let (attempts, writer) = credentials.login_attempts();
         life.background.spawn(writer.run());
-        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, life.background.clone());
+        let outgoing = Outgoing::open(&store).await.map_err(|e| format!("opening records of recipients: {e}"))?;
+        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, outgoing.clone(), life.background.clone());
 
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
@@ -104,7 +116,10 @@ impl Services {
             routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic)),
             logins: Arc::new(logins),
             credentials,
+            outgoing,
+            selectors: SharedSelectors::new(signing_selectors(&snapshot)),
             metrics: Arc::clone(&metrics),
+            smtp_metrics,
             reload_now: Notify::new(),
             everything,
         });
@@ -114,6 +129,8 @@ impl Services {
         let lookup: Arc<dyn Lookup> = Arc::new(lookup);
         let failed_logins = Arc::new(RateLimit::failed_authentication());
         let imap = imap::service(&shared, mode, Arc::clone(&failed_logins), life.stop.clone());
+        let parts = smtp::Parts { lookup: Arc::clone(&lookup), failed_logins, stop: life.stop.clone() };
+        let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let mut listening = Vec::new();
         for endpoint in endpoints {
             let tls = super::tls::of_socket(shared.live.settings(), &certs, &endpoint).map_err(|e| e.to_string())?;
@@ -122,6 +139,20 @@ impl Services {
             tracing::info!(service = %endpoint.service, listener = endpoint.listener, %addr, "listening");
             listening.push((endpoint.service, addr));
             match endpoint.service {
+                Service::Smtp | Service::Submission | Service::Submissions => {
+                    let socket = smtp.listener(smtp::listener(shared.live.settings(), &endpoint, tls));
+                    let (smtp, metrics) = (Arc::clone(&smtp), Arc::clone(&metrics));
+                    let kind = if endpoint.service == Service::Smtp { "smtp" } else { "submission" };
+                    accept(listener, &endpoint, &serving, life, &shared.metrics, move |stream| {
+                        metrics.smtp_connection(kind);
+                        let guard = PanicGuard(Arc::clone(&metrics));
+                        let connection = Arc::clone(&smtp).connection(Arc::clone(&socket), stream);
+                        async move {
+                            connection.await;
+                            drop(guard);
+                        }
+                    });
+                }
                 Service::Imap | Service::Imaps => {
                     let socket = imap::listener(shared.live.settings(), &endpoint, tls);
                     let imap = Arc::clone(&imap);
@@ -132,7 +163,6 @@ impl Services {
                 Service::Metrics => {
                     life.connections.spawn(mox_httpd::serve(listener, Arc::clone(&metrics), serving.clone()));
                 }
-                _ => drop(tls),
             }
         }
         let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
@@ -150,9 +180,30 @@ impl Services {
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
         self.shared.queue.close().await;
+        self.shared.outgoing.close().await;
         self.shared.credentials.close().await;
         self.shared.store.close().await;
     }
+}
+
+/// Counts panics of SMTP connections: each ends one connection, and no other.
+struct PanicGuard(Arc<Metrics>);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked("smtpserver");
+        }
+    }
+}
+
+/// The DKIM keys of domains.
+fn signing_selectors(snapshot: &Snapshot) -> BTreeMap<Domain, Arc<[DkimSelector]>> {
+    let (selectors, problems) = selectors(snapshot);
+    for problem in problems {
+        tracing::warn!(problem, "configuration");
+    }
+    selectors
 }
 
 /// Lets go of accounts that nobody uses.
