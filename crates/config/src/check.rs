@@ -35,15 +35,14 @@ pub type DkimKeys = BTreeMap<(UnicodeDomain, UnicodeDomain), DkimKey>;
 /// Collects what is wrong with one file.
 pub(crate) struct Checker<'a> {
     file: &'a str,
-    lines: &'a Lines,
     pub(crate) paths: &'a Paths,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl<'a> Checker<'a> {
-    pub(crate) const fn new(file: &'a str, lines: &'a Lines, paths: &'a Paths) -> Self {
-        Self { file, lines, paths, problems: Vec::new(), warnings: Vec::new() }
+    pub(crate) const fn new(file: &'a str, paths: &'a Paths) -> Self {
+        Self { file, paths, problems: Vec::new(), warnings: Vec::new() }
     }
 
     /// Something that can't be used.
@@ -59,16 +58,21 @@ impl<'a> Checker<'a> {
     }
 
     fn problem(&self, at: &FieldPath, message: String) -> Problem {
-        Problem { file: self.file.to_owned(), line: self.lines.line(at), field: at.clone(), message }
+        Problem { file: self.file.to_owned(), line: None, field: at.clone(), message }
     }
 
-    /// The warnings.
+    /// The warnings. `lines` says where things stand; it is asked only if there is something to say.
     ///
     /// # Errors
     /// The errors, if there are any. Both in the order of the file.
-    pub(crate) fn finish(mut self) -> Result<Vec<Problem>, Problems> {
-        self.problems.sort_by_key(|p| p.line);
-        self.warnings.sort_by_key(|p| p.line);
+    pub(crate) fn finish(mut self, lines: impl FnOnce() -> Lines) -> Result<Vec<Problem>, Problems> {
+        if !self.problems.is_empty() || !self.warnings.is_empty() {
+            let lines = lines();
+            for found in [&mut self.problems, &mut self.warnings] {
+                found.iter_mut().for_each(|problem| problem.line = lines.line(&problem.field));
+                found.sort_by_key(|problem| problem.line);
+            }
+        }
         Problems(self.problems).into_result().map(|()| self.warnings)
     }
 }

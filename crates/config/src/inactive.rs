@@ -14,7 +14,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
         }
     };
     note("CheckUpdates", fixed.check_updates);
-    note("TLS.CA", fixed.tls.as_ref().is_some_and(|tls| tls.ca.is_some()));
     let socks = |transport: &Transport| matches!(transport.method(), Method::Socks(_));
     note("Transports with Socks: messages routed to them wait", fixed.transports.values().any(socks));
     note("ACME", !fixed.acme.is_empty());

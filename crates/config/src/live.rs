@@ -10,7 +10,7 @@ use crate::check::{AddressTable, Checker, DkimKeys, Outside, check_dynamic, chec
 use crate::dynamic::Dynamic;
 use crate::fixed::Static;
 use crate::paths::Paths;
-use crate::problem::{Lines, Problem, Problems};
+use crate::problem::{Problem, Problems};
 use crate::rewrite::{Stamp, rewrite};
 use crate::sconf::{self, Parsed, Style};
 use std::path::Path;
@@ -43,11 +43,11 @@ pub struct Fixed {
 pub fn load_static(path: &Path, outside: &Outside<'_>) -> Result<(Fixed, Vec<Problem>), Problems> {
     let name = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| Problems::of_file(&name, format!("reading: {error}")))?;
-    let Parsed { value: mut settings, lines } = sconf::parse::<Static>(&name, &bytes)?;
+    let Parsed { value: mut settings } = sconf::parse::<Static>(&name, &bytes)?;
     let paths = Paths::new(path, &settings);
-    let mut checker = Checker::new(&name, &lines, &paths);
+    let mut checker = Checker::new(&name, &paths);
     check_static(&mut checker, &mut settings, outside);
-    let warnings = checker.finish()?;
+    let warnings = checker.finish(|| sconf::lines::<Static>(&name, &bytes))?;
     Ok((Fixed { settings, paths }, warnings))
 }
 
@@ -57,14 +57,14 @@ pub fn load_static(path: &Path, outside: &Outside<'_>) -> Result<(Fixed, Vec<Pro
 /// All its mistakes.
 pub fn check_text(fixed: &Fixed, bytes: &[u8]) -> Result<(Snapshot, Vec<Problem>), Problems> {
     let name = fixed.paths.dynamic_file().display().to_string();
-    let Parsed { value, lines } = sconf::parse::<Dynamic>(&name, bytes)?;
-    check(fixed, &name, &lines, value)
+    let Parsed { value } = sconf::parse::<Dynamic>(&name, bytes)?;
+    check(fixed, &name, bytes, value)
 }
 
-fn check(fixed: &Fixed, name: &str, lines: &Lines, mut dynamic: Dynamic) -> Result<(Snapshot, Vec<Problem>), Problems> {
-    let mut checker = Checker::new(name, lines, &fixed.paths);
+fn check(fixed: &Fixed, name: &str, bytes: &[u8], mut dynamic: Dynamic) -> Result<(Snapshot, Vec<Problem>), Problems> {
+    let mut checker = Checker::new(name, &fixed.paths);
     let (dkim_keys, addresses) = check_dynamic(&mut checker, &fixed.settings, &mut dynamic);
-    let warnings = checker.finish()?;
+    let warnings = checker.finish(|| sconf::lines::<Dynamic>(name, bytes))?;
     Ok((Snapshot { dynamic, dkim_keys, addresses }, warnings))
 }
 
@@ -236,11 +236,11 @@ impl Live {
         let name = path.display().to_string();
         let text = sconf::write(&dynamic, Style::Plain)?;
         // What becomes active is what will be read after a restart. Compared as text: explicit zeros aren't written.
-        let Parsed { value, lines } = sconf::parse::<Dynamic>(&name, text.as_bytes()).map_err(|_| EditError::Inconsistent)?;
+        let Parsed { value } = sconf::parse::<Dynamic>(&name, text.as_bytes()).map_err(|_| EditError::Inconsistent)?;
         if sconf::write(&value, Style::Plain)? != text {
             return Err(EditError::Inconsistent);
         }
-        let (snapshot, _warnings) = check(&self.fixed, &name, &lines, value).map_err(EditError::Invalid)?;
+        let (snapshot, _warnings) = check(&self.fixed, &name, text.as_bytes(), value).map_err(EditError::Invalid)?;
         let stamp = rewrite(&path, text.as_bytes()).map_err(EditError::Write)?;
         *disk = Disk { active: stamp, refused: None };
         Ok(self.swap(snapshot))

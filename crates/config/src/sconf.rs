@@ -10,7 +10,7 @@ mod writer;
 pub use reader::{Parsed, Reader};
 pub use writer::{Style, Unwritable, Writer};
 
-use crate::problem::Problems;
+use crate::problem::{Lines, Problems};
 use crate::schema::Section;
 
 /// Reads a file's text. `file` is its name in messages.
@@ -19,6 +19,11 @@ use crate::schema::Section;
 /// All mistakes of the file.
 pub fn parse<T: Section>(file: &str, text: &[u8]) -> Result<Parsed<T>, Problems> {
     Reader::parse(file, text)
+}
+
+/// Where each field of a file stands, as far as it can be read.
+pub fn lines<T: Section>(file: &str, text: &[u8]) -> Lines {
+    Reader::lines::<T>(file, text)
 }
 
 /// Writes a file's text.

@@ -13,8 +13,14 @@ const MAX_PROBLEMS: usize = 100;
 pub struct Parsed<T> {
     /// Its settings.
     pub value: T,
-    /// Where each field stands.
-    pub lines: Lines,
+}
+
+/// A step from a section, list or map to what is in it.
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Key(&'a str),
+    Item(usize),
 }
 
 /// A line that counts: neither empty nor a comment.
@@ -34,8 +40,9 @@ pub struct Reader<'a> {
     pending: &'a str,
     /// Whether the value being read may be a block without lines: required maps, which can become empty.
     may_be_empty: bool,
-    path: FieldPath,
-    positions: Lines,
+    path: Vec<Step<'a>>,
+    /// Where each field stands, if that is wanted: it takes more memory than the settings.
+    positions: Option<Lines>,
     problems: Vec<Problem>,
     /// Patterns compiled so far.
     patterns: HashMap<&'a str, Pattern>,
@@ -61,6 +68,29 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// All its mistakes.
     pub fn parse<T: Section>(file: &'a str, bytes: &'a [u8]) -> Result<Parsed<T>, Problems> {
+        let mut reader = Self::new(file, bytes)?;
+        let value = T::read_fields(&mut reader);
+        match value {
+            Some(value) if reader.problems.is_empty() => Ok(Parsed { value }),
+            _ => {
+                if reader.problems.is_empty() {
+                    reader.mistake("not readable".to_owned());
+                }
+                Err(Problems(reader.problems))
+            }
+        }
+    }
+
+    /// Where each field of a file stands.
+    pub fn lines<T: Section>(file: &'a str, bytes: &'a [u8]) -> Lines {
+        let Ok(mut reader) = Self::new(file, bytes) else { return Lines::default() };
+        reader.positions = Some(Lines::default());
+        // Only the way there is of interest.
+        drop(T::read_fields(&mut reader));
+        reader.positions.unwrap_or_default()
+    }
+
+    fn new(file: &'a str, bytes: &'a [u8]) -> Result<Self, Problems> {
         let text = std::str::from_utf8(bytes).map_err(|error| {
             let line = bytes.get(..error.valid_up_to()).unwrap_or_default().iter().filter(|b| **b == b'\n').count();
             Problems(vec![Problem {
@@ -75,28 +105,27 @@ impl<'a> Reader<'a> {
             .filter(|(_, text)| !text.is_empty() && !text.trim_start().starts_with('#'))
             .map(|(number, text)| Line { number, text })
             .collect();
-        let mut reader = Self {
+        Ok(Self {
             file,
             lines,
             next: 0,
             indent: 0,
             pending: "",
             may_be_empty: false,
-            path: FieldPath::default(),
-            positions: Lines::default(),
+            path: Vec::new(),
+            positions: None,
             problems: Vec::new(),
             patterns: HashMap::new(),
-        };
-        let value = T::read_fields(&mut reader);
-        match value {
-            Some(value) if reader.problems.is_empty() => Ok(Parsed { value, lines: reader.positions }),
-            _ => {
-                if reader.problems.is_empty() {
-                    reader.mistake("not readable".to_owned());
-                }
-                Err(Problems(reader.problems))
-            }
-        }
+        })
+    }
+
+    /// Where we are.
+    fn path(&self) -> FieldPath {
+        self.path.iter().fold(FieldPath::default(), |path, step| match step {
+            Step::Field(name) => path.field(name),
+            Step::Key(key) => path.key(key),
+            Step::Item(index) => path.item(*index),
+        })
     }
 
     /// Notes a mistake at the last line that was read.
@@ -107,7 +136,7 @@ impl<'a> Reader<'a> {
 
     fn mistake_at(&mut self, line: Option<u32>, message: String) {
         if self.problems.len() < MAX_PROBLEMS {
-            self.problems.push(Problem { file: self.file.to_owned(), line, field: self.path.clone(), message });
+            self.problems.push(Problem { file: self.file.to_owned(), line, field: self.path(), message });
         }
     }
 
@@ -168,7 +197,7 @@ impl<'a> Reader<'a> {
                 *slot = true;
             }
             let required = fields.get(index).is_some_and(|f| !f.optional);
-            self.below(self.path.field(key), |reader| {
+            self.below(Step::Field(key), |reader| {
                 reader.may_be_empty = required;
                 read(reader, index);
                 reader.may_be_empty = false;
@@ -201,7 +230,7 @@ impl<'a> Reader<'a> {
                 continue;
             };
             self.pending = value;
-            self.below(self.path.item(index), |reader| complete &= read(reader));
+            self.below(Step::Item(index), |reader| complete &= read(reader));
             index += 1;
         }
         complete
@@ -225,7 +254,7 @@ impl<'a> Reader<'a> {
                     complete = false;
                     continue;
                 }
-                reader.below(reader.path.key(key), |reader| {
+                reader.below(Step::Key(key), |reader| {
                     reader.may_be_empty = false;
                     if !read(reader, key) {
                         // The block of a key that isn't understood.
@@ -251,12 +280,15 @@ impl<'a> Reader<'a> {
         value
     }
 
-    fn below(&mut self, path: FieldPath, read: impl FnOnce(&mut Self)) {
-        let line = self.next.checked_sub(1).and_then(|i| self.lines.get(i)).map_or(0, |l| l.number);
-        self.positions.note(path.clone(), line);
-        let outer = std::mem::replace(&mut self.path, path);
+    fn below(&mut self, step: Step<'a>, read: impl FnOnce(&mut Self)) {
+        self.path.push(step);
+        if let Some(mut positions) = self.positions.take() {
+            let line = self.next.checked_sub(1).and_then(|i| self.lines.get(i)).map_or(0, |l| l.number);
+            positions.note(self.path(), line);
+            self.positions = Some(positions);
+        }
         read(self);
-        self.path = outer;
+        self.path.pop();
         self.pending = "";
     }
 
@@ -288,7 +320,7 @@ impl<'a> Reader<'a> {
             Ok(value) => Some(value),
             Err(message) => {
                 let hint = if self.pending.ends_with('\r') { " (the file has CRLF line ends)" } else { "" };
-                self.mistake(format!("parsing {}: {message}{hint}", self.path));
+                self.mistake(format!("parsing {}: {message}{hint}", self.path()));
                 None
             }
         }
