@@ -113,22 +113,18 @@ fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, existed: bool) -> Outco
 #[expect(clippy::print_stdout, reason = "the listing that test suites read")]
 fn banner(dir: &Path, existed: bool, started: &Started) {
     let mut text = format!(
-        "mox, version {version}
+        "mox {version}, a mail server for testing: no mail leaves this machine
 
-The default user is {ADDRESS}, with password {PASSWORD}.
-The default admin password is {ADMIN_PASSWORD}.
-Port numbers are those common for the services + 1000, unless configured otherwise.
-TLS uses a self-signed certificate, stored in {cert}.
+  user   {ADDRESS}  password {PASSWORD}
+  admin  password {ADMIN_PASSWORD}
+  TLS    self-signed certificate {cert}
+  ports  the well-known ones + 1000, as configured in mox.conf
 
-All incoming email to any address is accepted (if checks pass), unless the recipient localpart ends with:
-
-- \"temperror\": fail with a temporary error code.
-- \"permerror\": fail with a permanent error code.
-- [45][0-9][0-9]: fail with the specific error code.
-- \"timeout\": no response (for an hour).
-
-If the localpart begins with \"mailfrom\" or \"rcptto\", the error is returned during those commands instead of during \"data\".
-If the localpart begins with \"queue\", the submission is accepted but delivery from the queue will fail.
+Mail to any address arrives in this user's mailboxes. The end of a localpart makes it fail:
+  …temperror  a temporary error (451)        …permerror  a permanent error (550)
+  …400 to …599  that code                    …timeout    no answer for an hour
+Its beginning says when: mailfrom… and rcptto… at that command, queue… only when the queue delivers
+what was submitted, anything else after the data.
 
 ",
         version = super::version::VERSION,
@@ -137,12 +133,12 @@ If the localpart begins with \"queue\", the submission is accepted but delivery 
     for (service, addr) in &started.sockets {
         let login = format!("mox%40localhost:{PASSWORD}@");
         let url = match service {
-            Service::Smtp => format!("smtp://{addr} - receive email"),
-            Service::Submission => format!("smtp://{login}{addr} - send email, also without tls"),
-            Service::Submissions => format!("smtps://{login}{addr} - send email"),
-            Service::Imap => format!("imap://{login}{addr} - read email, also without tls"),
-            Service::Imaps => format!("imaps://{login}{addr} - read email"),
-            Service::Metrics => format!("http://{addr}/metrics - prometheus metrics"),
+            Service::Smtp => format!("smtp://{addr}  incoming mail"),
+            Service::Submission => format!("smtp://{login}{addr}  submission, plain text or STARTTLS"),
+            Service::Submissions => format!("smtps://{login}{addr}  submission, TLS"),
+            Service::Imap => format!("imap://{login}{addr}  reading, plain text or STARTTLS"),
+            Service::Imaps => format!("imaps://{login}{addr}  reading, TLS"),
+            Service::Metrics => format!("http://{addr}/metrics  Prometheus"),
         };
         // Writing to a string doesn't fail.
         let _ok = writeln!(text, "{url}");
