@@ -73,6 +73,23 @@ impl Server {
         self.open(Pace::Lines, Arc::new(listener), None)
     }
 
+    /// Serves TCP on a port of the loopback interface.
+    pub(crate) fn listen(&self) -> u16 {
+        let mut sockets = mox_net::Listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = sockets.local_addr().port();
+        let (service, tracker) = (Arc::clone(&self.service), self.tracker.clone());
+        self.tracker.spawn(async move {
+            loop {
+                let stream = tokio::select! {
+                    () = service.stop.cancelled() => return,
+                    stream = sockets.accept() => stream.unwrap(),
+                };
+                tracker.spawn(serve(stream, Arc::clone(&service), listener(), None));
+            }
+        });
+        port
+    }
+
     fn open(&self, pace: Pace, listener: Arc<Listener>, preauthenticated: Option<Preauthenticated>) -> TestClient {
         let (client, server) = Self::pair();
         self.tracker.spawn(serve(server, Arc::clone(&self.service), listener, preauthenticated));
