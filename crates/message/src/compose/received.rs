@@ -106,11 +106,9 @@ impl Received<'_> {
             // RFC 8689 §4.2.1 leaves the form to us.
             f.token("(requiretls)");
         }
-        // RFC 5321 §4.4: a semicolon stands before the date, whatever comes before it.
-        let end = |last: bool| if last { ";" } else { "" };
-        f.token("id").token(&format!("{}{}", self.id, end(self.tls.is_none() && self.recipient.is_none())));
+        f.token("id").token(self.id);
         if let Some((version, suite)) = self.tls {
-            f.token(&format!("({version}")).token(&format!("{suite}){}", end(self.recipient.is_none())));
+            f.token(&format!("({version}")).token(&format!("{suite})"));
         }
         if let Some(path) = self.recipient {
             f.token("for").token(&format!("<{}>", path.for_smtputf8(utf8)));

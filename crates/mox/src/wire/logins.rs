@@ -124,6 +124,10 @@ impl mox_smtpd::Accounts for Logins {
         Box::pin(self.answer(ask))
     }
 
+    fn certificate<'a>(&'a self, _: &'a str) -> mox_smtpd::Asked<'a, Option<mox_smtpd::CertificateOwner>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn login_attempt(&self, attempt: mox_smtpd::LoginAttempt) {
         self.record(LoginAttempt {
             account: attempt.account.unwrap_or_else(|| "-".to_owned()),
