@@ -6,18 +6,26 @@
 use mox_message::address::AddressList;
 use mox_message::{Disposition, Envelope, Headers, Part, Structure};
 
-/// Header fields kept with a message, in lower case: what clients ask for when they list a mailbox.
+/// Header fields kept with a message, in lower case: what Thunderbird, mutt, K-9 Mail and others ask for when they list a mailbox. One
+/// field more in their request, and each message has to be read.
 pub const COMMON_HEADERS: &[&str] = &[
+    "auto-submitted",
     "bcc",
     "cc",
+    "chat-version",
+    "content-description",
     "content-transfer-encoding",
     "content-type",
     "date",
+    "disposition-notification-to",
     "from",
     "importance",
     "in-reply-to",
+    "lines",
+    "list-archive",
     "list-id",
     "list-post",
+    "list-subscribe",
     "list-unsubscribe",
     "message-id",
     "mime-version",
@@ -28,8 +36,12 @@ pub const COMMON_HEADERS: &[&str] = &[
     "sender",
     "subject",
     "to",
+    "x-k9mail-identity",
+    "x-label",
     "x-mailer",
     "x-priority",
+    "x-spam-flag",
+    "x-spam-status",
 ];
 
 /// Bytes of common header fields kept at most; of messages with more, the blob is read.
