@@ -38,8 +38,14 @@ pub(crate) async fn run(s: &mut Session, head: &Head, search: Search) -> Done {
     }
     let selected = s.selected()?;
     let (account, view) = (s.account()?, Arc::clone(&selected.view));
+    // The client's numbers, but flags as they are: its own changes may not be in its view yet, while removals by others wait there.
+    let newest = match account.view(selected.id).await {
+        Ok(newest) => newest,
+        Err(Error::NoMailbox) => Arc::clone(&view),
+        Err(error) => return Err(error.into()),
+    };
     let plan = {
-        let planner = Planner { selected, universe: view.uids(), now: s.service.clock.now() };
+        let planner = Planner { selected, newest: &newest, universe: view.uids(), now: s.service.clock.now() };
         planner.all(search.keys)?
     };
     if save && let Some(selected) = &mut s.selected {
@@ -147,6 +153,7 @@ enum Fact {
 
 struct Planner<'a> {
     selected: &'a Selected,
+    newest: &'a View,
     universe: UidSet,
     now: Timestamp,
 }
@@ -171,13 +178,12 @@ impl Planner<'_> {
     }
 
     fn plan(&self, key: SearchKey) -> Result<Plan, Failure> {
-        let view = &self.selected.view;
         Ok(match key {
             SearchKey::All => Plan::Known(self.universe.clone()),
             SearchKey::Nothing => Plan::Known(UidSet::new()),
             SearchKey::Sequence(set) => Plan::Known(self.sequence(&set)),
             SearchKey::Uid(set) => Plan::Known(self.selected.uids(&set, true)?),
-            SearchKey::Flag(flag) => Plan::Known(with_flag(view, &flag)),
+            SearchKey::Flag(flag) => Plan::Known(&with_flag(self.newest, &flag) & &self.universe),
             SearchKey::Not(key) => match self.plan(*key)? {
                 Plan::Known(set) => Plan::Known(&self.universe - &set),
                 other => Plan::Not(Box::new(other)),
