@@ -234,7 +234,7 @@ impl Mox {
             if !self.accepts(service) {
                 return Err(io::Error::other(format!(
                     "{service:?} doesn't start: {}",
-                    self.log()
+                    self.end_of_log()
                 )));
             }
         }
@@ -287,6 +287,12 @@ impl Mox {
     pub fn log(&self) -> String {
         let log = std::fs::read(self.log_path()).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.get(lines.len().saturating_sub(5)..).unwrap_or_default().join("\n")
     }
 
     fn log_path(&self) -> PathBuf {
