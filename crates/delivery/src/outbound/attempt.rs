@@ -206,6 +206,15 @@ impl<'a> Attempt<'a> {
         (name, ran)
     }
 
+    /// Waits for a lookup, but not when the queue shuts down.
+    async fn unless_shutdown<T>(&self, lookup: impl Future<Output = Result<T, Failure>>) -> Result<T, HostFailure> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.cancelled() => Err(HostFailure::Shutdown),
+            found = lookup => found.map_err(HostFailure::Failed),
+        }
+    }
+
     /// Recipients without a result, by their place in the claim.
     fn open(&self) -> Vec<usize> {
         self.results.iter().enumerate().filter(|(_, r)| r.is_none()).map(|(i, _)| i).collect()
@@ -266,7 +275,10 @@ impl<'a> Attempt<'a> {
             return Err(prefixed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
         }
         let dialed = self.dialed_before(&relay.host.to_string());
-        let found = addresses(&*self.inner.ports.lookup, &relay.host, &dialed).await.map_err(prefixed)?;
+        let found = self.unless_shutdown(addresses(&*self.inner.ports.lookup, &relay.host, &dialed)).await.map_err(|e| match e {
+            HostFailure::Failed(failure) => prefixed(failure),
+            other => other,
+        })?;
         let hop = Hop {
             name: relay.host.domain().map_or_else(|| host_ip(&relay.host), |d| d.ascii().to_owned()),
             port: relay.port,
@@ -294,7 +306,8 @@ impl<'a> Attempt<'a> {
     async fn direct(&mut self, ipv4: bool, ipv6: bool) -> Result<(), HostFailure> {
         let inner = self.inner;
         let ports = &inner.ports;
-        let found = destinations(&*ports.lookup, &*ports.random, &self.claim.host, inner.settings.pedantic).await.map_err(HostFailure::Failed)?;
+        let finding = destinations(&*ports.lookup, &*ports.random, &self.claim.host, inner.settings.pedantic);
+        let found = self.unless_shutdown(finding).await?;
         let require_tls = self.first().and_then(|e| e.require_tls);
         let mut last = Failure::temporary("no host to deliver to");
         let mut only_requiretls = true;
@@ -352,7 +365,8 @@ impl<'a> Attempt<'a> {
         let policy = policy.map_err(|f| HostFailure::Failed(f.at(&remote)))?;
         metrics.destinations.inc();
         let dialed = self.dialed_before(&name);
-        let found = addresses(&*self.inner.ports.lookup, host, &dialed).await.map_err(|f| HostFailure::Failed(f.at(&remote)))?;
+        let finding = async { addresses(&*self.inner.ports.lookup, host, &dialed).await.map_err(|f| f.at(&remote)) };
+        let found = self.unless_shutdown(finding).await?;
         if found.authentic {
             metrics.destinations_authentic.inc();
         }

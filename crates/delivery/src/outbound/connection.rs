@@ -126,6 +126,7 @@ impl Connection {
 
     /// Says goodbye. Nothing depends on it.
     pub(super) async fn quit(mut self) {
+        self.message_sent = false;
         self.session.quit();
         // Ready, Done and Failed don't come after QUIT; whatever comes, the connection ends here.
         if self.drive(None).await.is_ok() {

@@ -11,6 +11,9 @@ use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, 
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// For so long, attempts that fail by our own fault aren't counted.
+const OUR_FAULT_PATIENCE: Duration = Duration::from_secs(5 * 24 * 3600);
+
 /// When an attempt began, and how long it took.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Took {
@@ -57,8 +60,8 @@ async fn delivered_to(inner: &Inner, claim: &Claim, entry: &Entry, delivered: &D
 }
 
 async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) -> Ending {
-    // Our own faults never cost anybody's mail an attempt.
-    if failure.ours {
+    // Our own faults cost nobody's mail an attempt. But a sender must hear some day, RFC 5321 §4.5.4.1.
+    if failure.ours && inner.now().since(entry.queued) < OUR_FAULT_PATIENCE {
         return Ending::Uncounted { next: entry.next_attempt };
     }
     let report = claim.message.report;

@@ -459,3 +459,48 @@ async fn a_connection_that_ended_between_messages_is_no_failure() {
     assert!(f.retired().await.iter().all(|r| r.row.attempts == 1 && r.row.success));
     f.check_conservation().await;
 }
+
+/// A resolver that never answers.
+#[derive(Debug)]
+struct Silent;
+
+impl Lookup for Silent {
+    fn query<'a>(&'a self, _name: &'a str, _kind: mox_base::RecordKind) -> mox_base::LookupFuture<'a> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_does_not_wait_for_dns() {
+    let mut f = Fixture::with(Silent, |_| {}, Routing::default()).await;
+    f.submit(&["bob@b.example"]).await;
+    let shutdown = CancellationToken::new();
+    let stop = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        shutdown.cancel();
+    };
+    let began = tokio::time::Instant::now();
+    tokio::join!(f.runner.run(shutdown.clone()), stop);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert_eq!(f.queued().await[0].row.attempts, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_cannot_be_read_wait_and_at_last_bounce() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    let large = vec![b'x'; 100_000];
+    f.submit_from("ann@a.example", &["bob@b.example"], |s| s.message = Spool::from(large)).await;
+    for file in std::fs::read_dir(f.folder.path().join("queue")).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    f.run().await;
+    assert_eq!(f.queued().await[0].row.attempts, 0);
+    f.clock.advance(HOUR * 24 * 6);
+    for _ in 0..100 {
+        f.run().await;
+        f.clock.advance(HOUR);
+    }
+    assert_eq!((f.queued().await.len(), peer.delivered()), (0, 0));
+    f.check_conservation().await;
+}
