@@ -360,8 +360,8 @@ impl Job {
     }
 
     fn print_section(&mut self, r: &ReadTx<'_>, row: &MessageRow<'_>, item: &SectionItem) -> Result<bool, Error> {
-        let section = &item.section;
-        if let Some(wanted) = common_fields(item)
+        let common = common_fields(item);
+        if let Some(wanted) = common
             && let Some(headers) = row.headers()?
         {
             let mut bytes = std::mem::take(&mut self.scratch);
@@ -371,11 +371,13 @@ impl Job {
             self.scratch = bytes;
             return Ok(true);
         }
-        // The whole message needs no structure.
-        let found = if section.part.is_empty() && section.text == SectionText::Whole {
+        let found = if is_whole(item) {
             Some(Source::Range(0..row.size()?.0))
+        } else if common.is_some() {
+            // Too many header bytes to be kept: rare, so the structure isn't asked for with every row.
+            source(&r.structure(row.id()?)?, &item.section)
         } else {
-            source(&r.structure(row.id()?)?, section)
+            source(&row.structure()?, &item.section)
         };
         match found {
             None => {
@@ -499,11 +501,17 @@ fn columns(items: &[FetchItem]) -> Option<Columns> {
             FetchItem::Body | FetchItem::Binary { .. } | FetchItem::BinarySize(_) => Columns::STRUCTURE,
             FetchItem::Preview => Columns::PREVIEW,
             FetchItem::Section(section) if common_fields(section).is_some() => Columns::HEADERS,
-            FetchItem::Section(_) => Columns::STATE,
+            FetchItem::Section(section) if is_whole(section) => Columns::STATE,
+            FetchItem::Section(_) => Columns::STRUCTURE,
         };
         columns = Some(columns.unwrap_or_default() | more);
     }
     columns
+}
+
+/// The whole message, which needs no structure.
+fn is_whole(item: &SectionItem) -> bool {
+    item.section.part.is_empty() && item.section.text == SectionText::Whole
 }
 
 /// The fields a section asks for, if all are among those that are kept with the message.
