@@ -8,7 +8,7 @@ use crate::spool::Spool;
 use mox_base::{Clock, Path, QueueId, Random, Timestamp};
 use mox_smtp::grammar::RcptParameters;
 use mox_store::db;
-use mox_store::queue::{AddError, NewEntry, NewMessage, Notify, Queue, ReportKind};
+use mox_store::queue::{AddError, NewEntry, NewMessage, Notify, Queue, ReportKind, SendLimits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -49,6 +49,8 @@ pub struct Submission {
     pub envelope_id: Option<String>,
     /// RET=FULL, RFC 3461 §4.3.
     pub return_full: bool,
+    /// How much the account may send; none for what the server sends by itself.
+    pub limits: Option<SendLimits>,
 }
 
 /// A recipient, with what RCPT said about DSNs.
@@ -78,6 +80,12 @@ pub enum SubmitError {
     /// No recipient.
     #[error("submission without recipients")]
     NoRecipients,
+    /// The account has sent too much in 24 hours.
+    #[error("account has sent too many messages in the past 24 hours")]
+    MessageLimit,
+    /// The account has written to too many in 24 hours to whom it never wrote before.
+    #[error("account has written to too many new recipients in the past 24 hours")]
+    FirstTimeLimit,
     /// The sender chose an id that is in use.
     #[error("fromid not unique")]
     FromIdNotUnique,
@@ -128,9 +136,12 @@ impl Submitter {
             extra: submission.extra,
             envelope_id: submission.envelope_id,
             return_full: submission.return_full,
+            limits: submission.limits,
         };
         self.queue.add(message, entries).await.map_err(|e| match e {
             AddError::NoRecipients => SubmitError::NoRecipients,
+            AddError::MessageLimit => SubmitError::MessageLimit,
+            AddError::FirstTimeLimit => SubmitError::FirstTimeLimit,
             AddError::FromIdNotUnique => SubmitError::FromIdNotUnique,
             AddError::Store(e) => SubmitError::Store(e),
         })

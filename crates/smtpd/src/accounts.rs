@@ -1,12 +1,10 @@
-//! What the service asks about accounts: credentials, and how much a user may send.
+//! What the service asks about credentials, and tells of logins.
 
-use mox_base::{Address, Path};
+use mox_base::Address;
 use mox_sasl::AuthResult;
-use mox_store::directory::AccountSettings;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 /// A future of [`Accounts`].
 pub type Asked<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -21,12 +19,6 @@ pub trait Accounts: Send + Sync + std::fmt::Debug {
 
     /// Records an attempt to log in. Doesn't wait.
     fn login_attempt(&self, attempt: LoginAttempt);
-
-    /// Whether a user may send to these recipients now, by what was sent in the past 24 hours.
-    fn may_send<'a>(&'a self, account: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> Asked<'a, Result<(), SendLimit>>;
-
-    /// Remembers that a user has sent to these recipients.
-    fn sent<'a>(&'a self, account: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> Asked<'a, ()>;
 }
 
 /// Whom a client certificate stands for.
@@ -59,18 +51,4 @@ pub struct LoginAttempt {
     pub mechanism: &'static str,
     /// What came of it.
     pub result: AuthResult,
-}
-
-/// Why a user may not send now.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendLimit {
-    /// Too many messages.
-    #[error("account has sent too many messages in the past 24 hours")]
-    Messages,
-    /// Too many recipients who were never written to before.
-    #[error("account has written to too many new recipients in the past 24 hours")]
-    FirstTimeRecipients,
-    /// A fault of ours.
-    #[error("looking up what was sent: {0}")]
-    Unavailable(String),
 }

@@ -37,5 +37,6 @@ pub(crate) fn submission(service: &Service, dsn: Dsn, to: &Path, require_tls: Op
         extra: BTreeMap::new(),
         envelope_id: None,
         return_full: false,
+        limits: None,
     }
 }

@@ -28,7 +28,7 @@ mod spool;
 mod submission;
 mod trace;
 
-pub use accounts::{Accounts, Asked, CertificateOwner, LoginAttempt, SendLimit};
+pub use accounts::{Accounts, Asked, CertificateOwner, LoginAttempt};
 pub use ids::{BadId, BadKey, ConnectionIds};
 pub use metrics::Metrics;
 pub use service::{Listener, Parts, Service};

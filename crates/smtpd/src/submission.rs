@@ -1,6 +1,5 @@
 //! A message of one of our users, from its last line to the queue.
 
-use crate::accounts::SendLimit;
 use crate::bounce::postmaster;
 use crate::connection::{Connection, Transaction};
 use crate::incoming::{internal_error, require_tls, storage_error};
@@ -16,6 +15,7 @@ use mox_smtp::Reply;
 use mox_smtp::grammar::{Hold, Return};
 use mox_smtp::server::{Answer, Envelope};
 use mox_store::directory::{Directory, SenderError};
+use mox_store::queue::SendLimits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -65,10 +65,6 @@ impl Connection {
         let unique_sender = self.unique_sender(&envelope, &directory, &author)?;
         self.simulated_at_submission(&envelope).await?;
 
-        let recipients = recipients(&envelope, &directory);
-        let paths: Vec<Path> = recipients.iter().map(|r| r.path.clone()).collect();
-        self.service.accounts.may_send(&login.account, &paths).await.map_err(|limit| limit_reply(&limit))?;
-
         let now = self.service.clock.now();
         let (added, message_id) = self.missing_fields(&headers, now);
         let prefix = self.prefix(&envelope, &message, &author, &added, smtputf8, now).await;
@@ -77,7 +73,7 @@ impl Connection {
         let submission = Submission {
             account: login.account.name.clone(),
             reverse_path: self.reverse_path(&envelope, unique_sender.as_ref()),
-            recipients,
+            recipients: recipients(&envelope, &directory),
             unique_sender,
             prefix,
             has_8bit: message.structure.eight_bit,
@@ -91,14 +87,19 @@ impl Connection {
             extra,
             envelope_id: parameters.envid.clone(),
             return_full: parameters.ret == Some(Return::Full),
+            limits: Some(SendLimits {
+                messages: login.account.max_outgoing_messages_per_day,
+                first_time: login.account.max_first_time_recipients_per_day,
+            }),
             message: message.content,
         };
         let queued = self.service.submitter.submit(submission).await.map_err(|error| {
-            tracing::error!(cid = self.cid, %error, "queueing message");
+            if let SubmitError::Store(error) = &error {
+                tracing::error!(cid = self.cid, %error, "queueing message");
+            }
             submit_reply(&error)
         })?;
         tracing::info!(cid = self.cid, account = login.account.name, entries = ?queued, "message queued");
-        self.service.accounts.sent(&login.account, &paths).await;
         Ok(())
     }
 
@@ -243,19 +244,10 @@ fn hold_until(hold: Hold, now: Timestamp) -> (Timestamp, String) {
     }
 }
 
-fn limit_reply(limit: &SendLimit) -> Refused {
-    match limit {
-        SendLimit::Messages => ("messagelimiterror", Reply::new(451, (4, 7, 1), limit.to_string())),
-        SendLimit::FirstTimeRecipients => ("recipientlimiterror", Reply::new(451, (4, 7, 1), limit.to_string())),
-        SendLimit::Unavailable(error) => {
-            tracing::error!(error, "checking limits on sending");
-            ("queueerror", internal_error())
-        }
-    }
-}
-
 fn submit_reply(error: &SubmitError) -> Refused {
     match error {
+        SubmitError::MessageLimit => ("messagelimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
+        SubmitError::FirstTimeLimit => ("recipientlimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
         SubmitError::FromIdNotUnique => ("badmessage", Reply::new(554, (5, 1, 7), "id in mail from address was used before")),
         SubmitError::FromIdRecipients => ("badmessage", Reply::new(554, (5, 5, 3), error.to_string())),
         SubmitError::FromIdTooLong => ("badmessage", Reply::new(550, (5, 1, 7), error.to_string())),

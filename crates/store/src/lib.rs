@@ -19,7 +19,6 @@ pub mod flags;
 mod index;
 pub mod mailbox;
 pub mod name;
-pub mod outgoing;
 pub mod prepare;
 pub mod queue;
 mod schema;

@@ -16,6 +16,7 @@ mod claim;
 mod entry;
 mod filter;
 mod finish;
+mod limits;
 mod schema;
 
 pub use add::{AddError, NewEntry, NewMessage};
@@ -25,6 +26,7 @@ pub use claim::{Claim, Claiming, Owner};
 pub use entry::{AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry};
 pub use filter::{Filter, Sort, SortField, TimeBound, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
+pub use limits::SendLimits;
 
 use crate::db::{Database, Env, Error, Location, Sql, Tx};
 use crate::params;

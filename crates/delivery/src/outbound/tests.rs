@@ -130,6 +130,7 @@ impl Fixture {
             extra: BTreeMap::new(),
             envelope_id: None,
             return_full: false,
+            limits: None,
         };
         adjust(&mut submission);
         self.accepted += recipients.len();

@@ -1,12 +1,10 @@
 //! What the services ask about credentials, answered from the directory and the store.
 
-use mox_base::{Address, Path, Secret};
+use mox_base::{Address, Secret};
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, scram};
 use mox_store::credentials::{Credentials, LoginAttempt, LoginAttempts, Scram, ScramHash, Verdict};
 use mox_store::directory::{AccountSettings, SharedDirectory};
-use mox_smtpd::SendLimit;
-use mox_store::outgoing::{Exceeded, Limits, Outgoing};
 use mox_store::{Error, Store};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::task::TaskTracker;
@@ -19,14 +17,13 @@ pub(super) struct Logins {
     directory: SharedDirectory,
     /// None once we are shutting down.
     attempts: Mutex<Option<LoginAttempts>>,
-    outgoing: Outgoing,
     tasks: TaskTracker,
 }
 
 impl Logins {
     /// `tasks` owns the recording of attempts.
-    pub(super) const fn new(store: Store, credentials: Credentials, directory: SharedDirectory, attempts: LoginAttempts, outgoing: Outgoing, tasks: TaskTracker) -> Self {
-        Self { store, credentials, directory, attempts: Mutex::new(Some(attempts)), outgoing, tasks }
+    pub(super) const fn new(store: Store, credentials: Credentials, directory: SharedDirectory, attempts: LoginAttempts, tasks: TaskTracker) -> Self {
+        Self { store, credentials, directory, attempts: Mutex::new(Some(attempts)), tasks }
     }
 
     /// Sets the password of an account that is configured.
@@ -135,38 +132,12 @@ impl mox_smtpd::Accounts for Logins {
             remote_ip: attempt.remote_ip.to_string(),
             local_ip: attempt.local_ip.to_string(),
             tls: attempt.tls.unwrap_or_default(),
-            tls_public_key: String::new(),
+            tls_public_key: attempt.certificate.unwrap_or_default(),
             protocol: "submission".to_owned(),
             user_agent: String::new(),
             mechanism: attempt.mechanism.to_owned(),
             result: attempt.result.name().to_owned(),
         });
-    }
-
-    fn may_send<'a>(&'a self, account: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> mox_smtpd::Asked<'a, Result<(), SendLimit>> {
-        Box::pin(async move {
-            let limits = Limits { messages: account.max_outgoing_messages_per_day, first_time: account.max_first_time_recipients_per_day };
-            let id = self.store.account(&account.name).await.map_err(|e| SendLimit::Unavailable(e.to_string()))?.id();
-            match self.outgoing.may_send(id, recipients, limits).await {
-                Ok(None) => Ok(()),
-                Ok(Some(Exceeded::Messages)) => Err(SendLimit::Messages),
-                Ok(Some(Exceeded::FirstTimeRecipients)) => Err(SendLimit::FirstTimeRecipients),
-                Err(e) => Err(SendLimit::Unavailable(e.to_string())),
-            }
-        })
-    }
-
-    fn sent<'a>(&'a self, account: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> mox_smtpd::Asked<'a, ()> {
-        Box::pin(async move {
-            let recorded = match self.store.account(&account.name).await {
-                Ok(opened) => self.outgoing.sent(opened.id(), recipients).await.map_err(|e| e.to_string()),
-                Err(e) => Err(e.to_string()),
-            };
-            // The message is queued: it can't be refused any more.
-            if let Err(error) = recorded {
-                tracing::error!(error, account = account.name, "recording recipients for limits");
-            }
-        })
     }
 }
 

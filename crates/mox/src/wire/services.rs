@@ -19,7 +19,6 @@ use mox_net::{Listener, RateLimit, Resolver, Stream};
 use mox_smtpd::SharedSelectors;
 use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
-use mox_store::outgoing::Outgoing;
 use mox_store::queue::Queue;
 use mox_store::{Settings, Store};
 use std::collections::BTreeMap;
@@ -47,7 +46,6 @@ pub(super) struct Shared {
     pub(super) logins: Arc<Logins>,
     pub(super) routing: SharedRouting,
     credentials: Credentials,
-    outgoing: Outgoing,
     pub(super) selectors: SharedSelectors,
     pub(super) metrics: Arc<Metrics>,
     pub(super) smtp_metrics: mox_smtpd::Metrics,
@@ -103,8 +101,7 @@ impl Services {
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
         let (attempts, writer) = credentials.login_attempts();
         life.background.spawn(writer.run());
-        let outgoing = Outgoing::open(&store).await.map_err(|e| format!("opening records of recipients: {e}"))?;
-        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, outgoing.clone(), life.background.clone());
+        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, life.background.clone());
 
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
@@ -116,7 +113,6 @@ impl Services {
             routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic)),
             logins: Arc::new(logins),
             credentials,
-            outgoing,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
             metrics: Arc::clone(&metrics),
             smtp_metrics,
@@ -180,7 +176,6 @@ impl Services {
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
         self.shared.queue.close().await;
-        self.shared.outgoing.close().await;
         self.shared.credentials.close().await;
         self.shared.store.close().await;
     }

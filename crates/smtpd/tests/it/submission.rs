@@ -1,7 +1,6 @@
 //! Submission: ownership, header fields, the queue.
 
 use crate::world::World;
-use mox_smtpd::SendLimit;
 
 const BEGIN: &str = "
     C: MAIL FROM:<ann@mox.example>
@@ -29,7 +28,6 @@ async fn a_message_is_completed_and_queued() {
     assert!(unfolded.contains(" for <bob@x.example>; ") && !text.contains("192.0.2.7"), "{unfolded}");
     assert!(unfolded.contains("Authentication-Results: host.mox.example; auth=pass smtp.mailfrom=ann@mox.example\r\n"), "{unfolded}");
     assert_eq!(message.message_id, unfolded.split("Message-Id: ").nth(1).unwrap().split("\r\n").next().unwrap());
-    assert_eq!(world.book.sent.lock().unwrap().len(), 1);
     drop(client);
     world.close().await;
 }
@@ -115,17 +113,27 @@ async fn only_own_addresses() {
 async fn limits_on_sending() {
     let world = World::new().await;
     let mut client = world.logged_in("ann@mox.example").await;
-    for (limit, reply) in [
-        (SendLimit::Messages, "451 4.7.1 account has sent too many messages in the past 24 hours"),
-        (SendLimit::FirstTimeRecipients, "451 4.7.1 account has written to too many new recipients in the past 24 hours"),
-        (SendLimit::Unavailable("x".to_owned()), "451 4.3.0 error processing"),
-    ] {
-        *world.book.limit.lock().unwrap() = Some(limit);
-        client.play(BEGIN).await;
-        client.play(&format!("C: From: <ann@mox.example>\nC:\nC: .\nS: {reply}")).await;
-    }
-    assert!(world.queued().await.is_empty());
+    let messages = "451 4.7.1 account has sent too many messages in the past 24 hours";
+    let first_time = "451 4.7.1 account has written to too many new recipients in the past 24 hours";
+    let done = "250 2.2.0 it is done";
+    // Five recipients a day, three of them new.
+    let mut send = async |hours: u64, recipients: &[&str], reply: &str| {
+        world.clock.advance(std::time::Duration::from_secs(hours * 3600));
+        client.play("C: MAIL FROM:<ann@mox.example>\nS: 250 2.1.0 looking good").await;
+        for recipient in recipients {
+            client.play(&format!("C: RCPT TO:<{recipient}@x.example>\nS: 250 2.1.0 now on the list")).await;
+        }
+        client.play(&format!("C: DATA\nS: 354 see you at the bare dot\nC: From: <ann@mox.example>\nC:\nC: .\nS: {reply}")).await;
+    };
+    send(0, &["a", "b"], done).await;
+    send(0, &["a", "c", "d"], first_time).await;
+    send(12, &["a", "b", "c"], done).await;
+    send(0, &["a"], messages).await;
+    // The first two, and both new, are a day old.
+    send(13, &["d", "e"], done).await;
+    send(0, &["a"], messages).await;
     drop(client);
+    assert_eq!(world.queued().await.len(), 7);
     world.close().await;
 }
 

@@ -10,7 +10,7 @@ use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, cram_md5};
 use mox_smtp::Reply;
 use mox_smtpd::{
-    Accounts, Asked, CertificateOwner, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, SendLimit, Service, Settings,
+    Accounts, Asked, CertificateOwner, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, Service, Settings,
     SharedSelectors,
 };
 use mox_store::directory::{
@@ -32,8 +32,6 @@ use tokio_util::task::TaskTracker;
 #[derive(Debug, Default)]
 pub(crate) struct Book {
     pub(crate) attempts: Mutex<Vec<LoginAttempt>>,
-    pub(crate) sent: Mutex<Vec<Path>>,
-    pub(crate) limit: Mutex<Option<SendLimit>>,
     pub(crate) certificates: Mutex<HashMap<String, CertificateOwner>>,
 }
 
@@ -62,16 +60,6 @@ impl Accounts for Book {
 
     fn login_attempt(&self, attempt: LoginAttempt) {
         self.attempts.lock().unwrap().push(attempt);
-    }
-
-    fn may_send<'a>(&'a self, _: &'a Arc<AccountSettings>, _: &'a [Path]) -> Asked<'a, Result<(), SendLimit>> {
-        let result = self.limit.lock().unwrap().clone().map_or(Ok(()), Err);
-        Box::pin(std::future::ready(result))
-    }
-
-    fn sent<'a>(&'a self, _: &'a Arc<AccountSettings>, recipients: &'a [Path]) -> Asked<'a, ()> {
-        self.sent.lock().unwrap().extend_from_slice(recipients);
-        Box::pin(std::future::ready(()))
     }
 }
 
@@ -131,7 +119,7 @@ fn directory(localserve: bool) -> Directory {
         ],
         accounts: vec![
             (
-                AccountSettings { from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()], ..AccountSettings::new("ann") },
+                AccountSettings { from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()], max_outgoing_messages_per_day: 5, max_first_time_recipients_per_day: 3, ..AccountSettings::new("ann") },
                 vec![
                     (key("ann@mox.example"), plain()),
                     (key("fromid@mox.example"), plain()),

@@ -2,6 +2,7 @@
 
 use super::body::StoredBody;
 use super::entry::{Notify, ReportKind, extra_to_text, without_nul};
+use super::limits::{self, SendLimits};
 use super::{Body, Conflict, Queue};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
@@ -40,6 +41,8 @@ pub struct NewMessage {
     pub envelope_id: Option<String>,
     /// RET=FULL.
     pub return_full: bool,
+    /// How much the account may send; none for what the server sends by itself, which isn't counted.
+    pub limits: Option<SendLimits>,
 }
 
 /// A recipient of a submission.
@@ -88,6 +91,12 @@ pub enum AddError {
     /// No recipient.
     #[error("submission without recipients")]
     NoRecipients,
+    /// The account has sent too much in 24 hours.
+    #[error("account has sent too many messages in the past 24 hours")]
+    MessageLimit,
+    /// The account has written to too many in 24 hours to whom it never wrote before.
+    #[error("account has written to too many new recipients in the past 24 hours")]
+    FirstTimeLimit,
     /// A from id is in use already.
     #[error("fromid not unique")]
     FromIdNotUnique,
@@ -146,6 +155,10 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
     let unique: BTreeSet<_> = entries.iter().filter_map(|e| e.from_id.as_ref()).collect();
     if unique.len() < entries.iter().filter(|e| e.from_id.is_some()).count() {
         return Err(AddError::FromIdNotUnique);
+    }
+    if let Some(limits) = message.limits {
+        let recipients = entries.iter().map(|e| e.recipient.to_string()).collect();
+        limits::count(tx, &message.account, &recipients, message.queued, limits)?;
     }
     let id = add_message(tx, message, body, *size)?;
     let mut ids: Vec<QueueId> = Vec::with_capacity(entries.len());

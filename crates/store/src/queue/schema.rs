@@ -7,12 +7,16 @@
 //!   delivering to it and until when that may be believed. The scheduler only asks this table, so that a million
 //!   entries for one busy domain are never looked at to find one for another.
 //! - `queue_retired`: entries that are done, kept for a while.
+//! - `queue_sent`, `queue_written`: how much each account has sent lately, and ever to whom.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
 pub(super) const SCHEMA: Schema = Schema {
     name: "queue",
-    migrations: &[&[Change::Create(&MESSAGE), Change::Create(&ENTRY), Change::Create(&RESULT), Change::Create(&DOMAIN), Change::Create(&RETIRED)]],
+    migrations: &[
+        &[Change::Create(&MESSAGE), Change::Create(&ENTRY), Change::Create(&RESULT), Change::Create(&DOMAIN), Change::Create(&RETIRED)],
+        &[Change::Create(&SENT), Change::Create(&WRITTEN)],
+    ],
 };
 
 const MESSAGE: Table = Table {
@@ -148,4 +152,29 @@ const RETIRED: Table = Table {
         Index { name: "queue_retired_recipient", columns: &["recipient", "last_activity"], unique: false },
         Index { name: "queue_retired_from_id", columns: &["from_id"], unique: false },
     ],
+};
+
+/// Seconds that a row of `queue_sent` stands for.
+pub(super) const SENT_BUCKET: i64 = 600;
+
+const SENT: Table = Table {
+    name: "queue_sent",
+    account: false,
+    columns: &[
+        Column::text("account"),
+        // Seconds since 1970, divided by [`SENT_BUCKET`].
+        Column::int("bucket"),
+        Column::int("messages"),
+        Column::int("first_time"),
+    ],
+    key: Key::Columns(&["account", "bucket"]),
+    indexes: &[],
+};
+
+const WRITTEN: Table = Table {
+    name: "queue_written",
+    account: false,
+    columns: &[Column::text("account"), Column::text("recipient")],
+    key: Key::Columns(&["account", "recipient"]),
+    indexes: &[],
 };

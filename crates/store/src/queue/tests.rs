@@ -65,6 +65,7 @@ impl Fixture {
             extra: BTreeMap::from([("Key".to_owned(), "value".to_owned())]),
             envelope_id: Some("env".to_owned()),
             return_full: false,
+            limits: None,
         }
     }
 
