@@ -16,7 +16,7 @@ use super::{Error, PgPool, Tx, sqlite};
 use mox_base::Clock;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -34,8 +34,11 @@ const WAITING: usize = 1024;
 /// SQLite reading connections kept open per database.
 const READERS_KEPT: usize = 4;
 
-/// Size of the write-ahead log at which a checkpoint is started.
-const CHECKPOINT: u64 = 4 << 20;
+/// Pages added to SQLite's write-ahead log after which a checkpoint is started in the background: 4 MiB.
+const CHECKPOINT: u32 = 1024;
+
+/// Pages in the log at which the writer itself checkpoints what is left, so that the log can start anew: 16 MiB.
+const CHECKPOINT_NOW: u32 = 4096;
 
 /// How often a transaction that found others in the way is begun again.
 const BEGIN_ATTEMPTS: usize = 5;
@@ -130,6 +133,9 @@ struct Inner<S: Scope> {
     /// SQLite's writing connection while nobody uses it. PostgreSQL's go back to the pool.
     writer: Mutex<Option<Conn>>,
     readers: Mutex<Vec<Conn>>,
+    /// Length of SQLite's log at the last commit, and that at which the next checkpoint is due.
+    log_pages: Arc<AtomicU32>,
+    checkpoint_at: AtomicU32,
     checkpointing: AtomicBool,
 }
 
@@ -170,6 +176,8 @@ impl<S: Scope> Database<S> {
             idle: Notify::new(),
             writer: Mutex::default(),
             readers: Mutex::default(),
+            log_pages: Arc::default(),
+            checkpoint_at: AtomicU32::new(CHECKPOINT),
             checkpointing: AtomicBool::new(false),
         });
         let db = Self { inner };
@@ -274,7 +282,8 @@ impl<S: Scope> Inner<S> {
         match &self.location {
             Location::Sqlite(path) => {
                 check(&*self.env.faults, Step::Connect)?;
-                Ok(Conn::Sqlite(Box::new(sqlite::open(path, write)?)))
+                let c = if write { sqlite::open_writer(path, Arc::clone(&self.log_pages)) } else { sqlite::open_reader(path) };
+                Ok(Conn::Sqlite(Box::new(c?)))
             }
             Location::Postgres(pool) => Ok(Conn::Postgres(Box::new(pool.take(&*self.env.faults)?))),
         }
@@ -283,7 +292,7 @@ impl<S: Scope> Inner<S> {
     fn begin(&self, conn: &Conn, write: bool) -> Result<(), Error> {
         check(&*self.env.faults, Step::Begin)?;
         match conn {
-            Conn::Sqlite(c) => c.execute_batch(if write { "BEGIN IMMEDIATE" } else { "BEGIN" })?,
+            Conn::Sqlite(c) => sqlite::control(c, if write { "BEGIN IMMEDIATE" } else { "BEGIN" })?,
             // A writer sees what was committed before it got its row lock, so READ COMMITTED; a reader has a snapshot.
             Conn::Postgres(c) => c.batch(if write { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" })?,
         }
@@ -292,7 +301,7 @@ impl<S: Scope> Inner<S> {
 
     fn statement(conn: &Conn, sql: &str) -> Result<(), Error> {
         match conn {
-            Conn::Sqlite(c) => Ok(c.execute_batch(sql)?),
+            Conn::Sqlite(c) => sqlite::control(c, sql),
             Conn::Postgres(c) => c.batch(sql),
         }
     }
@@ -387,7 +396,7 @@ impl<S: Scope> Inner<S> {
             } else {
                 ctx = before;
                 // On a full disk SQLite may have ended the whole transaction: then this fails, and so do all.
-                let undone = Self::statement(&conn, "ROLLBACK TO job; RELEASE job");
+                let undone = Self::statement(&conn, "ROLLBACK TO job").and_then(|()| Self::statement(&conn, "RELEASE job"));
                 job.answer(None);
                 undone?;
             }
@@ -463,19 +472,35 @@ impl<S: Scope> Inner<S> {
 
     fn checkpoint_if_due(self: &Arc<Self>) {
         let Location::Sqlite(path) = &self.location else { return };
-        let size = std::fs::metadata(wal(path)).map_or(0, |m| m.len());
-        if size < CHECKPOINT || self.checkpointing.swap(true, Ordering::AcqRel) {
+        let pages = self.log_pages.load(Ordering::Acquire);
+        let due = self.checkpoint_at.load(Ordering::Acquire);
+        if pages.saturating_add(CHECKPOINT) < due {
+            // The log has started anew.
+            self.checkpoint_at.store(CHECKPOINT, Ordering::Release);
+            return;
+        }
+        if pages < due || self.checkpointing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.checkpoint_at.store(pages.saturating_add(CHECKPOINT), Ordering::Release);
+        if pages >= CHECKPOINT_NOW {
+            // Most of it was copied in the background; without the rest the log would grow for as long as there is work.
+            self.checkpoint(path);
             return;
         }
         let inner = Arc::clone(self);
         drop(self.env.runtime.spawn_blocking(move || {
-            if let Location::Sqlite(path) = &inner.location
-                && let Err(e) = sqlite::checkpoint(path)
-            {
-                tracing::warn!(error = %e, path = %path.display(), "checkpoint failed; the next commits try again");
+            if let Location::Sqlite(path) = &inner.location {
+                inner.checkpoint(path);
             }
-            inner.checkpointing.store(false, Ordering::Release);
         }));
+    }
+
+    fn checkpoint(&self, path: &Path) {
+        if let Err(e) = sqlite::checkpoint(path) {
+            tracing::warn!(error = %e, path = %path.display(), "checkpoint failed; a later commit tries again");
+        }
+        self.checkpointing.store(false, Ordering::Release);
     }
 }
 
@@ -488,10 +513,4 @@ impl<S: Scope> Drop for Inner<S> {
             drop(self.env.runtime.spawn_blocking(move || drop((readers, writer))));
         }
     }
-}
-
-fn wal(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    PathBuf::from(name)
 }

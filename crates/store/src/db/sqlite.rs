@@ -1,8 +1,11 @@
 //! SQLite: files in WAL mode, durable at each commit.
 
 use super::{Error, Param, Row};
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, Statement};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 /// Another connection's lock is waited for this long; only checkpoints and other processes hold one against us.
@@ -11,20 +14,31 @@ const BUSY: Duration = Duration::from_secs(10);
 /// Statements kept prepared per connection; a store's connection uses about sixty.
 const STATEMENTS: usize = 128;
 
-/// Opens a connection, creating the file if asked to write.
-pub(super) fn open(path: &Path, write: bool) -> Result<Connection, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let c = Connection::open_with_flags(path, if write { flags | OpenFlags::SQLITE_OPEN_CREATE } else { flags })?;
+/// Opens a connection for reading.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
+    let c = open(path, OpenFlags::empty())?;
+    c.execute_batch("PRAGMA cache_size = -2048; PRAGMA query_only = ON;")?;
+    Ok(c)
+}
+
+/// Opens a connection for writing, creating the file if there is none. At each commit `log_pages` becomes the length of the log.
+pub(super) fn open_writer(path: &Path, log_pages: Arc<AtomicU32>) -> Result<Connection, Error> {
+    let mut c = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
+    // FULL syncs the log at each commit: NORMAL could lose the last ones in a power failure.
+    c.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -4096;")?;
+    // Instead of the automatic checkpoints, which are done inside a commit: ours are in the background.
+    c.wal_hook(Some(move |_: &mut Wal, pages: i32| {
+        log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Release);
+        Ok(())
+    }))?;
+    Ok(c)
+}
+
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
+    let c = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     c.busy_timeout(BUSY)?;
     c.set_prepared_statement_cache_capacity(STATEMENTS);
-    // FULL syncs the log at each commit: NORMAL could lose the last ones in a power failure. Checkpoints are ours to
-    // start, in the background; the automatic one, at 64 MiB, only catches a background that doesn't keep up.
-    c.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 16384;
-         PRAGMA journal_size_limit = 8388608; PRAGMA temp_store = MEMORY;
-         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
-    )?;
-    c.execute_batch(if write { "PRAGMA cache_size = -8192;" } else { "PRAGMA cache_size = -4096; PRAGMA query_only = ON;" })?;
+    c.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     Ok(c)
 }
 
@@ -34,6 +48,12 @@ pub(super) fn checkpoint(path: &Path) -> Result<(), Error> {
     c.busy_timeout(BUSY)?;
     c.execute_batch("PRAGMA synchronous = FULL;")?;
     c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    Ok(())
+}
+
+/// Runs BEGIN, COMMIT and the like, which are kept prepared as all statements are.
+pub(super) fn control(c: &Connection, sql: &str) -> Result<(), Error> {
+    c.prepare_cached(sql)?.execute([])?;
     Ok(())
 }
 
