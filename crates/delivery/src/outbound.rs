@@ -9,6 +9,7 @@
 mod attempt;
 mod bounce;
 mod connection;
+mod earlier;
 mod failure;
 mod hosts;
 mod policy;

@@ -5,7 +5,7 @@ use super::failure::{Failure, REQUIRETLS_SECODE, Remote};
 use super::hosts::{addresses, destinations};
 use super::policy::TlsPolicy;
 use super::routes::{Relay, RelayTls, Transport, relay_patience};
-use super::{Inner, Mode};
+use super::{Inner, Mode, earlier};
 use mox_base::Host;
 use mox_net::{DialError, Stream};
 use mox_smtp::client::{Auth, Error, ErrorKind, Settings, Stage, Timeouts, TlsMode, Transaction};
@@ -169,7 +169,8 @@ impl<'a> Attempt<'a> {
 
     /// The transport's name, and what came of using it; results that are there count before that.
     async fn run(&mut self, kept: Option<Kept>) -> (String, Result<(), HostFailure>) {
-        let Some(first) = self.first() else { return (String::new(), Ok(())) };
+        self.notice_earlier().await;
+        let Some(first) = self.first().filter(|_| !self.open().is_empty()) else { return (String::new(), Ok(())) };
         let sender_domain = first.sender.as_ref().and_then(|path| path.host.domain());
         let disabled = sender_domain.and_then(|d| self.inner.directory.current().domain(d).map(|s| s.disabled)) == Some(true);
         if disabled {
@@ -204,6 +205,21 @@ impl<'a> Attempt<'a> {
             (None, _) => self.direct(true, true).await,
         };
         (name, ran)
+    }
+
+    /// Gives results to recipients who got the message in an attempt whose outcome wasn't recorded.
+    async fn notice_earlier(&mut self) {
+        for (index, entry) in self.claim.entries.iter().enumerate().filter(|(_, entry)| entry.unfinished) {
+            match earlier::is_in_mailbox(self.inner, entry, &self.claim.message).await {
+                Ok(true) => {
+                    tracing::info!(id = entry.id.0, "an attempt that was cut short had delivered the message");
+                    let remote = Remote { name: self.inner.settings.hostname.ascii().to_owned(), ip: None };
+                    self.set(index, Ok(Delivered { code: 250, secode: String::new(), remote, dsn: false }));
+                }
+                Ok(false) => {}
+                Err(e) => tracing::warn!(id = entry.id.0, error = %e, "looking whether an attempt that was cut short had delivered a message"),
+            }
+        }
     }
 
     /// Waits for a lookup, but not when the queue shuts down.

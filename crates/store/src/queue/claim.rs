@@ -161,6 +161,9 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Durati
 }
 
 fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp) -> Result<(), Error> {
+    let last = "SELECT error FROM queue_result WHERE entry = $1 ORDER BY number DESC LIMIT 1";
+    let last = tx.query_opt(last, params![entry.id], |row| Ok::<_, Error>(row.text(0)? == AttemptResult::DELIVERING))?;
+    entry.unfinished = last == Some(true);
     entry.attempts = entry.attempts.saturating_add(1);
     entry.last_attempt = Some(now);
     entry.next_attempt = next;

@@ -260,6 +260,9 @@ pub struct Entry {
     pub notify: Notify,
     /// ORCPT as given: `addr-type;xtext-decoded address`.
     pub original_recipient: Option<String>,
+    /// Of claimed entries: the attempt before this one has no outcome, because the server ended or had a bug. The message
+    /// may have been delivered.
+    pub unfinished: bool,
 }
 
 impl Entry {
@@ -292,6 +295,7 @@ impl Entry {
             require_tls: row.opt_int(15)?.map(|n| n != 0),
             notify: Notify::from_bits(row.int(16)?),
             original_recipient: row.opt_text(17)?.map(str::to_owned),
+            unfinished: false,
         })
     }
 }

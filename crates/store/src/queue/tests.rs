@@ -177,7 +177,7 @@ async fn delivers_and_forgets(f: Fixture) {
     let claims = f.claim(10).await;
     assert_eq!(ids(&claims[0]), added);
     let claim = &claims[0];
-    assert_eq!(claim.entries[0].attempts, 1);
+    assert_eq!((claim.entries[0].attempts, claim.entries[0].unfinished), (1, false));
     assert_eq!(claim.entries[0].base, None);
     assert_eq!(claim.message.subject, "NUL\u{fffd} in it");
     assert_eq!(claim.message.extra.get("Key").map(String::as_str), Some("value"));
@@ -255,7 +255,7 @@ async fn crash_keeps_entries(f: Fixture) {
     assert!(f.claim(1).await.is_empty());
     f.clock.advance(HOUR);
     let claims = f.claim(1).await;
-    assert_eq!(claims[0].entries[0].attempts, 2);
+    assert_eq!((claims[0].entries[0].attempts, claims[0].entries[0].unfinished), (2, true));
     let results = &f.listed().await[0].results;
     assert_eq!(results.len(), 2, "{results:?}");
     // On PostgreSQL the crashed server's lease had to end first, which it did after the hour.

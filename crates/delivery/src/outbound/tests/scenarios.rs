@@ -504,3 +504,34 @@ async fn messages_that_cannot_be_read_wait_and_at_last_bounce() {
     assert_eq!((f.queued().await.len(), peer.delivered()), (0, 0));
     f.check_conservation().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_after_delivery_to_our_own_mailbox_doubles_nothing() {
+    for delivered in [true, false] {
+        let zone = Zone::new().mx("a.example", 10, "mx.b.example").a("mx.b.example", "192.0.2.1");
+        let mut f = Fixture::with(zone, |_| {}, Routing::default()).await;
+        let peer = f.peer();
+        let text = format!("Message-Id: <1@a.example>\r\n{HEADER}\r\n{BODY}");
+        f.submit_from("ann@a.example", &["ann@a.example"], |s| s.message = Spool::from(text.into_bytes())).await;
+        // Another message with the same id isn't it.
+        let account = f.store.account("ann").await.unwrap();
+        let inbox = account.mailboxes().by_name("Inbox").unwrap().id;
+        let file = async |text: String| {
+            let message = mox_store::Message::new(text.into_bytes());
+            account.add(inbox, message, mox_store::Append::default()).await.unwrap();
+        };
+        let header = format!("Message-Id: <1@a.example>\r\n{HEADER}");
+        file(format!("Delivered-To: ann@a.example\r\nReceived: by us\r\n{header}\r\nother\r\n")).await;
+        if delivered {
+            file(format!("Delivered-To: ann@a.example\r\nReceived: by mx\r\nReceived: by us\r\n{header}\r\n{BODY}")).await;
+        }
+        // The attempt began, and the server ended before its outcome was recorded.
+        let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR };
+        f.queue.claim(claiming, |_| HOUR).await.unwrap();
+        f.clock.advance(HOUR);
+        f.run().await;
+        assert_eq!(peer.delivered(), usize::from(!delivered));
+        assert!(f.retired().await[0].row.success);
+        f.check_conservation().await;
+    }
+}
