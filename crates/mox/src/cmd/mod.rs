@@ -3,6 +3,7 @@
 mod config;
 mod config_addresses;
 mod config_dns;
+mod cid;
 mod help;
 mod localserve;
 mod loglevels;
@@ -26,6 +27,7 @@ const COMMANDS: &[&[Command]] = &[
     config::COMMANDS,
     config_addresses::COMMANDS,
     config_dns::COMMANDS,
+    cid::COMMANDS,
     version::COMMANDS,
 ];
 

@@ -6,7 +6,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "version",
     params: &[""],
     listed: true,
-    help: "Print the version.",
+    help: "Print the version of mox, and the operating system and architecture it is for.",
     flags: &[],
     args: 0..=0,
     run: version,
@@ -17,6 +17,12 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
 fn version(_: &Invocation) -> Outcome {
-    println!("mox {VERSION} {}/{}", std::env::consts::OS, std::env::consts::ARCH);
+    // Architectures by the names that scripts know from the Go server.
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        arch => arch,
+    };
+    println!("{VERSION}\n{}/{arch}", std::env::consts::OS);
     Ok(())
 }

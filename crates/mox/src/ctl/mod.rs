@@ -114,3 +114,50 @@ impl Frame {
 pub(crate) fn socket_path(data_dir: &std::path::Path) -> std::path::PathBuf {
     data_dir.join("ctl")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    struct Parrot;
+
+    impl Handler for Parrot {
+        fn handle<'a>(&'a self, request: Request, out: &'a mut Output) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+            Box::pin(async move {
+                match request {
+                    Request::SetLogLevel { level, .. } => Err(format!("no {level}")),
+                    request => out.write(request.name().repeat(20_000).as_bytes()).await,
+                }
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn output_and_errors_arrive_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        serve(dir.path(), Arc::new(Parrot), tracker.clone(), stop.clone()).await.unwrap();
+        let path = dir.path().to_owned();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut stream = connect(&path).unwrap();
+            let mut out = Vec::new();
+            request(&mut stream, &Request::LogLevels, &mut out).unwrap();
+            let refused = Request::SetLogLevel { package: String::new(), level: "bogus".to_owned() };
+            // One connection carries several commands.
+            let refused = request(&mut stream, &refused, &mut Vec::new());
+            (out, refused)
+        });
+        let (out, refused) = asked.await.unwrap();
+        assert_eq!(out, "loglevels".repeat(20_000).into_bytes());
+        assert!(matches!(refused, Err(crate::cli::Failure::Error(text)) if text == "no bogus"));
+        stop.cancel();
+        tracker.close();
+        tracker.wait().await;
+        assert!(connect(dir.path()).is_err(), "socket left behind");
+    }
+}

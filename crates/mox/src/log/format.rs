@@ -45,7 +45,8 @@ impl Visit for Fields {
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.add(field, value.to_string());
+        let text = if field.name() == "cid" { format!("{value:x}") } else { value.to_string() };
+        self.add(field, text);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
