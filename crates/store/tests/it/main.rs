@@ -6,7 +6,6 @@ mod db;
 mod faults;
 mod mailboxes;
 mod messages;
-mod outgoing;
 mod store;
 mod threads;
 mod views;
