@@ -132,9 +132,13 @@ impl Connection {
         } else if by_certificate {
             session.authenticated_by_certificate();
         }
+        if tracing::enabled!(target: "smtpserver", tracing::Level::TRACE) {
+            session.trace();
+        }
         loop {
             match session.next(self.service.clock.now()) {
                 Action::Send(bytes) => {
+                    self.trace_sent(&bytes);
                     let written = pace::write(&mut self.stream, &bytes, self.pace, &self.service.stop).await;
                     if let Err(error) = written {
                         tracing::debug!(cid = self.cid, %error, "writing to client");
@@ -147,6 +151,7 @@ impl Connection {
                 }
                 Action::Tell(event) => self.event(event),
                 Action::Chunk(piece) => {
+                    tracing::trace!(target: "smtpserver:data", cid = self.cid, data = %String::from_utf8_lossy(&piece), "C");
                     self.transaction.receiver.push(&piece, &self.service.settings.spool).await;
                 }
                 Action::StartTls => {
@@ -166,6 +171,15 @@ impl Connection {
                 }
                 Action::Close => return self.stream.close().await,
             }
+        }
+    }
+
+    fn trace_sent(&self, bytes: &[u8]) {
+        // Challenges tell part of an exchange of credentials.
+        if bytes.starts_with(b"334") {
+            tracing::trace!(target: "smtpserver:auth", cid = self.cid, line = %String::from_utf8_lossy(bytes).trim_end(), "S");
+        } else {
+            tracing::trace!(target: "smtpserver", cid = self.cid, line = %String::from_utf8_lossy(bytes).trim_end(), "S");
         }
     }
 
@@ -280,6 +294,12 @@ impl Connection {
             }
             Event::AuthFailed { user, mechanism, failure } => self.auth_failed(user, mechanism, &failure),
             Event::Reset => self.transaction = Transaction::default(),
+            Event::Line { line, secret: false } => {
+                tracing::trace!(target: "smtpserver", cid = self.cid, line = %String::from_utf8_lossy(&line), "C");
+            }
+            Event::Line { line, secret: true } => {
+                tracing::trace!(target: "smtpserver:auth", cid = self.cid, line = %String::from_utf8_lossy(&line), "C");
+            }
         }
     }
 }

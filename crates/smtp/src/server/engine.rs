@@ -24,12 +24,18 @@ impl Session {
                     self.say(&Reply::bare(220, greeting));
                 }
                 State::Command => match self.take_line() {
-                    Line::Taken(line) => self.command(&line),
+                    Line::Taken(line) => {
+                        self.tell_line(&line);
+                        self.command(&line);
+                    }
                     Line::TooLong => self.line_too_long(),
                     Line::Incomplete => return self.flush_or(Action::Read(Phase::Command)),
                 },
                 State::Auth(_) => match self.take_line() {
-                    Line::Taken(line) => self.auth_response(&line),
+                    Line::Taken(line) => {
+                        self.tell_line(&line);
+                        self.auth_response(&line);
+                    }
                     Line::TooLong => self.line_too_long(),
                     Line::Incomplete => return self.flush_or(Action::Read(Phase::Auth)),
                 },
@@ -96,6 +102,13 @@ impl Session {
     pub(super) fn ask(&mut self, question: Question, asked: Asked) {
         self.state = State::Asked(asked);
         self.actions.push_back(Action::Ask(question));
+    }
+
+    fn tell_line(&mut self, line: &Bytes) {
+        if self.trace {
+            let secret = matches!(self.state, State::Auth(_)) || line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH"));
+            self.actions.push_back(Action::Tell(Event::Line { line: line.clone(), secret }));
+        }
     }
 
     fn take_line(&mut self) -> Line {

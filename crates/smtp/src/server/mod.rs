@@ -143,6 +143,13 @@ pub enum Event {
     },
     /// The transaction was given up: forget its recipients and its message.
     Reset,
+    /// A line of the client, if [`Session::trace`] asked for them.
+    Line {
+        /// Without its line end.
+        line: Bytes,
+        /// Whether it may hold credentials.
+        secret: bool,
+    },
 }
 
 /// The name that the client gave.
@@ -247,6 +254,7 @@ pub struct Session {
     login: Login,
     transaction: Option<Transaction>,
     counts: Counts,
+    trace: bool,
 }
 
 /// What the limits on a client's behaviour look at.
@@ -285,7 +293,13 @@ impl Session {
             login: Login::None,
             transaction: None,
             counts: Counts::default(),
+            trace: false,
         }
+    }
+
+    /// Tells every line of the client, for protocol traces.
+    pub const fn trace(&mut self) {
+        self.trace = true;
     }
 
     /// Takes bytes from the client.

@@ -194,7 +194,7 @@ fn replay(name: &str, text: &str, piece: usize) {
                 assert_eq!(Some(event), block.events.pop_front(), "{}", at(&block));
             }
             Action::Tell(Event::Reset) => message.clear(),
-            Action::Tell(Event::Replied { .. }) => {}
+            Action::Tell(Event::Replied { .. } | Event::Line { .. }) => {}
             Action::Chunk(bytes) => message.extend_from_slice(&bytes),
             Action::StartTls => {
                 assert!(std::mem::take(&mut block.tls), "{}", at(&block));
@@ -303,4 +303,24 @@ fn pipelined_replies_come_in_one_piece() {
         }
     }
     assert_eq!(sends, 1);
+}
+
+#[test]
+fn lines_are_told_when_asked_for() {
+    let mut s = session("submission plain-auth");
+    s.trace();
+    said(&mut s);
+    s.receive(b"EHLO x\r\nauth PLAIN\r\nAUTH PLAIN =\r\n");
+    let mut lines = Vec::new();
+    loop {
+        match s.next(Timestamp::EPOCH) {
+            Action::Tell(Event::Line { line, secret }) => lines.push((String::from_utf8(line.to_vec()).unwrap(), secret)),
+            Action::Ask(_) => s.answer(Answer::Ok),
+            Action::Read(_) => break,
+            _ => {}
+        }
+    }
+    let want = [("EHLO x", false), ("auth PLAIN", true), ("AUTH PLAIN =", true)];
+    let lines: Vec<(&str, bool)> = lines.iter().map(|(line, secret)| (line.as_str(), *secret)).collect();
+    assert_eq!(lines[..2], want[..2]);
 }
