@@ -1,9 +1,10 @@
 //! The commands, a file each, and the table of all of them in the order of the usage.
 
+mod cid;
 mod config;
 mod config_addresses;
 mod config_dns;
-mod cid;
+mod config_edit;
 mod help;
 mod localserve;
 mod loglevels;
@@ -26,6 +27,7 @@ const COMMANDS: &[&[Command]] = &[
     help::COMMANDS,
     config::COMMANDS,
     config_addresses::COMMANDS,
+    config_edit::COMMANDS,
     config_dns::COMMANDS,
     cid::COMMANDS,
     version::COMMANDS,

@@ -6,10 +6,12 @@
 //! Limits: a request has at most 1 MiB, a frame 64 KiB.
 
 mod client;
+mod config;
 mod queue;
 mod server;
 
 pub(crate) use client::{connect, request, send};
+pub(crate) use config::ConfigEdit;
 pub(crate) use queue::{QueueAction, QueueFilter, QueueSort};
 pub(crate) use server::{Handler, Output, serve};
 
@@ -53,6 +55,11 @@ pub(crate) enum Request {
         /// What to do.
         action: QueueAction,
     },
+    /// Change the configuration.
+    Config {
+        /// How.
+        edit: ConfigEdit,
+    },
     /// Print a message of the queue.
     QueueDump {
         /// Its entry.
@@ -75,6 +82,7 @@ impl Request {
                 QueueAction::RequireTls(_) => "queuerequiretls",
                 QueueAction::Drop => "queuedrop",
             },
+            Self::Config { .. } => "config",
             Self::QueueDump { .. } => "queuedump",
         }
     }

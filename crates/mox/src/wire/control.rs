@@ -27,6 +27,7 @@ impl Handler for Control {
                 Request::SetAccountPassword { account, password } => self.services.logins.set_password(&account, password).await,
                 Request::LogLevels => out.write(&self.services.log.levels.list().as_bytes()).await,
                 Request::Queue { filter, action } => super::queue::act(&self.services, filter, action, out).await,
+                Request::Config { edit } => super::config_edit::edit(&self.services, edit).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {
                     let level = Some(level.as_str()).filter(|l| !l.is_empty()).map(str::parse::<LogLevel>).transpose();

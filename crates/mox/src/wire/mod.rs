@@ -5,6 +5,7 @@
 //! stops, the store closes. Sessions that take longer than 3 seconds are cut off.
 
 mod accounts;
+mod config_edit;
 mod control;
 mod directory;
 mod imap;

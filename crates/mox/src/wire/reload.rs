@@ -29,11 +29,11 @@ pub(super) fn watch(shared: Arc<Shared>, life: &Life) {
                         tracing::error!(%problem, "domains.conf has mistakes, keeping the configuration in use");
                     }
                 }
-                Reload::Swapped { snapshot, warnings } => {
+                Reload::Swapped { warnings, .. } => {
                     for warning in warnings {
                         tracing::warn!(problem = %warning, "configuration");
                     }
-                    match shared.apply(&snapshot).await {
+                    match shared.apply().await {
                         Ok(()) => tracing::info!("domains.conf reloaded"),
                         Err(error) => tracing::error!(error, "applying domains.conf, keeping the configuration in use"),
                     }

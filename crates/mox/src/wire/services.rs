@@ -53,11 +53,15 @@ pub(super) struct Shared {
     pub(super) reload_now: Notify,
     /// For localserve: who gets what nobody else gets.
     everything: Option<Address>,
+    applying: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
-    /// Takes a new dynamic configuration into use. Accounts come first, so that no address leads to one that isn't there.
-    pub(super) async fn apply(&self, snapshot: &Snapshot) -> Result<(), String> {
+    /// Takes the current dynamic configuration into use. Accounts come first, so that no address leads to one that isn't there.
+    pub(super) async fn apply(&self) -> Result<(), String> {
+        // One after the other, or an older configuration could come last.
+        let _applying = self.applying.lock().await;
+        let snapshot = &self.live.snapshot();
         let settings = self.live.settings();
         let directory = directory(settings, snapshot, self.everything.clone()).map_err(|e| e.to_string())?;
         accounts::ensure(&self.store, settings, &snapshot.dynamic).await?;
@@ -118,6 +122,7 @@ impl Services {
             smtp_metrics,
             reload_now: Notify::new(),
             everything,
+            applying: tokio::sync::Mutex::new(()),
         });
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
