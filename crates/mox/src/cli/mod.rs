@@ -11,6 +11,7 @@ pub(crate) use flags::{Flag, Flags};
 
 use crate::cmd;
 use crate::log::{Format, Log};
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -135,6 +136,15 @@ fn find(args: &[String]) -> Option<(&'static Command, &[String])> {
     Some((command, args.get(length(command)..).unwrap_or_default()))
 }
 
+/// Prints a command's result. That nobody reads on is no failure: `mox helpall | head`.
+pub(crate) fn print(text: &str) -> Outcome {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::new("writing output", error)),
+        _ => Ok(()),
+    }
+}
+
 /// `mox help …`.
 pub(crate) fn help(invocation: &Invocation) -> Outcome {
     usage::help(&invocation.args)
@@ -142,8 +152,7 @@ pub(crate) fn help(invocation: &Invocation) -> Outcome {
 
 /// `mox helpall`.
 pub(crate) fn help_all(_: &Invocation) -> Outcome {
-    usage::help_all();
-    Ok(())
+    usage::help_all()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Usage and help, printed from the table of commands.
 
-use super::{Command, Failure, GLOBAL_FLAGS, Outcome};
+use super::{Command, Failure, GLOBAL_FLAGS, Outcome, print};
 use crate::cmd;
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -38,35 +38,29 @@ pub(super) fn of_command(command: &Command) -> ExitCode {
 }
 
 /// `mox help …`, to standard output.
-#[expect(clippy::print_stdout, reason = "the command's result")]
 pub(super) fn help(words: &[String]) -> Outcome {
     if words.is_empty() {
         return Err(Failure::Usage);
     }
     let wanted = words.join(" ");
     if let Some(command) = cmd::all().find(|c| c.words == wanted) {
-        print!("{}", full(command));
-        return Ok(());
+        return print(&full(command));
     }
     let prefix = format!("{wanted} ");
-    let mut found = false;
-    for command in cmd::all().filter(|c| c.words.starts_with(&prefix)) {
-        found = true;
-        print!("mox {}\n\t{}\n", command.words, command.help.lines().next().unwrap_or_default());
-    }
-    if found {
-        return Ok(());
+    let commands = cmd::all().filter(|c| c.words.starts_with(&prefix));
+    let summaries: String =
+        commands.map(|c| format!("mox {}\n\t{}\n", c.words, c.help.lines().next().unwrap_or_default())).collect();
+    if !summaries.is_empty() {
+        return print(&summaries);
     }
     eprintln!("{wanted}: unknown command");
     Err(Failure::Exit(WRONG))
 }
 
 /// `mox helpall`: everything, for the manual.
-#[expect(clippy::print_stdout, reason = "the command's result")]
-pub(super) fn help_all() {
-    for command in cmd::all().filter(|c| c.listed) {
-        print!("# mox {}\n\n{}\n", command.words, full(command));
-    }
+pub(super) fn help_all() -> Outcome {
+    let listed = cmd::all().filter(|c| c.listed);
+    print(&listed.map(|command| format!("# mox {}\n\n{}\n", command.words, full(command))).collect::<String>())
 }
 
 fn synopses(command: &Command) -> impl Iterator<Item = String> + use<> {

@@ -1,7 +1,7 @@
 //! `mox config …`: checking the configuration, and printing what it can be. None of these needs a running server, and
 //! none changes anything.
 
-use crate::cli::{Command, Failure, Invocation, Outcome};
+use crate::cli::{Command, Failure, Invocation, Outcome, print};
 use mox_config::examples::{EXAMPLES, example};
 use mox_config::{Dynamic, Fixed, Outside, Snapshot, Static, Submit, sconf};
 
@@ -70,13 +70,6 @@ pub(super) const COMMANDS: &[Command] = &[
         run: print_example,
     },
 ];
-
-#[expect(clippy::print_stdout, reason = "the command's result")]
-#[expect(clippy::unnecessary_wraps, reason = "called as a command")]
-fn print(text: &str) -> Outcome {
-    print!("{text}");
-    Ok(())
-}
 
 /// Whether the system has a user of this name.
 pub(crate) fn user_known(name: &str) -> bool {

@@ -2,7 +2,7 @@
 //! work whether or not the server runs.
 
 use super::config::load;
-use crate::cli::{Command, Failure, Invocation, Outcome};
+use crate::cli::{Command, Failure, Invocation, Outcome, print};
 use mox_base::{Address, Domain};
 use mox_config::{Alias, Snapshot};
 
@@ -56,13 +56,8 @@ pub(super) const COMMANDS: &[Command] = &[
     },
 ];
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
-#[expect(clippy::unnecessary_wraps, reason = "called as a command")]
 fn print_lines(lines: impl IntoIterator<Item = String>) -> Outcome {
-    for line in lines {
-        println!("{line}");
-    }
-    Ok(())
+    print(&lines.into_iter().map(|line| line + "\n").collect::<String>())
 }
 
 fn list_accounts(invocation: &Invocation) -> Outcome {

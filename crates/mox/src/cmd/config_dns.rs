@@ -1,7 +1,7 @@
 //! `mox config dnsrecords`: what a domain should have in DNS.
 
 use super::config::load;
-use crate::cli::{Command, Failure, Invocation, Outcome};
+use crate::cli::{Command, Failure, Invocation, Outcome, print};
 use mox_base::{Domain, Lookup};
 use mox_config::{DkimKey, DkimPublicKey, DnsInput, Fixed, Snapshot, UnicodeDomain, dns_records};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
@@ -20,7 +20,6 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     run: print_records,
 }];
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 fn print_records(invocation: &Invocation) -> Outcome {
     let (fixed, snapshot) = load(invocation, true)?;
     let domain: Domain = invocation.arg(0).parse().map_err(|e| Failure::new("parsing domain", e))?;
@@ -35,10 +34,8 @@ fn print_records(invocation: &Invocation) -> Outcome {
         host_keys: &host_keys(&fixed)?,
         signed: is_signed(&domain),
     };
-    for line in dns_records(&input).unwrap_or_default() {
-        println!("{line}");
-    }
-    Ok(())
+    let lines = dns_records(&input).unwrap_or_default();
+    print(&lines.into_iter().map(|line| line + "\n").collect::<String>())
 }
 
 fn dkim_keys(snapshot: &Snapshot, domain: &Domain) -> Result<BTreeMap<UnicodeDomain, DkimPublicKey>, Failure> {

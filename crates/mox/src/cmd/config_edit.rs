@@ -1,7 +1,7 @@
 //! `mox config …`, those that change: the running server makes the change, checks it, writes domains.conf and takes it into
 //! use.
 
-use crate::cli::{Command, Failure, Flag, Invocation, Outcome};
+use crate::cli::{Command, Failure, Flag, Invocation, Outcome, print};
 use crate::ctl::{self, ConfigEdit, Request};
 
 const DISABLED: &[Flag] = &[Flag::bool("disabled", "the domain starts disabled: no mail is accepted for it, nor sent from it")];
@@ -152,14 +152,10 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 /// Has the server make a change, and says that it is done.
-#[expect(clippy::print_stdout, reason = "the command's result")]
 fn change(invocation: &Invocation, edit: ConfigEdit, said: &str) -> Outcome {
     let mut stream = ctl::connect(&super::data_dir(invocation)?)?;
     ctl::request(&mut stream, &Request::Config { edit }, &mut std::io::stdout())?;
-    if !said.is_empty() {
-        println!("{said}");
-    }
-    Ok(())
+    if said.is_empty() { Ok(()) } else { print(&format!("{said}\n")) }
 }
 
 fn members(invocation: &Invocation) -> Vec<String> {
