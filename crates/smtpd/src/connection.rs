@@ -5,6 +5,7 @@ use crate::dns::Iprev;
 use crate::pace::{self, Pace, pause};
 use crate::service::{Listener, Service};
 use crate::spool::Receiver;
+use bytes::BytesMut;
 use mox_base::Path;
 use mox_net::Stream;
 use mox_sasl::Bindings;
@@ -213,6 +214,9 @@ impl Connection {
             READ_COMMANDS
         };
         // While a client is idle, it has no buffer.
+        if session.buffer().is_empty() && phase != Phase::Data {
+            *session.buffer() = BytesMut::new();
+        }
         let readable = async {
             self.stream.readable().await?;
             let buffer = session.buffer();
