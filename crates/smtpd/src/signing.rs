@@ -11,10 +11,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// Bytes of a spooled message read at once.
 const PIECE: usize = 64 << 10;
 
+/// The selectors of each domain that signs.
+type Selectors = BTreeMap<Domain, Arc<[DkimSelector]>>;
+
 /// The selectors with which domains sign, replaced as a whole when the configuration changes. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct SharedSelectors {
-    current: Arc<RwLock<Arc<BTreeMap<Domain, Arc<[DkimSelector]>>>>>,
+    current: Arc<RwLock<Arc<Selectors>>>,
 }
 
 impl SharedSelectors {
