@@ -3,8 +3,11 @@ use mox_base::{Address, Domain};
 use mox_config::edit::{self, Changed, NewDomain};
 use mox_config::{DestinationKey, Dynamic, Live};
 
+/// An edit to try.
+type Edit<'a> = &'a dyn Fn(&mut Dynamic, &Live) -> Changed;
+
 /// Makes changes one after the other and gives the file, or the first refusal.
-fn edited(changes: &[&dyn Fn(&mut Dynamic, &Live) -> Changed]) -> String {
+fn edited(changes: &[Edit<'_>]) -> String {
     let world = World::new(STATIC, DYNAMIC);
     let live = Live::open(&world.path("mox.conf"), &outside()).unwrap().0;
     for change in changes {

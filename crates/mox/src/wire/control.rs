@@ -25,7 +25,7 @@ impl Handler for Control {
                     Ok(())
                 }
                 Request::SetAccountPassword { account, password } => self.services.logins.set_password(&account, password).await,
-                Request::LogLevels => out.write(&self.services.log.levels.list().as_bytes()).await,
+                Request::LogLevels => out.write(self.services.log.levels.list().as_bytes()).await,
                 Request::Queue { filter, action } => super::queue::act(&self.services, filter, action, out).await,
                 Request::Config { edit } => super::config_edit::edit(&self.services, edit).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,

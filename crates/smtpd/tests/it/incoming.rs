@@ -218,7 +218,7 @@ async fn large_messages_and_chunks() {
     let body = "0123456789abcdef\r\n".repeat(20_000);
     client.send(&format!("MAIL FROM:<bob@x.example>\r\nRCPT TO:<ann@mox.example>\r\nDATA\r\nSubject: large\r\n\r\n{body}.")).await;
     client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot\nS: 250 2.2.0 it is done").await;
-    client.send(&format!("MAIL FROM:<bob@x.example>\r\nRCPT TO:<ann@mox.example>\r\nBDAT 12\r\nSubject: b\r\nBDAT 5 LAST\r\n\r\nx")).await;
+    client.send("MAIL FROM:<bob@x.example>\r\nRCPT TO:<ann@mox.example>\r\nBDAT 12\r\nSubject: b\r\nBDAT 5 LAST\r\n\r\nx").await;
     client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 250 2.0.0 12 octets received\nS: 250 2.2.0 it is done").await;
     let messages = world.mailbox("ann", "Inbox").await;
     assert!(messages[0].ends_with(&format!("Subject: large\r\n\r\n{body}")));

@@ -1,11 +1,19 @@
 //! Tests of accounts, each on both engines.
 
+#[cfg(test)]
 mod fixture;
 
+#[cfg(test)]
 mod db;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod mailboxes;
+#[cfg(test)]
 mod messages;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
 mod threads;
+#[cfg(test)]
 mod views;
