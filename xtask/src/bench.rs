@@ -34,18 +34,8 @@ struct Scale {
     repeats: usize,
 }
 
-const FULL: Scale = Scale {
-    messages: 8000,
-    mailbox: 100_000,
-    idle: 10_000,
-    repeats: 21,
-};
-const QUICK: Scale = Scale {
-    messages: 400,
-    mailbox: 2000,
-    idle: 200,
-    repeats: 3,
-};
+const FULL: Scale = Scale { messages: 8000, mailbox: 100_000, idle: 10_000, repeats: 21 };
+const QUICK: Scale = Scale { messages: 400, mailbox: 2000, idle: 200, repeats: 3 };
 
 /// What was measured: by row, then by subject.
 #[derive(Default)]
@@ -55,29 +45,18 @@ struct Results {
 }
 
 impl Results {
-    fn measure(
-        &mut self,
-        subject: &'static str,
-        row: Row,
-        wanted: &Wanted,
-        work: impl FnOnce() -> Result<f64, Failure>,
-    ) {
+    fn measure(&mut self, subject: &'static str, row: Row, wanted: &Wanted, work: impl FnOnce() -> Result<f64, Failure>) {
         if !wanted.row(row) {
             return;
         }
         match work() {
             Ok(value) => {
-                println!(
-                    "{subject:<18} {:<52} {}",
-                    row.work(),
-                    report::figure(value, row.unit())
-                );
+                println!("{subject:<18} {:<52} {}", row.work(), report::figure(value, row.unit()));
                 self.values.insert((row, subject), value);
             }
             Err(failure) => {
                 println!("{subject:<18} {:<52} failed: {failure}", row.work());
-                self.failures
-                    .push(format!("{subject}, {}: {failure}", row.work()));
+                self.failures.push(format!("{subject}, {}: {failure}", row.work()));
             }
         }
     }
@@ -97,11 +76,7 @@ impl Wanted {
         let mut wanted = Self::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let mut value = || {
-                args.next()
-                    .map(|v| (*v).to_owned())
-                    .ok_or_else(|| format!("{arg} needs a value"))
-            };
+            let mut value = || args.next().map(|v| (*v).to_owned()).ok_or_else(|| format!("{arg} needs a value"));
             match *arg {
                 "--quick" => wanted.quick = true,
                 "--only" => wanted.only = Some(value()?),
@@ -123,9 +98,7 @@ impl Wanted {
 
     fn row(&self, row: Row) -> bool {
         let id = format!("{row:?}").to_lowercase();
-        self.rows
-            .as_ref()
-            .is_none_or(|rows| rows.iter().any(|r| id.starts_with(&r.to_lowercase())))
+        self.rows.as_ref().is_none_or(|rows| rows.iter().any(|r| id.starts_with(&r.to_lowercase())))
     }
 }
 
@@ -139,67 +112,41 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         let binary = match &wanted.binary {
             Some(binary) => binary.clone(),
             None => {
-                run::run(run::cargo().args([
-                    "build",
-                    "--release",
-                    "--locked",
-                    "--package",
-                    "mox",
-                ]))?;
+                run::run(run::cargo().args(["build", "--release", "--locked", "--package", "mox"]))?;
                 run::target_dir().join("release/mox")
             }
         };
         let mut subject = Subject::mox(&binary)?;
-        results.measure("mox", Row::Start, &wanted, || {
-            subject.start_time(scale.repeats.min(5))
-        });
+        results.measure("mox", Row::Start, &wanted, || subject.start_time(scale.repeats.min(5)));
         results.measure("mox", Row::MemoryAtStart, &wanted, || subject.memory());
         results.measure("mox", Row::BinarySize, &wanted, || {
-            std::fs::metadata(&binary)
-                .map(|m| load::float(m.len()) / 1_048_576.0)
-                .map_err(|e| e.to_string())
+            std::fs::metadata(&binary).map(|m| load::float(m.len()) / 1_048_576.0).map_err(|e| e.to_string())
         });
         common(&subject, scale, &wanted, &mut results);
         results.measure("mox", Row::MemoryAfterMailbox, &wanted, || subject.memory());
-        results.measure("mox", Row::Submission, &wanted, || {
-            deliver::submission(&subject, scale.messages)
-        });
+        results.measure("mox", Row::Submission, &wanted, || deliver::submission(&subject, scale.messages));
     }
     if wanted.peers() {
         let subject = Subject::dovecot()?;
         common(&subject, scale, &wanted, &mut results);
         drop(subject);
         let subject = Subject::postfix()?;
-        results.measure(subject.name, Row::Delivery, &wanted, || {
-            deliver::delivery(&subject, scale.messages)
-        });
+        results.measure(subject.name, Row::Delivery, &wanted, || deliver::delivery(&subject, scale.messages));
     }
     report::print(&results);
     if !wanted.quick && wanted.only.is_none() && wanted.rows.is_none() {
         report::write(&results)?;
     }
-    if results.failures.is_empty() {
-        Ok(())
-    } else {
-        Err(results.failures.join("\n"))
-    }
+    if results.failures.is_empty() { Ok(()) } else { Err(results.failures.join("\n")) }
 }
 
 /// The rows that every IMAP server can be measured by.
 fn common(subject: &Subject, scale: Scale, wanted: &Wanted, results: &mut Results) {
     let name = subject.name;
-    results.measure(name, Row::AppendOne, wanted, || {
-        mailbox::append(subject, "one", 1, scale.messages / 4)
-    });
-    results.measure(name, Row::AppendEight, wanted, || {
-        mailbox::append(subject, "eight", 8, scale.messages)
-    });
-    results.measure(name, Row::Delivery, wanted, || {
-        deliver::delivery(subject, scale.messages)
-    });
+    results.measure(name, Row::AppendOne, wanted, || mailbox::append(subject, "one", 1, scale.messages / 4));
+    results.measure(name, Row::AppendEight, wanted, || mailbox::append(subject, "eight", 8, scale.messages));
+    results.measure(name, Row::Delivery, wanted, || deliver::delivery(subject, scale.messages));
     mailbox::reading(subject, scale, wanted, results);
-    results.measure(name, Row::LoginAgain, wanted, || {
-        idle::login_again(subject, scale.messages)
-    });
+    results.measure(name, Row::LoginAgain, wanted, || idle::login_again(subject, scale.messages));
     idle::idle(subject, scale, wanted, results);
 }

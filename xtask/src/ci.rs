@@ -42,32 +42,13 @@ impl Report {
         let total: Duration = self.steps.iter().map(|(_, took, _)| *took).sum();
         println!("\n== summary");
         for (name, took, failure) in &self.steps {
-            println!(
-                "{:>8.1} s  {}  {name}",
-                took.as_secs_f64(),
-                if failure.is_some() {
-                    "FAILED"
-                } else {
-                    "ok    "
-                }
-            );
+            println!("{:>8.1} s  {}  {name}", took.as_secs_f64(), if failure.is_some() { "FAILED" } else { "ok    " });
         }
         println!("{:>8.1} s  in all", total.as_secs_f64());
-        let failed_steps = self
-            .steps
-            .iter()
-            .filter(|(_, _, failure)| failure.is_some())
-            .count();
+        let failed_steps = self.steps.iter().filter(|(_, _, failure)| failure.is_some()).count();
         let failed = self.tests.failed.max(u64::from(failed_steps > 0));
         println!("{} passed, {failed} failed", self.tests.passed);
-        if failed == 0 {
-            Ok(())
-        } else {
-            Err(format!(
-                "{failed_steps} of {} steps failed",
-                self.steps.len()
-            ))
-        }
+        if failed == 0 { Ok(()) } else { Err(format!("{failed_steps} of {} steps failed", self.steps.len())) }
     }
 }
 
@@ -75,22 +56,11 @@ impl Report {
 pub(crate) fn ci() -> Result<(), Failure> {
     let mut report = Report::default();
     report.step("packages", services::install);
-    report.step("format", || {
-        run::run(run::cargo().args(["fmt", "--all", "--check"]))
-    });
+    report.step("format", || run::run(run::cargo().args(["fmt", "--all", "--check"])));
     report.step("tidy", tidy::tidy);
     report.step("deny", deny::deny);
     report.step("clippy", || {
-        let args = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--quiet",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let args = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
         run::run(run::cargo().args(args))
     });
     report.step("features", each_feature_alone);
@@ -115,29 +85,12 @@ pub(crate) fn ci() -> Result<(), Failure> {
 
 /// Unit, integration and outside tests, with nextest if it is installed.
 fn test(services: &services::Services, tests: &mut Count) -> Result<(), Failure> {
-    let nextest =
-        run::output(run::cargo().args(["nextest", "--version"])).is_ok_and(|o| o.status.success());
+    let nextest = run::output(run::cargo().args(["nextest", "--version"])).is_ok_and(|o| o.status.success());
     let mut command = run::cargo();
     if nextest {
-        command.args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--locked",
-            "--run-ignored",
-            "all",
-            "--no-fail-fast",
-        ]);
+        command.args(["nextest", "run", "--workspace", "--locked", "--run-ignored", "all", "--no-fail-fast"]);
     } else {
-        command.args([
-            "test",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--no-fail-fast",
-            "--",
-            "--include-ignored",
-        ]);
+        command.args(["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast", "--", "--include-ignored"]);
     }
     counted(services, command, tests)
 }
@@ -146,21 +99,9 @@ fn test(services: &services::Services, tests: &mut Count) -> Result<(), Failure>
 fn each_feature_alone() -> Result<(), Failure> {
     for package in metadata::packages()? {
         // The alone-ness of a single feature is what `--all-targets` of clippy has just built.
-        for feature in package
-            .features
-            .iter()
-            .filter(|_| package.features.len() > 1)
-        {
+        for feature in package.features.iter().filter(|_| package.features.len() > 1) {
             println!("{} with {feature} alone", package.name);
-            let args = [
-                "check",
-                "--quiet",
-                "--locked",
-                "--package",
-                &package.name,
-                "--no-default-features",
-                "--features",
-            ];
+            let args = ["check", "--quiet", "--locked", "--package", &package.name, "--no-default-features", "--features"];
             run::run(run::cargo().args(args).arg(feature))?;
         }
     }
@@ -168,25 +109,14 @@ fn each_feature_alone() -> Result<(), Failure> {
 }
 
 /// Runs a test runner, showing what it prints and counting what it says.
-fn counted(
-    services: &services::Services,
-    mut command: Command,
-    tests: &mut Count,
-) -> Result<(), Failure> {
+fn counted(services: &services::Services, mut command: Command, tests: &mut Count) -> Result<(), Failure> {
     services.tell(&mut command);
-    command
-        .env("CI", "true")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command
-        .spawn()
-        .map_err(|e| format!("{}: {e}", command.get_program().display()))?;
+    command.env("CI", "true").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let count = std::thread::scope(|scope| {
         let err = scope.spawn(|| err.map(|e| echo(e, |line| eprintln!("{line}"))));
-        let mut count = out
-            .map(|o| echo(o, |line| println!("{line}")))
-            .unwrap_or_default();
+        let mut count = out.map(|o| echo(o, |line| println!("{line}"))).unwrap_or_default();
         if let Ok(Some(more)) = err.join() {
             count.add(more);
         }
@@ -198,10 +128,7 @@ fn counted(
         return Err(format!("{} tests failed ({status})", count.failed));
     }
     if count.ignored > 0 {
-        return Err(format!(
-            "{} tests were ignored: here everything has to run",
-            count.ignored
-        ));
+        return Err(format!("{} tests were ignored: here everything has to run", count.ignored));
     }
     Ok(())
 }
@@ -258,33 +185,13 @@ mod tests {
     #[test]
     fn summaries_of_both_runners() {
         for (line, expected) in [
-            (
-                "     Summary [   0.022s] 9 tests run: 9 passed, 0 skipped",
-                (9, 0, 0),
-            ),
-            (
-                "     Summary [  12.0s] 12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 2 skipped",
-                (10, 2, 2),
-            ),
-            (
-                "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-                (5, 0, 1),
-            ),
-            (
-                "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s",
-                (5, 2, 0),
-            ),
+            ("     Summary [   0.022s] 9 tests run: 9 passed, 0 skipped", (9, 0, 0)),
+            ("     Summary [  12.0s] 12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 2 skipped", (10, 2, 2)),
+            ("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 0, 1)),
+            ("test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 2, 0)),
         ] {
             let (passed, failed, ignored) = expected;
-            assert_eq!(
-                summary(line),
-                Some(Count {
-                    passed,
-                    failed,
-                    ignored
-                }),
-                "{line}"
-            );
+            assert_eq!(summary(line), Some(Count { passed, failed, ignored }), "{line}");
         }
         assert_eq!(summary("running 5 tests"), None);
     }

@@ -9,27 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks all dependencies.
 pub(crate) fn deny() -> Result<(), Failure> {
-    let text = std::fs::read_to_string(run::top().join("deny.toml"))
-        .map_err(|e| format!("deny.toml: {e}"))?;
+    let text = std::fs::read_to_string(run::top().join("deny.toml")).map_err(|e| format!("deny.toml: {e}"))?;
     let rules = Rules::parse(&text)?;
-    let tree = [
-        "tree",
-        "--workspace",
-        "--edges",
-        "normal,build,dev",
-        "--prefix",
-        "none",
-        "--format",
-        "{p}\t{l}",
-    ];
+    let tree = ["tree", "--workspace", "--edges", "normal,build,dev", "--prefix", "none", "--format", "{p}\t{l}"];
     let listing = run::stdout(run::cargo().args(tree))?;
     let linked = linked(&listing);
     let mut findings: Vec<String> = linked.iter().filter_map(|l| rules.fault(l)).collect();
     for (name, versions) in several_versions(&linked) {
-        println!(
-            "note: {name} is built in several versions: {}",
-            versions.join(", ")
-        );
+        println!("note: {name} is built in several versions: {}", versions.join(", "));
     }
     if let Ok(lock) = std::fs::read_to_string(run::top().join("Cargo.lock")) {
         findings.extend(foreign_sources(&lock));
@@ -38,11 +25,7 @@ pub(crate) fn deny() -> Result<(), Failure> {
         println!("deny: {} packages, nothing found", linked.len());
         return Ok(());
     }
-    Err(format!(
-        "{}\ndeny: {} findings",
-        findings.join("\n"),
-        findings.len()
-    ))
+    Err(format!("{}\ndeny: {} findings", findings.join("\n"), findings.len()))
 }
 
 struct Rules {
@@ -62,50 +45,26 @@ impl Rules {
     fn parse(text: &str) -> Result<Self, Failure> {
         let file: toml::Table = text.parse().map_err(|e| format!("deny.toml: {e}"))?;
         let list = |section: &str, key: &str| {
-            let value = file
-                .get(section)
-                .and_then(|s| s.get(key))
-                .and_then(toml::Value::as_array);
-            value
-                .cloned()
-                .ok_or_else(|| format!("deny.toml: no list {section}.{key}"))
+            let value = file.get(section).and_then(|s| s.get(key)).and_then(toml::Value::as_array);
+            value.cloned().ok_or_else(|| format!("deny.toml: no list {section}.{key}"))
         };
-        let text = |value: Option<&toml::Value>| {
-            value
-                .and_then(toml::Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let licences = list("licenses", "allow")?
-            .iter()
-            .map(|l| text(Some(l)))
-            .collect();
-        let banned = list("bans", "deny")?
-            .iter()
-            .map(|b| (text(b.get("crate")), text(b.get("reason"))))
-            .collect();
+        let text = |value: Option<&toml::Value>| value.and_then(toml::Value::as_str).unwrap_or_default().to_owned();
+        let licences = list("licenses", "allow")?.iter().map(|l| text(Some(l))).collect();
+        let banned = list("bans", "deny")?.iter().map(|b| (text(b.get("crate")), text(b.get("reason")))).collect();
         Ok(Self { licences, banned })
     }
 
     fn fault(&self, linked: &Linked) -> Option<String> {
-        let Linked {
-            name,
-            version,
-            licence,
-        } = linked;
+        let Linked { name, version, licence } = linked;
         if let Some(reason) = self.banned.get(name) {
             return Some(format!("{name} {version} is banned: {reason}"));
         }
-        (!self.allows(licence))
-            .then(|| format!("{name} {version}: licence `{licence}` isn't allowed"))
+        (!self.allows(licence)).then(|| format!("{name} {version}: licence `{licence}` isn't allowed"))
     }
 
     /// Evaluates an SPDX expression: `OR` of `AND` of licences and parentheses; `/` is the old spelling of `OR`.
     fn allows(&self, expression: &str) -> bool {
-        let spaced = expression
-            .replace('(', " ( ")
-            .replace(')', " ) ")
-            .replace('/', " OR ");
+        let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
         let mut words = spaced.split_whitespace().peekable();
         let allowed = self.any_of(&mut words);
         allowed && words.next().is_none()
@@ -155,11 +114,7 @@ fn linked(listing: &str) -> BTreeSet<Linked> {
             continue;
         };
         let licence = licence.trim_end_matches("(*)").trim().to_owned();
-        linked.insert(Linked {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            licence,
-        });
+        linked.insert(Linked { name: name.to_owned(), version: version.to_owned(), licence });
     }
     linked
 }
@@ -175,13 +130,8 @@ fn several_versions(linked: &BTreeSet<Linked>) -> Vec<(&str, Vec<&str>)> {
 /// Everything locked comes from the workspace or the public registry.
 fn foreign_sources(lock: &str) -> Vec<String> {
     let sources = lock.lines().filter_map(|l| l.strip_prefix("source = "));
-    let foreign: BTreeSet<&str> = sources
-        .filter(|s| !s.starts_with("\"registry+") && !s.starts_with("\"sparse+"))
-        .collect();
-    foreign
-        .into_iter()
-        .map(|s| format!("Cargo.lock: source {s} isn't a registry"))
-        .collect()
+    let foreign: BTreeSet<&str> = sources.filter(|s| !s.starts_with("\"registry+") && !s.starts_with("\"sparse+")).collect();
+    foreign.into_iter().map(|s| format!("Cargo.lock: source {s} isn't a registry")).collect()
 }
 
 #[cfg(test)]

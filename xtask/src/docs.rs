@@ -26,15 +26,9 @@ struct Page {
 /// A piece of a page, from one or more runs of the server.
 enum Part {
     /// Under a heading of its own: what these arguments print.
-    Output {
-        heading: &'static str,
-        args: &'static [&'static str],
-    },
+    Output { heading: &'static str, args: &'static [&'static str] },
     /// What `args` lists, one name a line, and for each what `args NAME` prints.
-    Each {
-        heading: &'static str,
-        args: &'static [&'static str],
-    },
+    Each { heading: &'static str, args: &'static [&'static str] },
 }
 
 const PAGES: &[Page] = &[
@@ -42,16 +36,7 @@ const PAGES: &[Page] = &[
         file: "commands.md",
         title: "Commands",
         introduction: "Every command of `mox`, as `mox help` describes it.",
-        parts: &[
-            Part::Output {
-                heading: "Usage",
-                args: &[],
-            },
-            Part::Output {
-                heading: "All commands",
-                args: &["helpall"],
-            },
-        ],
+        parts: &[Part::Output { heading: "Usage", args: &[] }, Part::Output { heading: "All commands", args: &["helpall"] }],
     },
     Page {
         file: "config.md",
@@ -60,18 +45,9 @@ const PAGES: &[Page] = &[
              accounts; the server reloads it when told to and rewrites it when they are changed with a command. Both are \
              tab-indented `Key: value` lines: no quoting, no escaping, comments on lines of their own that start with `#`.",
         parts: &[
-            Part::Output {
-                heading: "mox.conf",
-                args: &["config", "describe-static"],
-            },
-            Part::Output {
-                heading: "domains.conf",
-                args: &["config", "describe-domains"],
-            },
-            Part::Each {
-                heading: "Example",
-                args: &["config", "example"],
-            },
+            Part::Output { heading: "mox.conf", args: &["config", "describe-static"] },
+            Part::Output { heading: "domains.conf", args: &["config", "describe-domains"] },
+            Part::Each { heading: "Example", args: &["config", "example"] },
         ],
     },
 ];
@@ -85,36 +61,22 @@ pub(crate) fn docs(mode: Mode) -> Result<(), Failure> {
         let path = run::top().join("docs").join(page.file);
         let before = std::fs::read_to_string(&path).ok();
         match (page.generate(&server)?, mode) {
-            (None, _) if before.is_none() => println!(
-                "docs/{}: left out, the server lacks the commands",
-                page.file
-            ),
+            (None, _) if before.is_none() => println!("docs/{}: left out, the server lacks the commands", page.file),
             (None, _) => {
-                return Err(format!(
-                    "docs/{}: the server no longer has the commands it comes from",
-                    page.file
-                ));
+                return Err(format!("docs/{}: the server no longer has the commands it comes from", page.file));
             }
             (Some(text), _) if before.as_ref() == Some(&text) => {
                 println!("docs/{}: up to date", page.file)
             }
-            (Some(_), Mode::Check) => stale.push(format!(
-                "docs/{}: differs from what the server says",
-                page.file
-            )),
+            (Some(_), Mode::Check) => stale.push(format!("docs/{}: differs from what the server says", page.file)),
             (Some(text), Mode::Write) => {
-                std::fs::create_dir_all(run::top().join("docs"))
-                    .map_err(|e| format!("docs: {e}"))?;
+                std::fs::create_dir_all(run::top().join("docs")).map_err(|e| format!("docs: {e}"))?;
                 std::fs::write(&path, text).map_err(|e| format!("{}: {e}", path.display()))?;
                 println!("docs/{}: written", page.file);
             }
         }
     }
-    if stale.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("{}\nrun `cargo xtask docs`", stale.join("\n")))
-    }
+    if stale.is_empty() { Ok(()) } else { Err(format!("{}\nrun `cargo xtask docs`", stale.join("\n"))) }
 }
 
 impl Page {
@@ -158,11 +120,7 @@ fn section(heading: &str, said: &str) -> String {
 fn ask(server: &Path, args: &[&str]) -> Result<Option<String>, Failure> {
     let mut command = run::command(&server.to_string_lossy());
     // Neither an existing configuration nor somebody's home may show in a manual.
-    command
-        .args(args)
-        .env_remove("MOXCONF")
-        .env("HOME", "/nonexistent")
-        .env("XDG_CONFIG_HOME", "/nonexistent");
+    command.args(args).env_remove("MOXCONF").env("HOME", "/nonexistent").env("XDG_CONFIG_HOME", "/nonexistent");
     let output = run::output(&mut command)?;
     // Usage without a command exits with an error by design; elsewhere an error means the command isn't there.
     if !args.is_empty() && !output.status.success() {

@@ -3,14 +3,8 @@
 //! `ci` is exactly what continuous integration runs; the other tasks are its steps, to be run alone, and the benchmark.
 //! Everything here drives other programs (cargo, git, the built server, its peers) and reports; nothing is linked into the server.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a command-line tool talks on standard output"
-)]
-#![expect(
-    clippy::disallowed_methods,
-    reason = "steps and benchmarks are timed with the real clock"
-)]
+#![expect(clippy::print_stdout, reason = "a command-line tool talks on standard output")]
+#![expect(clippy::disallowed_methods, reason = "steps and benchmarks are timed with the real clock")]
 
 mod bench;
 mod ci;

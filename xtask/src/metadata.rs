@@ -22,8 +22,7 @@ pub(crate) struct Package {
 /// The workspace's packages, by name.
 pub(crate) fn packages() -> Result<Vec<Package>, Failure> {
     let text = run::stdout(run::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: Value =
-        serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
+    let metadata: Value = serde_json::from_str(&text).map_err(|e| format!("cargo metadata: {e}"))?;
     let packages = list(&metadata, "packages");
     let names: BTreeSet<&str> = packages.iter().map(|p| text_of(p, "name")).collect();
     let mut found: Vec<Package> = packages.iter().map(|p| package(p, &names)).collect();
@@ -36,18 +35,11 @@ fn package(package: &Value, names: &BTreeSet<&str>) -> Package {
     for dependency in list(package, "dependencies") {
         let name = text_of(dependency, "name");
         if names.contains(name) {
-            let kind = if text_of(dependency, "kind") == "dev" {
-                &mut tests_use
-            } else {
-                &mut uses
-            };
+            let kind = if text_of(dependency, "kind") == "dev" { &mut tests_use } else { &mut uses };
             kind.insert(name.to_owned());
         }
     }
-    let features = package
-        .get("features")
-        .and_then(Value::as_object)
-        .map(|f| f.keys().cloned().collect());
+    let features = package.get("features").and_then(Value::as_object).map(|f| f.keys().cloned().collect());
     let mut features: Vec<String> = features.unwrap_or_default();
     features.retain(|f| f != "default");
     Package {
@@ -60,10 +52,7 @@ fn package(package: &Value, names: &BTreeSet<&str>) -> Package {
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value
-        .get(key)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    value.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn text_of<'a>(value: &'a Value, key: &str) -> &'a str {

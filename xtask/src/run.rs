@@ -14,12 +14,7 @@ pub(crate) fn top() -> PathBuf {
 pub(crate) fn cargo() -> Command {
     let mut command = command(&std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()));
     // Set by the outer `cargo run` for this package; a nested cargo must not see them.
-    for name in [
-        "CARGO_MANIFEST_DIR",
-        "CARGO_MANIFEST_PATH",
-        "CARGO_PKG_NAME",
-        "CARGO_PKG_VERSION",
-    ] {
+    for name in ["CARGO_MANIFEST_DIR", "CARGO_MANIFEST_PATH", "CARGO_PKG_NAME", "CARGO_PKG_VERSION"] {
         command.env_remove(name);
     }
     command
@@ -34,35 +29,22 @@ pub(crate) fn command(program: &str) -> Command {
 
 /// Runs to the end, output shown; an exit status other than 0 is a failure.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|e| format!("{}: {e}", words(command)))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("{}: {status}", words(command)))
-    }
+    let status = command.status().map_err(|e| format!("{}: {e}", words(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("{}: {status}", words(command))) }
 }
 
 /// Runs to the end and returns what was written to standard output.
 pub(crate) fn stdout(command: &mut Command) -> Result<String, Failure> {
     let output = output(command)?;
     if !output.status.success() {
-        return Err(format!(
-            "{}: {}\n{}",
-            words(command),
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        ));
+        return Err(format!("{}: {}\n{}", words(command), output.status, String::from_utf8_lossy(&output.stderr)));
     }
     String::from_utf8(output.stdout).map_err(|e| format!("{}: {e}", words(command)))
 }
 
 /// Runs to the end and returns everything, whatever the exit status.
 pub(crate) fn output(command: &mut Command) -> Result<Output, Failure> {
-    command
-        .output()
-        .map_err(|e| format!("{}: {e}", words(command)))
+    command.output().map_err(|e| format!("{}: {e}", words(command)))
 }
 
 fn words(command: &Command) -> String {

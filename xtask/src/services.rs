@@ -25,14 +25,8 @@ const PACKAGES: &[(&str, &str)] = &[
 
 /// Installs the packages whose programs are missing; asks apt for nothing when all are there.
 pub(crate) fn install() -> Result<(), Failure> {
-    let missing = |(_, program): &&(&str, &str)| {
-        !program.is_empty() && peers::find_program(program).is_none()
-    };
-    let missing: Vec<&str> = PACKAGES
-        .iter()
-        .filter(missing)
-        .map(|(package, _)| *package)
-        .collect();
+    let missing = |(_, program): &&(&str, &str)| !program.is_empty() && peers::find_program(program).is_none();
+    let missing: Vec<&str> = PACKAGES.iter().filter(missing).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         println!("all packages are installed");
         return Ok(());
@@ -40,30 +34,12 @@ pub(crate) fn install() -> Result<(), Failure> {
     println!("missing: {}", missing.join(" "));
     let mut wanted = missing.clone();
     if missing.contains(&"swaks") {
-        wanted.extend(
-            PACKAGES
-                .iter()
-                .filter(|(_, program)| program.is_empty())
-                .map(|(package, _)| *package),
-        );
+        wanted.extend(PACKAGES.iter().filter(|(_, program)| program.is_empty()).map(|(package, _)| *package));
     }
     run::run(apt().args(["update", "--quiet"]))?;
-    run::run(
-        apt()
-            .args(["install", "--quiet", "--yes", "--no-install-recommends"])
-            .args(&wanted),
-    )?;
-    let still: Vec<&&str> = missing
-        .iter()
-        .filter(|m| PACKAGES.iter().any(|p| p.0 == **m && missing_program(p.1)))
-        .collect();
-    if still.is_empty() {
-        Ok(())
-    } else {
-        Err(format!(
-            "installed, but their programs aren't found: {still:?}"
-        ))
-    }
+    run::run(apt().args(["install", "--quiet", "--yes", "--no-install-recommends"]).args(&wanted))?;
+    let still: Vec<&&str> = missing.iter().filter(|m| PACKAGES.iter().any(|p| p.0 == **m && missing_program(p.1))).collect();
+    if still.is_empty() { Ok(()) } else { Err(format!("installed, but their programs aren't found: {still:?}")) }
 }
 
 fn missing_program(program: &str) -> bool {
@@ -73,9 +49,7 @@ fn missing_program(program: &str) -> bool {
 fn apt() -> Command {
     let mut command = run::command("apt-get");
     // RUNLEVEL keeps the packages from starting their own services: the tests start private ones.
-    command
-        .env("DEBIAN_FRONTEND", "noninteractive")
-        .env("RUNLEVEL", "1");
+    command.env("DEBIAN_FRONTEND", "noninteractive").env("RUNLEVEL", "1");
     command
 }
 
@@ -100,9 +74,7 @@ impl Services {
             if data.is_dir() {
                 command.env("MOX_TEST_DATA", data);
             } else {
-                println!(
-                    "note: no test data beside the work tree: tests on other projects' messages check nothing"
-                );
+                println!("note: no test data beside the work tree: tests on other projects' messages check nothing");
             }
         }
     }

@@ -30,37 +30,20 @@ pub(crate) fn tidy() -> Result<(), Failure> {
     findings.extend(words::check(&sources));
     findings.extend(lengths(&sources));
     if findings.is_empty() {
-        println!(
-            "tidy: {} packages, {} files, nothing found",
-            packages.len(),
-            sources.len()
-        );
+        println!("tidy: {} packages, {} files, nothing found", packages.len(), sources.len());
         return Ok(());
     }
-    Err(format!(
-        "{}\ntidy: {} findings",
-        findings.join("\n"),
-        findings.len()
-    ))
+    Err(format!("{}\ntidy: {} findings", findings.join("\n"), findings.len()))
 }
 
 /// Every text file that git knows or would add.
 fn sources() -> Result<Vec<Source>, Failure> {
-    let listing = run::stdout(run::command("git").args([
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
+    let listing = run::stdout(run::command("git").args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]))?;
     let mut sources = Vec::new();
     for path in listing.split('\0').filter(|p| !p.is_empty()) {
         // A binary file, or one deleted in the work tree but not yet in the index, has no lines to check.
         if let Ok(text) = std::fs::read_to_string(run::top().join(path)) {
-            sources.push(Source {
-                path: path.into(),
-                text,
-            });
+            sources.push(Source { path: path.into(), text });
         }
     }
     Ok(sources)
@@ -68,21 +51,12 @@ fn sources() -> Result<Vec<Source>, Failure> {
 
 fn lengths(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
-    for source in sources
-        .iter()
-        .filter(|s| s.path.extension().is_some_and(|e| e == "rs"))
-    {
+    for source in sources.iter().filter(|s| s.path.extension().is_some_and(|e| e == "rs")) {
         let lines = source.text.lines().count();
         if lines > TOO_LONG {
-            findings.push(format!(
-                "{}: {lines} lines, more than {TOO_LONG}: split it",
-                source.path.display()
-            ));
+            findings.push(format!("{}: {lines} lines, more than {TOO_LONG}: split it", source.path.display()));
         } else if lines > LONG {
-            println!(
-                "note: {}: {lines} lines; is there a second idea in it?",
-                source.path.display()
-            );
+            println!("note: {}: {lines} lines; is there a second idea in it?", source.path.display());
         }
     }
     findings

@@ -23,12 +23,7 @@ impl VirtualClock {
     /// A clock that shows this time.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                now: AtomicI64::new(now.micros()),
-                passed: AtomicI64::new(0),
-            }),
-        }
+        Self { shared: Arc::new(Shared { now: AtomicI64::new(now.micros()), passed: AtomicI64::new(0) }) }
     }
 
     /// Lets time pass, on both the time of day and the monotonic clock.
@@ -72,9 +67,6 @@ mod tests {
         let other = clock.clone();
         clock.advance(Duration::from_secs(2));
         clock.set(Timestamp::EPOCH);
-        assert_eq!(
-            (other.now(), other.monotonic()),
-            (Timestamp::EPOCH, Duration::from_secs(2))
-        );
+        assert_eq!((other.now(), other.monotonic()), (Timestamp::EPOCH, Duration::from_secs(2)));
     }
 }

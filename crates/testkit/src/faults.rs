@@ -52,14 +52,7 @@ impl Faults {
     }
 
     fn plan(at: Option<u64>, onwards: bool) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                count: AtomicU64::new(0),
-                at,
-                onwards,
-                fired: AtomicBool::new(false),
-            }),
-        }
+        Self { shared: Arc::new(Shared { count: AtomicU64::new(0), at, onwards, fired: AtomicBool::new(false) }) }
     }
 
     /// To be called where something may fail.
@@ -68,17 +61,12 @@ impl Faults {
     /// When the plan says so, with the step's name and number.
     pub fn step(&self, what: &str) -> io::Result<()> {
         let n = self.shared.count.fetch_add(1, Ordering::SeqCst);
-        let fails = self
-            .shared
-            .at
-            .is_some_and(|at| n == at || (self.shared.onwards && n > at));
+        let fails = self.shared.at.is_some_and(|at| n == at || (self.shared.onwards && n > at));
         if !fails {
             return Ok(());
         }
         self.shared.fired.store(true, Ordering::SeqCst);
-        Err(io::Error::other(format!(
-            "planned fault at step {n}: {what}"
-        )))
+        Err(io::Error::other(format!("planned fault at step {n}: {what}")))
     }
 
     /// Whether a step has failed.

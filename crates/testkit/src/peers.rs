@@ -33,16 +33,11 @@ pub use smtp::{Reply, SmtpClient};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Folders beside `PATH` where Debian keeps daemons.
-const MORE_FOLDERS: &[&str] = &[
-    "/usr/local/sbin",
-    "/usr/sbin",
-    "/sbin",
-    "/usr/lib/dovecot",
-    "/usr/lib/postfix/sbin",
-];
+const MORE_FOLDERS: &[&str] = &["/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/lib/dovecot", "/usr/lib/postfix/sbin"];
 
 /// Whether everything has to be there, as in continuous integration.
 #[must_use]
@@ -68,10 +63,7 @@ pub fn require_program(name: &str) -> Option<PathBuf> {
 /// # Panics
 /// With `CI=true`.
 pub fn skip(why: &str) {
-    assert!(
-        !all_required(),
-        "{why}, but with CI=true no test may be skipped"
-    );
+    assert!(!all_required(), "{why}, but with CI=true no test may be skipped");
     eprintln!("skipped: {why}");
 }
 
@@ -80,31 +72,37 @@ pub fn skip(why: &str) {
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.iter().map(PathBuf::from));
-    let mut candidates = folders
-        .chain(postgres::folders())
-        .map(|folder| folder.join(name));
+    let mut candidates = folders.chain(postgres::folders()).map(|folder| folder.join(name));
     candidates.find(|candidate| candidate.is_file())
 }
 
-/// A TCP port on loopback that nobody listens on now.
+/// A TCP port on loopback that nobody listens on now, another one at each call.
 ///
-/// Somebody may take it before it is used; programs that can't be given an open socket leave no other way.
+/// It is below the range from which the system takes ports for outgoing connections, so that none of those gets it before the
+/// program it is for, and processes begin at different places.
+///
+/// # Panics
+/// If all of thousands of ports are taken.
 #[must_use]
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    listener
-        .and_then(|l| l.local_addr())
-        .map(|a| a.port())
-        .unwrap_or_default()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let candidate = |_| {
+        let step = std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        u16::try_from(FIRST + step % COUNT).ok()
+    };
+    let found = (0..COUNT).filter_map(candidate).find(is_free);
+    assert!(found.is_some(), "no free port");
+    found.unwrap_or_default()
 }
 
 /// Waits until something accepts connections there; false if it doesn't in time.
 #[must_use]
 pub fn wait_for_port(port: u16, patience: Duration) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    wait_until(patience, || {
-        TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok()
-    })
+    wait_until(patience, || TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok())
 }
 
 /// Waits until a condition holds, looking again every 20 ms; false if it doesn't in time.
@@ -155,13 +153,9 @@ pub(crate) fn dial(source: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
 /// The numeric user and group id of a system user, for daemons that refuse to run as root.
 pub(crate) fn user_ids(user: &str) -> std::io::Result<(u32, u32)> {
     let id = |flag: &str| -> std::io::Result<u32> {
-        let output = std::process::Command::new("id")
-            .args([flag, user])
-            .output()?;
+        let output = std::process::Command::new("id").args([flag, user]).output()?;
         let text = String::from_utf8_lossy(&output.stdout);
-        text.trim()
-            .parse()
-            .map_err(|_| std::io::Error::other(format!("no user {user}")))
+        text.trim().parse().map_err(|_| std::io::Error::other(format!("no user {user}")))
     };
     Ok((id("-u")?, id("-g")?))
 }

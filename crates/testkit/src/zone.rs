@@ -11,9 +11,7 @@
 //! Whether an answer is authentic, bogus or temporarily missing is part of the literal. A signed zone's answers and
 //! denials are authentic, except at and below the names given to [`Zone::insecure`].
 
-use mox_base::dns::{
-    Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Tlsa, reverse_name,
-};
+use mox_base::dns::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Tlsa, reverse_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,9 +63,7 @@ impl Zone {
     /// If it is none.
     #[must_use]
     pub fn a(self, name: &str, ip: &str) -> Self {
-        let Ok(ip) = ip.parse() else {
-            panic!("not an IPv4 address: {ip}")
-        };
+        let Ok(ip) = ip.parse() else { panic!("not an IPv4 address: {ip}") };
         self.with(name, RecordKind::A, Record::A(ip))
     }
 
@@ -77,9 +73,7 @@ impl Zone {
     /// If it is none.
     #[must_use]
     pub fn aaaa(self, name: &str, ip: &str) -> Self {
-        let Ok(ip) = ip.parse() else {
-            panic!("not an IPv6 address: {ip}")
-        };
+        let Ok(ip) = ip.parse() else { panic!("not an IPv6 address: {ip}") };
         self.with(name, RecordKind::Aaaa, Record::Aaaa(ip))
     }
 
@@ -107,19 +101,14 @@ impl Zone {
     /// If it is no IP address.
     #[must_use]
     pub fn ptr(self, ip: &str, name: &str) -> Self {
-        let Ok(ip) = ip.parse::<IpAddr>() else {
-            panic!("not an IP address: {ip}")
-        };
+        let Ok(ip) = ip.parse::<IpAddr>() else { panic!("not an IP address: {ip}") };
         self.with(&reverse_name(ip), RecordKind::Ptr, Record::Ptr(key(name)))
     }
 
     /// Adds any record.
     #[must_use]
     pub fn with(mut self, name: &str, kind: RecordKind, record: Record) -> Self {
-        self.records
-            .entry((key(name), kind))
-            .or_default()
-            .push(record);
+        self.records.entry((key(name), kind)).or_default().push(record);
         self
     }
 
@@ -158,8 +147,7 @@ impl Zone {
     }
 
     fn is_authentic(&self, name: &str) -> bool {
-        let mut suffixes =
-            std::iter::successors(Some(name), |n| n.split_once('.').map(|(_, parent)| parent));
+        let mut suffixes = std::iter::successors(Some(name), |n| n.split_once('.').map(|(_, parent)| parent));
         self.signed && !suffixes.any(|suffix| self.insecure.contains(suffix))
     }
 
@@ -167,10 +155,7 @@ impl Zone {
         let mut name = key(name);
         let mut authentic = true;
         for _ in 0..=MAX_ALIASES {
-            let failure = self
-                .failing
-                .get(&(name.clone(), Some(kind)))
-                .or_else(|| self.failing.get(&(name.clone(), None)));
+            let failure = self.failing.get(&(name.clone(), Some(kind))).or_else(|| self.failing.get(&(name.clone(), None)));
             match failure {
                 Some(Failure::Temporary) => {
                     return Err(LookupError::Temporary(format!("planned, for {name}")));
@@ -182,17 +167,9 @@ impl Zone {
             }
             authentic &= self.is_authentic(&name);
             if let Some(records) = self.records.get(&(name.clone(), kind)) {
-                return Ok(Answer {
-                    records: records.clone(),
-                    authentic,
-                    ttl: Duration::from_secs(300),
-                });
+                return Ok(Answer { records: records.clone(), authentic, ttl: Duration::from_secs(300) });
             }
-            match self
-                .records
-                .get(&(name.clone(), RecordKind::Cname))
-                .and_then(|aliases| aliases.first())
-            {
+            match self.records.get(&(name.clone(), RecordKind::Cname)).and_then(|aliases| aliases.first()) {
                 Some(Record::Cname(target)) if kind != RecordKind::Cname => name.clone_from(target),
                 _ => return Err(LookupError::NotFound { authentic }),
             }
@@ -219,10 +196,7 @@ mod tests {
 
     fn ready<T>(future: impl Future<Output = T>) -> T {
         let mut future = std::pin::pin!(future);
-        match future
-            .as_mut()
-            .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-        {
+        match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(value) => value,
             std::task::Poll::Pending => panic!("a zone answers at once"),
         }
@@ -243,46 +217,14 @@ mod tests {
         let lookup: &dyn Lookup = &zone;
         let mx = ready(lookup.mx("alias.example.")).unwrap();
         assert!(mx.authentic);
-        assert_eq!(
-            mx.records,
-            [Mx {
-                preference: 10,
-                host: "mx.remote.example".to_owned()
-            }]
-        );
+        assert_eq!(mx.records, [Mx { preference: 10, host: "mx.remote.example".to_owned() }]);
         assert!(!ready(lookup.mx("weak.example")).unwrap().authentic);
-        assert_eq!(
-            ready(lookup.mx("null.example")).unwrap().records[0].host,
-            ""
-        );
-        assert_eq!(
-            ready(lookup.cname("alias.example"))
-                .unwrap()
-                .records
-                .as_deref(),
-            Some("remote.example")
-        );
-        assert_eq!(
-            ready(lookup.ips("mx.remote.example"))
-                .unwrap()
-                .records
-                .len(),
-            2
-        );
-        assert_eq!(
-            ready(lookup.ptr("192.0.2.1".parse().unwrap()))
-                .unwrap()
-                .records,
-            ["mx.remote.example"]
-        );
-        assert_eq!(
-            ready(lookup.mx("none.example")),
-            Err(LookupError::NotFound { authentic: true })
-        );
-        assert_eq!(
-            ready(lookup.mx("a.weak.example")),
-            Err(LookupError::NotFound { authentic: false })
-        );
+        assert_eq!(ready(lookup.mx("null.example")).unwrap().records[0].host, "");
+        assert_eq!(ready(lookup.cname("alias.example")).unwrap().records.as_deref(), Some("remote.example"));
+        assert_eq!(ready(lookup.ips("mx.remote.example")).unwrap().records.len(), 2);
+        assert_eq!(ready(lookup.ptr("192.0.2.1".parse().unwrap())).unwrap().records, ["mx.remote.example"]);
+        assert_eq!(ready(lookup.mx("none.example")), Err(LookupError::NotFound { authentic: true }));
+        assert_eq!(ready(lookup.mx("a.weak.example")), Err(LookupError::NotFound { authentic: false }));
         assert_eq!(zone.queries(), 9);
     }
 
@@ -294,18 +236,9 @@ mod tests {
             .bogus("b.example", None)
             .cname("l.example", "l.example");
         let lookup: &dyn Lookup = &zone;
-        assert!(matches!(
-            ready(lookup.mx("a.example")),
-            Err(LookupError::Temporary(_))
-        ));
+        assert!(matches!(ready(lookup.mx("a.example")), Err(LookupError::Temporary(_))));
         assert!(ready(lookup.ips("a.example")).is_ok());
-        assert!(matches!(
-            ready(lookup.ips("b.example")),
-            Err(LookupError::Bogus(_))
-        ));
-        assert!(matches!(
-            ready(lookup.mx("l.example")),
-            Err(LookupError::Temporary(_))
-        ));
+        assert!(matches!(ready(lookup.ips("b.example")), Err(LookupError::Bogus(_))));
+        assert!(matches!(ready(lookup.mx("l.example")), Err(LookupError::Temporary(_))));
     }
 }

@@ -17,18 +17,9 @@ const THREADS: usize = 4;
 pub(super) fn login_again(subject: &Subject, logins: usize) -> Result<f64, Failure> {
     let work = || -> io::Result<f64> {
         subject.imap()?;
-        let logins = if subject.process_per_connection() {
-            logins.min(1000)
-        } else {
-            logins
-        };
+        let logins = if subject.process_per_connection() { logins.min(1000) } else { logins };
         let start = Instant::now();
-        in_threads(logins, |number| {
-            subject
-                .imap_from(load::source(number))
-                .and_then(|mut c| c.command("LOGOUT"))
-                .map(drop)
-        })?;
+        in_threads(logins, |number| subject.imap_from(load::source(number)).and_then(|mut c| c.command("LOGOUT")).map(drop))?;
         Ok(load::rate(logins, start.elapsed()))
     };
     work().map_err(|e| e.to_string())
@@ -39,11 +30,7 @@ pub(super) fn idle(subject: &Subject, scale: Scale, wanted: &Wanted, results: &m
     if !wanted.row(Row::IdleMemory) && !wanted.row(Row::PushLatency) {
         return;
     }
-    let connections = if subject.process_per_connection() {
-        scale.idle.min(FEW)
-    } else {
-        scale.idle
-    };
+    let connections = if subject.process_per_connection() { scale.idle.min(FEW) } else { scale.idle };
     let before = subject.memory();
     let open = in_threads(connections, |number| {
         let mut client = subject.imap_from(load::source(number / 25))?;
@@ -55,20 +42,13 @@ pub(super) fn idle(subject: &Subject, scale: Scale, wanted: &Wanted, results: &m
     let open = match open {
         Ok(open) => open,
         Err(error) => {
-            results.failures.push(format!(
-                "{}, opening {connections} connections: {error}",
-                subject.name
-            ));
+            results.failures.push(format!("{}, opening {connections} connections: {error}", subject.name));
             return;
         }
     };
     std::thread::sleep(Duration::from_secs(2));
-    results.measure(subject.name, Row::IdleMemory, wanted, || {
-        Ok((subject.memory()? - before?) * 1024.0 / load::float(connections as u64))
-    });
-    results.measure(subject.name, Row::PushLatency, wanted, || {
-        push(subject, scale.repeats * 10).map_err(|e| e.to_string())
-    });
+    results.measure(subject.name, Row::IdleMemory, wanted, || Ok((subject.memory()? - before?) * 1024.0 / load::float(connections as u64)));
+    results.measure(subject.name, Row::PushLatency, wanted, || push(subject, scale.repeats * 10).map_err(|e| e.to_string()));
     drop(open);
 }
 
@@ -96,9 +76,7 @@ fn push(subject: &Subject, repeats: usize) -> io::Result<f64> {
         for number in 0..repeats {
             writer.append("push", "", &load::message(number))?;
             let answered = Instant::now();
-            let heard = tell
-                .recv_timeout(Duration::from_secs(10))
-                .map_err(|e| io::Error::other(format!("no notice: {e}")))?;
+            let heard = tell.recv_timeout(Duration::from_secs(10)).map_err(|e| io::Error::other(format!("no notice: {e}")))?;
             times.push(milliseconds(heard.saturating_duration_since(answered)));
         }
         Ok(load::percentile(&mut times, 99))
@@ -106,23 +84,12 @@ fn push(subject: &Subject, repeats: usize) -> io::Result<f64> {
 }
 
 /// Does something so many times, in some threads, each time with its number.
-fn in_threads<T: Send>(
-    times: usize,
-    work: impl Fn(usize) -> io::Result<T> + Sync,
-) -> io::Result<Vec<T>> {
+fn in_threads<T: Send>(times: usize, work: impl Fn(usize) -> io::Result<T> + Sync) -> io::Result<Vec<T>> {
     let outcomes: Vec<io::Result<Vec<T>>> = std::thread::scope(|scope| {
         let work = &work;
-        let some = |thread: usize| {
-            scope.spawn(move || (thread..times).step_by(THREADS).map(work).collect())
-        };
+        let some = |thread: usize| scope.spawn(move || (thread..times).step_by(THREADS).map(work).collect());
         let handles: Vec<_> = (0..THREADS).map(some).collect();
-        handles
-            .into_iter()
-            .map(|h| {
-                h.join()
-                    .unwrap_or_else(|_| Err(io::Error::other("panicked")))
-            })
-            .collect()
+        handles.into_iter().map(|h| h.join().unwrap_or_else(|_| Err(io::Error::other("panicked")))).collect()
     });
     let mut all = Vec::new();
     for outcome in outcomes {

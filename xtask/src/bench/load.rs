@@ -51,9 +51,7 @@ pub(super) fn message(number: usize) -> Vec<u8> {
 pub(super) fn message_from(sender: &str, number: usize) -> Vec<u8> {
     let mut chance = number.wrapping_mul(2_654_435_761).wrapping_add(12345);
     let mut word = || {
-        chance = chance
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         WORDS.get(chance >> 33 & 31).copied().unwrap_or_default()
     };
     let subject = [word(), word(), word()].join(" ");
@@ -67,10 +65,7 @@ pub(super) fn message_from(sender: &str, number: usize) -> Vec<u8> {
         text.push_str(RARE);
         text.push_str("\r\n");
     }
-    let html: String = text
-        .lines()
-        .map(|l| format!("<p class=3D\"body\">{l}</p>\r\n"))
-        .collect();
+    let html: String = text.lines().map(|l| format!("<p class=3D\"body\">{l}</p>\r\n")).collect();
     format!(
         "From: Sender <{sender}>\r\n\
          To: Bench <mox@localhost>\r\n\

@@ -40,38 +40,22 @@ pub(super) fn write(results: &Results) -> Result<(), Failure> {
 const SUBJECTS: [&str; 3] = ["mox", "Dovecot", "Postfix+Dovecot"];
 
 fn table(results: &Results) -> String {
-    let mut text = String::from(
-        "| work | mox | Dovecot | Postfix+Dovecot | ratio | budget | met |\n|---|---|---|---|---|---|---|\n",
-    );
+    let mut text = String::from("| work | mox | Dovecot | Postfix+Dovecot | ratio | budget | met |\n|---|---|---|---|---|---|---|\n");
     for row in Row::ALL {
         let value = |subject| results.values.get(&(row, subject)).copied();
         if SUBJECTS.iter().all(|s| value(s).is_none()) {
             continue;
         }
-        let shown =
-            |subject| value(subject).map_or_else(|| "–".to_owned(), |v| figure(v, row.unit()));
+        let shown = |subject| value(subject).map_or_else(|| "–".to_owned(), |v| figure(v, row.unit()));
         let ratio = |peer| Some(ratio(row.unit(), value("mox")?, value(peer)?));
-        let ratios: Vec<String> = SUBJECTS
-            .iter()
-            .skip(1)
-            .filter_map(|peer| Some(format!("{:.2}x", ratio(peer)?)))
-            .collect();
+        let ratios: Vec<String> = SUBJECTS.iter().skip(1).filter_map(|peer| Some(format!("{:.2}x", ratio(peer)?))).collect();
         let mut budgets = Vec::new();
         let mut met = Vec::new();
         for budget in row.budgets() {
             let (words, holds) = match *budget {
-                Budget::Times(times, peer) => (
-                    format!("≥ {times}x {peer}"),
-                    ratio(peer).map(|r| r >= times),
-                ),
-                Budget::AtMost(most) => (
-                    format!("≤ {}", figure(most, row.unit())),
-                    value("mox").map(|v| v <= most),
-                ),
-                Budget::AtLeast(least) => (
-                    format!("≥ {}", figure(least, row.unit())),
-                    value("mox").map(|v| v >= least),
-                ),
+                Budget::Times(times, peer) => (format!("≥ {times}x {peer}"), ratio(peer).map(|r| r >= times)),
+                Budget::AtMost(most) => (format!("≤ {}", figure(most, row.unit())), value("mox").map(|v| v <= most)),
+                Budget::AtLeast(least) => (format!("≥ {}", figure(least, row.unit())), value("mox").map(|v| v >= least)),
             };
             budgets.push(words);
             met.push(holds.map_or("–", |h| if h { "yes" } else { "no" }));
@@ -91,47 +75,28 @@ fn table(results: &Results) -> String {
 }
 
 fn ratio(unit: Unit, ours: f64, theirs: f64) -> f64 {
-    if unit.more_is_better() {
-        ours / theirs
-    } else {
-        theirs / ours
-    }
+    if unit.more_is_better() { ours / theirs } else { theirs / ours }
 }
 
 fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let cpu = read("/proc/cpuinfo");
-    let cpu = cpu
-        .lines()
-        .find_map(|l| l.strip_prefix("model name"))
-        .map_or("unknown", |l| l.trim_start_matches(['\t', ' ', ':']));
+    let cpu = cpu.lines().find_map(|l| l.strip_prefix("model name")).map_or("unknown", |l| l.trim_start_matches(['\t', ' ', ':']));
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = read("/proc/meminfo");
-    let memory = memory.lines().find_map(|l| {
-        l.strip_prefix("MemTotal:")?
-            .split_whitespace()
-            .next()?
-            .parse::<u64>()
-            .ok()
-    });
+    let memory = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     let memory = memory.unwrap_or_default() / 1_048_576;
     let kernel = read("/proc/sys/kernel/osrelease");
     let version = |program: &str, args: &[&str]| {
-        let text = mox_testkit::peers::find_program(program)
-            .map(|p| run::stdout(run::command(&p.to_string_lossy()).args(args)));
+        let text = mox_testkit::peers::find_program(program).map(|p| run::stdout(run::command(&p.to_string_lossy()).args(args)));
         let text = text.and_then(Result::ok).unwrap_or_default();
-        text.split_whitespace()
-            .find(|w| w.starts_with(|c: char| c.is_ascii_digit()))
-            .unwrap_or("?")
-            .to_owned()
+        text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit())).unwrap_or("?").to_owned()
     };
     format!(
         "Machine: {cpus} × {cpu}, {memory} GiB, Linux {}. Dovecot {}, Postfix {}, mox built with {}.",
         kernel.trim(),
         version("dovecot", &["--version"]),
         version("postconf", &["-d", "-h", "mail_version"]),
-        run::stdout(run::command("rustc").arg("--version"))
-            .unwrap_or_default()
-            .trim(),
+        run::stdout(run::command("rustc").arg("--version")).unwrap_or_default().trim(),
     )
 }

@@ -106,11 +106,7 @@ impl Row {
 
     pub(super) fn unit(self) -> Unit {
         match self {
-            Self::AppendOne
-            | Self::AppendEight
-            | Self::Delivery
-            | Self::Submission
-            | Self::LoginAgain => Unit::PerSecond,
+            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::LoginAgain => Unit::PerSecond,
             Self::IdleMemory => Unit::Kibibytes,
             Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
             _ => Unit::Milliseconds,

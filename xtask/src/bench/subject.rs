@@ -40,52 +40,27 @@ impl Subject {
         let mox = Mox::start_with(binary, add_accounts).map_err(|e| format!("mox: {e}"))?;
         // Mailboxes of the added accounts are opened to count what arrived.
         for number in 0..ACCOUNTS {
-            let output = mox.command_with_input(
-                &["setaccountpassword", &format!("bench{number}")],
-                b"moxmoxmox\nmoxmoxmox\n",
-            );
+            let output = mox.command_with_input(&["setaccountpassword", &format!("bench{number}")], b"moxmoxmox\nmoxmoxmox\n");
             let output = output.map_err(|e| format!("setaccountpassword: {e}"))?;
             if !output.status.success() {
-                return Err(format!(
-                    "setaccountpassword: {}",
-                    String::from_utf8_lossy(&output.stderr)
-                ));
+                return Err(format!("setaccountpassword: {}", String::from_utf8_lossy(&output.stderr)));
             }
         }
-        let (entry, imap) = (
-            Entry::Smtp(mox.port(Service::Smtp)),
-            mox.port(Service::Imap),
-        );
-        Ok(Self {
-            name: "mox",
-            entry,
-            imap,
-            kept: Kept::Mox(Box::new(mox)),
-        })
+        let (entry, imap) = (Entry::Smtp(mox.port(Service::Smtp)), mox.port(Service::Imap));
+        Ok(Self { name: "mox", entry, imap, kept: Kept::Mox(Box::new(mox)) })
     }
 
     pub(super) fn dovecot() -> Result<Self, Failure> {
         let dovecot = Dovecot::start().map_err(|e| format!("Dovecot: {e}"))?;
         let (entry, imap) = (Entry::Lmtp(dovecot.lmtp_port()), dovecot.imap_port());
-        Ok(Self {
-            name: "Dovecot",
-            entry,
-            imap,
-            kept: Kept::Dovecot(Box::new(dovecot)),
-        })
+        Ok(Self { name: "Dovecot", entry, imap, kept: Kept::Dovecot(Box::new(dovecot)) })
     }
 
     pub(super) fn postfix() -> Result<Self, Failure> {
         let dovecot = Dovecot::start().map_err(|e| format!("Dovecot: {e}"))?;
-        let postfix = Postfix::start(NextHop::Lmtp(dovecot.lmtp_port()))
-            .map_err(|e| format!("Postfix: {e}"))?;
+        let postfix = Postfix::start(NextHop::Lmtp(dovecot.lmtp_port())).map_err(|e| format!("Postfix: {e}"))?;
         let (entry, imap) = (Entry::Smtp(postfix.port()), dovecot.imap_port());
-        Ok(Self {
-            name: "Postfix+Dovecot",
-            entry,
-            imap,
-            kept: Kept::Postfix(Box::new(postfix), Box::new(dovecot)),
-        })
+        Ok(Self { name: "Postfix+Dovecot", entry, imap, kept: Kept::Postfix(Box::new(postfix), Box::new(dovecot)) })
     }
 
     /// A connection on which mail can be handed over.
@@ -140,8 +115,7 @@ impl Subject {
         };
         let mut times = Vec::new();
         for _ in 0..repeats {
-            mox.stop("TERM", Duration::from_secs(10))
-                .ok_or("it doesn't stop")?;
+            mox.stop("TERM", Duration::from_secs(10)).ok_or("it doesn't stop")?;
             let start = Instant::now();
             mox.resume().map_err(|e| e.to_string())?;
             times.push(load::milliseconds(start.elapsed()));
@@ -186,19 +160,12 @@ fn add_accounts(folder: &Path) -> io::Result<()> {
 fn tree(root: u32) -> Vec<u32> {
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(id) = entry
-            .file_name()
-            .to_str()
-            .and_then(|n| n.parse::<u32>().ok())
-        else {
+        let Some(id) = entry.file_name().to_str().and_then(|n| n.parse::<u32>().ok()) else {
             continue;
         };
         let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // The name in parentheses may hold anything; state and parent follow it.
-        let parent = stat
-            .rsplit(')')
-            .next()
-            .and_then(|s| s.split_whitespace().nth(1)?.parse().ok());
+        let parent = stat.rsplit(')').next().and_then(|s| s.split_whitespace().nth(1)?.parse().ok());
         if let Some(parent) = parent {
             children.entry(parent).or_default().push(id);
         }
@@ -216,21 +183,15 @@ fn tree(root: u32) -> Vec<u32> {
 fn proportional(process: u32) -> u64 {
     let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup")).unwrap_or_default();
     let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
-    line.and_then(|l| l.split_whitespace().next()?.parse().ok())
-        .unwrap_or_default()
+    line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
 /// Lets this process and those it starts open many connections.
 pub(super) fn raise_open_files(connections: usize) {
     let limit = format!("--nofile={0}:{0}", connections * 2 + 2000);
     let id = std::process::id().to_string();
-    let raised = std::process::Command::new("prlimit")
-        .args(["--pid", &id, &limit])
-        .status();
+    let raised = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status();
     if !raised.is_ok_and(|s| s.success()) {
-        println!(
-            "note: the limit of open files can't be raised to {}",
-            connections * 2 + 2000
-        );
+        println!("note: the limit of open files can't be raised to {}", connections * 2 + 2000);
     }
 }

@@ -20,36 +20,18 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["base", "config-derive"]),
     ("net", &["base", "mailauth"]),
     ("store", &["base", "message"]),
-    (
-        "delivery",
-        &[
-            "base", "message", "sasl", "smtp", "mailauth", "store", "net",
-        ],
-    ),
+    ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "store", "net"]),
     // Servers: sockets and sessions.
-    (
-        "smtpd",
-        &[
-            "base", "message", "sasl", "smtp", "mailauth", "store", "net", "delivery",
-        ],
-    ),
-    (
-        "imapd",
-        &["base", "message", "sasl", "imap", "store", "net"],
-    ),
+    ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "delivery"]),
+    ("imapd", &["base", "message", "sasl", "imap", "store", "net"]),
     ("jmapd", &["base", "message", "jmap", "store", "delivery"]),
-    (
-        "httpd",
-        &[
-            "base", "config", "net", "store", "delivery", "jmap", "jmapd",
-        ],
-    ),
+    ("httpd", &["base", "config", "net", "store", "delivery", "jmap", "jmapd"]),
     // The binary wires all of them together.
     (
         "mox",
         &[
-            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "config", "net",
-            "store", "delivery", "smtpd", "imapd", "jmapd", "httpd",
+            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "config", "net", "store", "delivery", "smtpd", "imapd", "jmapd",
+            "httpd",
         ],
     ),
     // Beside the server.
@@ -65,29 +47,15 @@ pub(super) fn check(packages: &[Package]) -> Vec<String> {
     for package in packages {
         let name = short(&package.name);
         let Some((_, allowed)) = EDGES.iter().find(|(n, _)| *n == name) else {
-            findings.push(format!(
-                "{}: {name} isn't in the map of crates",
-                package.manifest.display()
-            ));
+            findings.push(format!("{}: {name} isn't in the map of crates", package.manifest.display()));
             continue;
         };
-        for used in package
-            .uses
-            .iter()
-            .map(|u| short(u))
-            .filter(|u| !allowed.contains(u))
-        {
-            findings.push(format!(
-                "{}: {name} may not use {used}",
-                package.manifest.display()
-            ));
+        for used in package.uses.iter().map(|u| short(u)).filter(|u| !allowed.contains(u)) {
+            findings.push(format!("{}: {name} may not use {used}", package.manifest.display()));
         }
         let tests = package.tests_use.iter().map(|u| short(u));
         for used in tests.filter(|u| *u != FOR_TESTS && *u != name && !allowed.contains(u)) {
-            findings.push(format!(
-                "{}: {name}'s tests may not use {used}",
-                package.manifest.display()
-            ));
+            findings.push(format!("{}: {name}'s tests may not use {used}", package.manifest.display()));
         }
     }
     findings
@@ -103,13 +71,7 @@ mod tests {
 
     fn package(name: &str, uses: &[&str], tests_use: &[&str]) -> Package {
         let set = |names: &[&str]| names.iter().map(|&n| n.to_owned()).collect();
-        Package {
-            name: name.to_owned(),
-            manifest: "Cargo.toml".into(),
-            uses: set(uses),
-            tests_use: set(tests_use),
-            features: Vec::new(),
-        }
+        Package { name: name.to_owned(), manifest: "Cargo.toml".into(), uses: set(uses), tests_use: set(tests_use), features: Vec::new() }
     }
 
     #[test]
@@ -121,18 +83,12 @@ mod tests {
     #[test]
     fn edges_sideways_and_up_are_found() {
         let imap = package("mox-imap", &["mox-smtp"], &["mox-store"]);
-        let expected = [
-            "Cargo.toml: imap may not use smtp",
-            "Cargo.toml: imap's tests may not use store",
-        ];
+        let expected = ["Cargo.toml: imap may not use smtp", "Cargo.toml: imap's tests may not use store"];
         assert_eq!(check(&[imap]), expected);
     }
 
     #[test]
     fn unknown_crates_are_found() {
-        assert_eq!(
-            check(&[package("mox-common", &[], &[])]),
-            ["Cargo.toml: common isn't in the map of crates"]
-        );
+        assert_eq!(check(&[package("mox-common", &[], &[])]), ["Cargo.toml: common isn't in the map of crates"]);
     }
 }

@@ -13,11 +13,7 @@ pub(super) fn check(packages: &[Package]) -> Vec<String> {
                 continue;
             }
         };
-        findings.extend(
-            faults(&text)
-                .into_iter()
-                .map(|fault| format!("{path}: {fault}")),
-        );
+        findings.extend(faults(&text).into_iter().map(|fault| format!("{path}: {fault}")));
     }
     findings
 }
@@ -29,16 +25,10 @@ fn faults(manifest: &str) -> Vec<String> {
     };
     let mut faults = Vec::new();
     let description = manifest.get("package").and_then(|p| p.get("description"));
-    if description
-        .and_then(toml::Value::as_str)
-        .is_none_or(|d| d.trim().is_empty())
-    {
+    if description.and_then(toml::Value::as_str).is_none_or(|d| d.trim().is_empty()) {
         faults.push("no description".to_owned());
     }
-    let lints = manifest
-        .get("lints")
-        .and_then(|l| l.get("workspace"))
-        .and_then(toml::Value::as_bool);
+    let lints = manifest.get("lints").and_then(|l| l.get("workspace")).and_then(toml::Value::as_bool);
     if lints != Some(true) {
         faults.push("no `lints.workspace = true`".to_owned());
     }

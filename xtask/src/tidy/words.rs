@@ -11,41 +11,13 @@ struct Word {
 
 // Written in two halves, so that this table doesn't find itself.
 const WORDS: &[Word] = &[
-    Word {
-        text: concat!("todo", "!("),
-        only_rust: true,
-        why: "a stub",
-    },
-    Word {
-        text: concat!("unimplemented", "!("),
-        only_rust: true,
-        why: "a stub",
-    },
-    Word {
-        text: concat!("dbg", "!("),
-        only_rust: true,
-        why: "left from debugging",
-    },
-    Word {
-        text: concat!("/wo", "rk/"),
-        only_rust: false,
-        why: "a path of one machine",
-    },
-    Word {
-        text: concat!("/ro", "ot/"),
-        only_rust: false,
-        why: "a path of one machine",
-    },
-    Word {
-        text: concat!("<<<<", "<<< "),
-        only_rust: false,
-        why: "a merge left unfinished",
-    },
-    Word {
-        text: concat!(">>>>", ">>> "),
-        only_rust: false,
-        why: "a merge left unfinished",
-    },
+    Word { text: concat!("todo", "!("), only_rust: true, why: "a stub" },
+    Word { text: concat!("unimplemented", "!("), only_rust: true, why: "a stub" },
+    Word { text: concat!("dbg", "!("), only_rust: true, why: "left from debugging" },
+    Word { text: concat!("/wo", "rk/"), only_rust: false, why: "a path of one machine" },
+    Word { text: concat!("/ro", "ot/"), only_rust: false, why: "a path of one machine" },
+    Word { text: concat!("<<<<", "<<< "), only_rust: false, why: "a merge left unfinished" },
+    Word { text: concat!(">>>>", ">>> "), only_rust: false, why: "a merge left unfinished" },
 ];
 
 pub(super) fn check(sources: &[Source]) -> Vec<String> {
@@ -53,24 +25,12 @@ pub(super) fn check(sources: &[Source]) -> Vec<String> {
     for source in sources {
         let rust = source.path.extension().is_some_and(|e| e == "rs");
         for (number, line) in source.text.lines().enumerate() {
-            for word in WORDS
-                .iter()
-                .filter(|w| (rust || !w.only_rust) && line.contains(w.text))
-            {
-                findings.push(format!(
-                    "{}:{}: `{}`: {}",
-                    source.path.display(),
-                    number + 1,
-                    word.text,
-                    word.why
-                ));
+            for word in WORDS.iter().filter(|w| (rust || !w.only_rust) && line.contains(w.text)) {
+                findings.push(format!("{}:{}: `{}`: {}", source.path.display(), number + 1, word.text, word.why));
             }
         }
         if rust && is_module(source) && !opens_with_purpose(&source.text) {
-            findings.push(format!(
-                "{}:1: doesn't open with `//!`: what is it for?",
-                source.path.display()
-            ));
+            findings.push(format!("{}:1: doesn't open with `//!`: what is it for?", source.path.display()));
         }
     }
     findings
@@ -83,9 +43,7 @@ fn is_module(source: &Source) -> bool {
 }
 
 fn opens_with_purpose(text: &str) -> bool {
-    text.lines()
-        .find(|l| !l.trim().is_empty())
-        .is_none_or(|l| l.starts_with("//!"))
+    text.lines().find(|l| !l.trim().is_empty()).is_none_or(|l| l.starts_with("//!"))
 }
 
 #[cfg(test)]
@@ -93,11 +51,7 @@ mod tests {
     use super::*;
 
     fn found(path: &str, text: &str) -> usize {
-        check(&[Source {
-            path: path.into(),
-            text: text.to_owned(),
-        }])
-        .len()
+        check(&[Source { path: path.into(), text: text.to_owned() }]).len()
     }
 
     #[test]
@@ -110,10 +64,7 @@ mod tests {
     #[test]
     fn modules_say_what_they_are_for() {
         assert_eq!(found("crates/a/src/b.rs", "use std::fmt;\n"), 1);
-        assert_eq!(
-            found("crates/a/src/b.rs", "//! Purpose.\nuse std::fmt;\n"),
-            0
-        );
+        assert_eq!(found("crates/a/src/b.rs", "//! Purpose.\nuse std::fmt;\n"), 0);
         assert_eq!(found("crates/a/tests/it/b.rs", "use std::fmt;\n"), 0);
         assert_eq!(found("crates/a/src/b/tests.rs", "use super::*;\n"), 0);
     }

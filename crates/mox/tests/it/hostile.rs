@@ -10,16 +10,8 @@ use std::time::{Duration, Instant};
 /// Memory of the server in MiB.
 fn memory(mox: &Mox) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{}/status", mox.id().unwrap())).unwrap();
-    let line = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .unwrap();
-    line.split_whitespace()
-        .next()
-        .unwrap()
-        .parse::<usize>()
-        .unwrap()
-        / 1024
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.split_whitespace().next().unwrap().parse::<usize>().unwrap() / 1024
 }
 
 /// Checks that somebody else is served, soon, and that memory stayed within bounds.
@@ -28,20 +20,11 @@ fn others_are_fine(mox: &Mox, before: usize, growth: usize) {
     let begin = Instant::now();
     let mut client = imap(mox);
     client.ok("STATUS INBOX (MESSAGES)").unwrap();
-    let reply = smtp(mox)
-        .send(Mox::USER, &["other@localhost"], &message("fine"))
-        .unwrap();
+    let reply = smtp(mox).send(Mox::USER, &["other@localhost"], &message("fine")).unwrap();
     assert!(reply.is_ok(), "{reply:?}");
-    assert!(
-        begin.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     let after = memory(mox);
-    assert!(
-        after <= before + growth,
-        "memory grew from {before} to {after} MiB"
-    );
+    assert!(after <= before + growth, "memory grew from {before} to {after} MiB");
 }
 
 #[test]
@@ -50,16 +33,12 @@ fn ten_thousand_levels_of_nesting() {
     let before = memory(&mox);
     let mut text = "From: <mox@localhost>\r\nMessage-ID: <deep@localhost>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\n".to_owned();
     for level in 0..10_000 {
-        text.push_str(&format!(
-            "Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n"
-        ));
+        text.push_str(&format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n"));
     }
     text.push_str("Content-Type: text/plain\r\n\r\nhello\r\n");
     let begin = Instant::now();
     // Refusing it is as good as taking it.
-    let reply = smtp(&mox)
-        .send(Mox::USER, &[Mox::USER], text.as_bytes())
-        .unwrap();
+    let reply = smtp(&mox).send(Mox::USER, &[Mox::USER], text.as_bytes()).unwrap();
     assert!(reply.is_ok() || reply.code / 100 == 5, "{reply:?}");
     let mut client = imap(&mox);
     client.append("Archive", "", text.as_bytes()).unwrap();
@@ -67,14 +46,8 @@ fn ten_thousand_levels_of_nesting() {
     client.ok("FETCH 1 (ENVELOPE BODYSTRUCTURE)").unwrap();
     assert!(client.ok("FETCH 1 BODY.PEEK[]").unwrap().literals()[0] == text.as_bytes());
     let section = vec!["1"; 5000].join(".");
-    client
-        .command(&format!("FETCH 1 BODY.PEEK[{section}]"))
-        .unwrap();
-    assert!(
-        begin.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        begin.elapsed()
-    );
+    client.command(&format!("FETCH 1 BODY.PEEK[{section}]")).unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
     others_are_fine(&mox, before, 100);
 }
 
@@ -82,9 +55,7 @@ fn ten_thousand_levels_of_nesting() {
 fn a_hundred_thousand_addresses() {
     let mox = start();
     let before = memory(&mox);
-    let mut text = String::from(
-        "From: <mox@localhost>\r\nMessage-ID: <many@localhost>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\nTo: ",
-    );
+    let mut text = String::from("From: <mox@localhost>\r\nMessage-ID: <many@localhost>\r\nDate: Mon, 02 Nov 2026 10:00:00 +0000\r\nTo: ");
     for number in 0..100_000 {
         text.push_str(&format!("Someone <a{number}@example.org>,\r\n "));
     }
@@ -96,15 +67,9 @@ fn a_hundred_thousand_addresses() {
     client.ok("FETCH 1 ENVELOPE").unwrap();
     client.ok("SEARCH TO last@example.org").unwrap();
     assert!(client.ok("FETCH 1 BODY.PEEK[]").unwrap().literals()[0] == text.as_bytes());
-    let reply = smtp(&mox)
-        .send(Mox::USER, &[Mox::USER], text.as_bytes())
-        .unwrap();
+    let reply = smtp(&mox).send(Mox::USER, &[Mox::USER], text.as_bytes()).unwrap();
     assert!(reply.is_ok() || reply.code / 100 == 5, "{reply:?}");
-    assert!(
-        begin.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
     others_are_fine(&mox, before, 150);
 }
 
@@ -112,22 +77,14 @@ fn a_hundred_thousand_addresses() {
 fn literal_bombs_before_login() {
     let mox = start();
     let before = memory(&mox);
-    for bomb in [
-        "LOGIN {4000000000}",
-        "LOGIN {4000000000+}",
-        "LOGIN {18446744073709551616}",
-        "AUTHENTICATE PLAIN {9999999}",
-        "ID ({200000}",
-    ] {
+    for bomb in
+        ["LOGIN {4000000000}", "LOGIN {4000000000+}", "LOGIN {18446744073709551616}", "AUTHENTICATE PLAIN {9999999}", "ID ({200000}"]
+    {
         let mut client = ImapClient::connect(mox.port(Service::Imap)).unwrap();
         client.start(bomb).unwrap();
         // No `+`: a refusal or a goodbye.
         let response = client.response().unwrap_or_default();
-        assert!(
-            !response.starts_with(b"+"),
-            "{bomb}: {}",
-            String::from_utf8_lossy(&response)
-        );
+        assert!(!response.starts_with(b"+"), "{bomb}: {}", String::from_utf8_lossy(&response));
     }
     // A line without an end.
     let mut client = ImapClient::connect(mox.port(Service::Imap)).unwrap();
@@ -144,34 +101,19 @@ fn literal_bombs_before_login() {
 fn literal_bombs_after_login() {
     let mox = start();
     let before = memory(&mox);
-    for bomb in [
-        "SELECT {4000000000}",
-        "SELECT {102401}",
-        "SEARCH SUBJECT {4000000000+}",
-        "STATUS {99999999999999999999}",
-    ] {
+    for bomb in ["SELECT {4000000000}", "SELECT {102401}", "SEARCH SUBJECT {4000000000+}", "STATUS {99999999999999999999}"] {
         let mut client = imap(&mox);
         client.start(bomb).unwrap();
         let response = client.response().unwrap_or_default();
-        assert!(
-            !response.starts_with(b"+"),
-            "{bomb}: {}",
-            String::from_utf8_lossy(&response)
-        );
+        assert!(!response.starts_with(b"+"), "{bomb}: {}", String::from_utf8_lossy(&response));
     }
     // Many small ones: at most 1000 in a command.
     let mut client = imap(&mox);
     let many = "SUBJECT {1+}\r\na ".repeat(1200);
-    let ended = client
-        .write(format!("x SEARCH {many}\r\n").as_bytes())
-        .is_err()
-        || {
-            let response = client.response().unwrap_or_default();
-            response.is_empty()
-                || response.starts_with(b"x BAD")
-                || response.starts_with(b"* BYE")
-                || response.starts_with(b"x NO")
-        };
+    let ended = client.write(format!("x SEARCH {many}\r\n").as_bytes()).is_err() || {
+        let response = client.response().unwrap_or_default();
+        response.is_empty() || response.starts_with(b"x BAD") || response.starts_with(b"* BYE") || response.starts_with(b"x NO")
+    };
     assert!(ended);
     // A deep search key.
     let mut client = imap(&mox);
@@ -204,17 +146,11 @@ fn smtp_floods_are_refused() {
     assert!(written < 64 << 20, "64 MiB of a command line were read");
     // More than is allowed, announced and not announced.
     let mut client = smtp(&mox);
-    let reply = client
-        .command("MAIL FROM:<mox@localhost> SIZE=999999999")
-        .unwrap();
+    let reply = client.command("MAIL FROM:<mox@localhost> SIZE=999999999").unwrap();
     assert_eq!(reply.code, 552, "{reply:?}");
     // Recipients without end.
     assert!(client.command("MAIL FROM:<mox@localhost>").unwrap().is_ok());
-    let refused = (0..1500).find(|n| {
-        !client
-            .command(&format!("RCPT TO:<a{n}@localhost>"))
-            .is_ok_and(|r| r.is_ok())
-    });
+    let refused = (0..1500).find(|n| !client.command(&format!("RCPT TO:<a{n}@localhost>")).is_ok_and(|r| r.is_ok()));
     assert!(refused.is_some(), "1500 recipients in one transaction");
     others_are_fine(&mox, before, 50);
 }
@@ -222,9 +158,7 @@ fn smtp_floods_are_refused() {
 #[test]
 fn smuggled_ends_of_data_don_t_end_it() {
     let mox = start();
-    for end in [
-        "\n.\n", "\r\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\n.\r",
-    ] {
+    for end in ["\n.\n", "\r\n.\n", "\n.\r\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\n.\r"] {
         let mut client = smtp(&mox);
         let before = exists(&mut imap(&mox), "INBOX");
         assert!(client.command("MAIL FROM:<mox@localhost>").unwrap().is_ok());
@@ -232,29 +166,14 @@ fn smuggled_ends_of_data_don_t_end_it() {
         assert_eq!(client.command("DATA").unwrap().code, 354);
         let first = String::from_utf8(message("first")).unwrap();
         let second = "MAIL FROM:<mox@localhost>\r\nRCPT TO:<mox@localhost>\r\nDATA\r\n";
-        client
-            .write(
-                format!(
-                    "{}{end}{second}{}\r\n.\r\n",
-                    first.trim_end(),
-                    first.replace("first", "second")
-                )
-                .as_bytes(),
-            )
-            .unwrap();
+        client.write(format!("{}{end}{second}{}\r\n.\r\n", first.trim_end(), first.replace("first", "second")).as_bytes()).unwrap();
         // One reply: everything was one message, taken or refused as a whole.
         let _reply = client.reply();
         let answered = client.command("NOOP");
         if let Ok(reply) = answered {
-            assert_eq!(
-                reply.code, 250,
-                "{end:?} started another transaction: {reply:?}"
-            );
+            assert_eq!(reply.code, 250, "{end:?} started another transaction: {reply:?}");
         }
-        assert!(
-            exists(&mut imap(&mox), "INBOX") <= before + 1,
-            "{end:?} was taken for the end"
-        );
+        assert!(exists(&mut imap(&mox), "INBOX") <= before + 1, "{end:?} was taken for the end");
     }
 }
 
@@ -268,11 +187,7 @@ fn five_hundred_slow_connections() {
         let [_, network] = (10 + number / 32).to_be_bytes();
         // Each network of its own, as a network may only have so many.
         let source = Ipv4Addr::new(127, network, byte, 1);
-        let port = mox.port(if number.is_multiple_of(2) {
-            Service::Smtp
-        } else {
-            Service::Imap
-        });
+        let port = mox.port(if number.is_multiple_of(2) { Service::Smtp } else { Service::Imap });
         let mut client = SmtpClient::raw(source, port).unwrap();
         client.write(b"N").unwrap();
         slow.push(client);
@@ -290,21 +205,12 @@ fn five_hundred_slow_connections() {
 
 #[test]
 fn too_many_connections_from_one_address() {
-    let mox = start();
+    // Only where strangers are: localserve has no such limits.
+    let mox = Mox::serve_with(Path::new(BINARY), |_| Ok(())).unwrap();
     let source = Ipv4Addr::new(127, 9, 0, 1);
-    let open: Vec<_> = (0..60)
-        .filter_map(|_| ImapClient::connect_from(source, mox.port(Service::Imap)).ok())
-        .collect();
-    assert!(
-        open.len() <= 30,
-        "{} connections from one address",
-        open.len()
-    );
-    assert!(
-        open.len() >= 20,
-        "only {} connections from one address",
-        open.len()
-    );
+    let open: Vec<_> = (0..60).filter_map(|_| ImapClient::connect_from(source, mox.port(Service::Imap)).ok()).collect();
+    assert!(open.len() <= 30, "{} connections from one address", open.len());
+    assert!(open.len() >= 20, "only {} connections from one address", open.len());
     imap(&mox).ok("NOOP").unwrap();
 }
 
@@ -314,10 +220,7 @@ struct SmallDisk(PathBuf);
 impl SmallDisk {
     fn mount(folder: &Path, megabytes: usize) -> Option<Self> {
         let size = format!("size={megabytes}m");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
-            .arg(folder)
-            .status();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).status();
         if mounted.is_ok_and(|s| s.success()) {
             return Some(Self(folder.to_owned()));
         }
@@ -345,9 +248,7 @@ fn a_full_disk_refuses_for_now_and_keeps_what_it_has() {
         let mut text = message(&format!("number {number}"));
         for _ in 0..7000 {
             for _ in 0..72 {
-                state = state
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1_442_695_040_888_963_407);
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let [high, ..] = state.to_be_bytes();
                 text.push(b'!' + (high >> 2));
             }
@@ -377,19 +278,17 @@ fn a_full_disk_refuses_for_now_and_keeps_what_it_has() {
         assert!(body.ends_with(sent));
     }
     reader.command("CREATE Another").unwrap();
-    let appended = reader.append("INBOX", "", &text(1000));
-    assert!(appended.is_err(), "{appended:?}");
+    // What SMTP needs for a while may still be there for APPEND, but not for long.
+    let refused = (1000..1100).find_map(|n| reader.append("INBOX", "", &text(n)).err());
+    assert!(refused.is_some(), "48 MB took 50 MB more");
     // Room again.
     drop(reader);
     let mut reader = imap(&mox);
     exists(&mut reader, "INBOX");
     reader.ok("STORE 1:10 +FLAGS.SILENT (\\Deleted)").unwrap();
     reader.ok("EXPUNGE").unwrap();
-    let accepted = wait_until(Duration::from_secs(20), || {
-        smtp(&mox)
-            .send(Mox::USER, &[Mox::USER], &message("again"))
-            .is_ok_and(|r| r.is_ok())
-    });
+    let accepted =
+        wait_until(Duration::from_secs(20), || smtp(&mox).send(Mox::USER, &[Mox::USER], &message("again")).is_ok_and(|r| r.is_ok()));
     assert!(accepted);
     drop(mox);
 }

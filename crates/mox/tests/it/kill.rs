@@ -1,10 +1,12 @@
 //! `kill -9` under load: what was acknowledged is there, exactly once and whole, after every restart.
 
-use crate::server::{exists, imap, message, start};
+use crate::server::{PATIENCE, exists, imap, message, start};
+use mox_store::{Settings, Store};
 use mox_testkit::peers::{ImapClient, Mox, Service, SmtpClient};
+use mox_testkit::{SeededRandom, VirtualClock};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 const KILLS: usize = 50;
@@ -18,11 +20,7 @@ struct Ledger {
 
 impl Ledger {
     /// Hands messages over until told to stop or the server is gone.
-    fn hand_over_until(
-        &self,
-        stopping: &AtomicBool,
-        send: &mut dyn FnMut(&[u8]) -> std::io::Result<bool>,
-    ) {
+    fn hand_over_until(&self, stopping: &AtomicBool, send: &mut dyn FnMut(&[u8]) -> std::io::Result<bool>) {
         loop {
             if stopping.load(Ordering::Relaxed) || !self.hand_over(&mut *send) {
                 return;
@@ -67,31 +65,21 @@ fn fifty_kills_lose_and_double_nothing() {
                     let Ok(mut client) = SmtpClient::smtp(mox.port(Service::Smtp)) else {
                         return;
                     };
-                    let mut send = |text: &[u8]| {
-                        client
-                            .send(Mox::USER, &[Mox::USER], text)
-                            .map(|r| r.is_ok())
-                    };
+                    let mut send = |text: &[u8]| client.send(Mox::USER, &[Mox::USER], text).map(|r| r.is_ok());
                     inbox.hand_over_until(&stopping, &mut send);
                 });
             }
             scope.spawn(|| {
-                let Ok(mut client) =
-                    ImapClient::login(mox.port(Service::Imap), Mox::USER, Mox::PASSWORD)
-                else {
+                let Ok(mut client) = ImapClient::login(mox.port(Service::Imap), Mox::USER, Mox::PASSWORD) else {
                     return;
                 };
-                let mut append =
-                    |text: &[u8]| client.append("appended", "\\Seen", text).map(|()| true);
+                let mut append = |text: &[u8]| client.append("appended", "\\Seen", text).map(|()| true);
                 appended.hand_over_until(&stopping, &mut append);
             });
             // A different moment each time, from the first connection to hundreds of messages.
             std::thread::sleep(Duration::from_millis((round as u64 * 37) % 500 + 20));
             let id = mox.id().unwrap().to_string();
-            std::process::Command::new("kill")
-                .args(["-KILL", &id])
-                .status()
-                .unwrap();
+            std::process::Command::new("kill").args(["-KILL", &id]).status().unwrap();
             stopping.store(true, Ordering::Relaxed);
         });
         mox.kill().unwrap();
@@ -99,64 +87,48 @@ fn fifty_kills_lose_and_double_nothing() {
         check(&mox, "INBOX", &inbox, round % 10 == 9);
         check(&mox, "appended", &appended, round % 10 == 9);
     }
-    let acknowledged =
-        |ledger: &Ledger| ledger.sent.lock().unwrap().values().filter(|a| **a).count();
-    println!(
-        "{} delivered, {} appended over {KILLS} kills",
-        acknowledged(&inbox),
-        acknowledged(&appended)
-    );
-    assert!(
-        acknowledged(&inbox) > KILLS && acknowledged(&appended) > KILLS,
-        "the load was too light to mean anything"
-    );
-    let verified = mox
-        .command(&["verifydata", &mox.dir().to_string_lossy()])
-        .unwrap();
-    assert!(
-        verified.status.success(),
-        "{}",
-        String::from_utf8_lossy(&verified.stderr)
-    );
+    let acknowledged = |ledger: &Ledger| ledger.sent.lock().unwrap().values().filter(|a| **a).count();
+    println!("{} delivered, {} appended over {KILLS} kills", acknowledged(&inbox), acknowledged(&appended));
+    assert!(acknowledged(&inbox) > KILLS && acknowledged(&appended) > KILLS, "the load was too light to mean anything");
+    mox.stop("TERM", PATIENCE).unwrap();
+    assert_eq!(problems(&mox), Vec::<String>::new());
+}
+
+/// What the store's own check finds in all accounts of a stopped server.
+fn problems(mox: &Mox) -> Vec<String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let (clock, random) = (Arc::new(VirtualClock::default()), Arc::new(SeededRandom::new(1)));
+        let store = Store::open(Settings::sqlite(mox.dir()), clock, random).await.unwrap();
+        let mut problems = Vec::new();
+        for name in store.account_names().await.unwrap() {
+            let report = store.account(&name).await.unwrap().check().await.unwrap();
+            assert!(report.messages > 0, "nothing in {name}");
+            problems.extend(report.problems);
+        }
+        store.close().await;
+        problems
+    })
 }
 
 fn check(mox: &Mox, mailbox: &str, ledger: &Ledger, whole: bool) {
     let mut client = imap(mox);
     if exists(&mut client, mailbox) == 0 {
-        assert!(
-            ledger.sent.lock().unwrap().values().all(|a| !a),
-            "everything in {mailbox} is lost"
-        );
+        assert!(ledger.sent.lock().unwrap().values().all(|a| !a), "everything in {mailbox} is lost");
         return;
     }
-    let items = if whole {
-        "BODY.PEEK[]"
-    } else {
-        "BODY.PEEK[HEADER.FIELDS (SUBJECT)]"
-    };
+    let items = if whole { "BODY.PEEK[]" } else { "BODY.PEEK[HEADER.FIELDS (SUBJECT)]" };
     let found = client.ok(&format!("FETCH 1:* {items}")).unwrap().literals();
     let mut times: BTreeMap<usize, usize> = BTreeMap::new();
     for bytes in &found {
         let head = String::from_utf8_lossy(bytes);
-        let number = head
-            .lines()
-            .find_map(|l| l.strip_prefix("Subject: number ")?.parse().ok())
-            .expect("a subject");
+        let number = head.lines().find_map(|l| l.strip_prefix("Subject: number ")?.parse().ok()).expect("a subject");
         *times.entry(number).or_default() += 1;
-        assert!(
-            !whole || bytes.ends_with(&text(number)),
-            "message {number} in {mailbox} is damaged"
-        );
+        assert!(!whole || bytes.ends_with(&text(number)), "message {number} in {mailbox} is damaged");
     }
     let sent = ledger.sent.lock().unwrap();
     let doubled: Vec<_> = times.iter().filter(|(_, n)| **n > 1).collect();
-    let lost: Vec<_> = sent
-        .iter()
-        .filter(|(number, acknowledged)| **acknowledged && !times.contains_key(number))
-        .collect();
-    assert!(
-        doubled.is_empty() && lost.is_empty(),
-        "{mailbox}: doubled {doubled:?}, lost {lost:?}"
-    );
+    let lost: Vec<_> = sent.iter().filter(|(number, acknowledged)| **acknowledged && !times.contains_key(number)).collect();
+    assert!(doubled.is_empty() && lost.is_empty(), "{mailbox}: doubled {doubled:?}, lost {lost:?}");
     assert!(times.keys().all(|number| sent.contains_key(number)));
 }

@@ -1,4 +1,21 @@
-//! The program as it is called.
+//! The built server from outside, with real clients and real peers, as its users meet it.
+//!
+//! Each test starts its own `mox localserve` in a temporary folder, on free ports. Clients are programs that people use;
+//! where a test needs exact bytes it uses the small clients of `mox_testkit::peers`, which share no code with the server.
 
-#[cfg(test)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "in tests, helpers included"
+)]
+#![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
+
+mod clients;
 mod config;
+mod hostile;
+mod kill;
+mod octets;
+mod peers;
+mod send;
+mod server;
+mod shutdown;

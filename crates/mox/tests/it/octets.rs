@@ -14,27 +14,17 @@ fn round_trip(mox: &Mox, message: &[u8]) -> ImapClient {
     let mut client = imap(mox);
     await_messages(&mut client, "INBOX", 2);
     for body in bodies(&mut client) {
-        assert!(
-            body.ends_with(message),
-            "{}",
-            String::from_utf8_lossy(&body)
-        );
+        assert!(body.ends_with(message), "{}", String::from_utf8_lossy(&body));
         let added = body.strip_suffix(message).unwrap();
         assert!(added.is_empty() || added.ends_with(b"\r\n"));
-        assert!(
-            !added.windows(4).any(|w| w == b"\r\n\r\n"),
-            "an empty line among the added headers"
-        );
+        assert!(!added.windows(4).any(|w| w == b"\r\n\r\n"), "an empty line among the added headers");
     }
     client
 }
 
 /// As `SmtpClient::send`, declaring an 8-bit body.
 fn send_8bit(client: &mut SmtpClient, message: &[u8]) -> String {
-    for command in [
-        "MAIL FROM:<mox@localhost> BODY=8BITMIME SMTPUTF8",
-        "RCPT TO:<mox@localhost>",
-    ] {
+    for command in ["MAIL FROM:<mox@localhost> BODY=8BITMIME SMTPUTF8", "RCPT TO:<mox@localhost>"] {
         let reply = client.command(command).unwrap();
         assert!(reply.is_ok(), "{command}: {reply:?}");
     }
@@ -54,15 +44,9 @@ fn send_8bit(client: &mut SmtpClient, message: &[u8]) -> String {
 #[track_caller]
 fn part(client: &mut ImapClient, section: &str, expected: &[u8]) {
     for number in ["1", "2"] {
-        let answer = client
-            .ok(&format!("FETCH {number} BODY.PEEK[{section}]"))
-            .unwrap();
+        let answer = client.ok(&format!("FETCH {number} BODY.PEEK[{section}]")).unwrap();
         let found = answer.literals().concat();
-        assert_eq!(
-            String::from_utf8_lossy(&found),
-            String::from_utf8_lossy(expected),
-            "BODY[{section}] of message {number}"
-        );
+        assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(expected), "BODY[{section}] of message {number}");
         assert_eq!(found, expected);
     }
 }
@@ -77,13 +61,7 @@ fn utf8_text() {
     let mut client = round_trip(&mox, message.as_bytes());
     part(&mut client, "1", body.as_bytes());
     part(&mut client, "TEXT", body.as_bytes());
-    assert_eq!(
-        client
-            .command("SEARCH CHARSET UTF-8 BODY \"世界\"")
-            .unwrap()
-            .untagged,
-        [b"* SEARCH 1 2".to_vec()]
-    );
+    assert_eq!(client.command("SEARCH CHARSET UTF-8 BODY \"世界\"").unwrap().untagged, [b"* SEARCH 1 2".to_vec()]);
 }
 
 #[test]
@@ -99,9 +77,7 @@ fn iso_2022_jp_text() {
     part(&mut client, "1", body);
     // Search sees characters, not escapes.
     for key in ["BODY", "SUBJECT", "TEXT"] {
-        let answer = client
-            .command(&format!("SEARCH CHARSET UTF-8 {key} \"日本語\""))
-            .unwrap();
+        let answer = client.command(&format!("SEARCH CHARSET UTF-8 {key} \"日本語\"")).unwrap();
         assert_eq!(answer.untagged, [b"* SEARCH 1 2".to_vec()], "{key}");
     }
 }
@@ -110,32 +86,19 @@ fn iso_2022_jp_text() {
 fn nested_multipart_and_message() {
     let mox = start();
     let inner_head = "From: <a@example.org>\r\nSubject: inner\r\nContent-Type: multipart/alternative; boundary=inner\r\n\r\n";
-    let (plain_head, plain) = (
-        "Content-Type: text/plain\r\n\r\n",
-        "plain, inside\r\n--not a boundary\r\n",
-    );
-    let (html_head, html) = (
-        "Content-Type: text/html\r\nX-Folded: one\r\n\ttwo\r\n\r\n",
-        "<p>html</p>\r\n",
-    );
-    let inner_text = format!(
-        "preamble\r\n--inner\r\n{plain_head}{plain}\r\n--inner\r\n{html_head}{html}\r\n--inner--\r\nepilogue\r\n"
-    );
+    let (plain_head, plain) = ("Content-Type: text/plain\r\n\r\n", "plain, inside\r\n--not a boundary\r\n");
+    let (html_head, html) = ("Content-Type: text/html\r\nContent-Description: one\r\n\ttwo\r\n\r\n", "<p>html</p>\r\n");
+    let inner_text = format!("preamble\r\n--inner\r\n{plain_head}{plain}\r\n--inner\r\n{html_head}{html}\r\n--inner--\r\nepilogue\r\n");
     let inner = format!("{inner_head}{inner_text}");
     let (first_head, first) = ("\r\n", "implicit text/plain, no header");
-    let (deep_head, deep) = (
-        "Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n",
-        "AAECAwQ=\r\n",
-    );
+    let (deep_head, deep) = ("Content-Type: application/octet-stream\r\nContent-Transfer-Encoding: base64\r\n\r\n", "AAECAwQ=\r\n");
     let mixed = format!("--deep\r\n{deep_head}{deep}--deep\r\n\r\n--deep--");
     let mixed_head = "Content-Type: multipart/mixed; boundary=\"deep\"\r\n\r\n";
     let message_head = "Content-Type: message/rfc822\r\n\r\n";
-    let text = format!(
-        "--outer\r\n{first_head}{first}\r\n--outer\r\n{message_head}{inner}\r\n--outer\r\n{mixed_head}{mixed}\r\n--outer--\r\n"
-    );
-    let head = format!(
-        "{HEAD}Subject: nested\r\nMessage-ID: <nested@localhost>\r\nContent-Type: multipart/mixed;\r\n\tboundary=outer\r\n\r\n"
-    );
+    let text =
+        format!("--outer\r\n{first_head}{first}\r\n--outer\r\n{message_head}{inner}\r\n--outer\r\n{mixed_head}{mixed}\r\n--outer--\r\n");
+    let head =
+        format!("{HEAD}Subject: nested\r\nMessage-ID: <nested@localhost>\r\nContent-Type: multipart/mixed;\r\n\tboundary=outer\r\n\r\n");
     let message = format!("{head}{text}");
     let mut client = round_trip(&mox, message.as_bytes());
     part(&mut client, "TEXT", text.as_bytes());
@@ -153,9 +116,7 @@ fn nested_multipart_and_message() {
     part(&mut client, "3.MIME", mixed_head.as_bytes());
     part(&mut client, "3.1", deep.trim_end().as_bytes());
     part(&mut client, "3.2", b"");
-    let binary = client
-        .ok("FETCH 1 (BINARY.PEEK[3.1] BINARY.SIZE[3.1])")
-        .unwrap();
+    let binary = client.ok("FETCH 1 (BINARY.PEEK[3.1] BINARY.SIZE[3.1])").unwrap();
     assert_eq!(binary.literals(), [[0, 1, 2, 3, 4]]);
     let partial = client.ok("FETCH 1 BODY.PEEK[2.1]<7.6>").unwrap();
     assert!(String::from_utf8_lossy(&partial.untagged.concat()).contains("inside"));
@@ -168,11 +129,8 @@ fn forty_megabytes() {
     let mut state = 1_u64;
     let mut line = || {
         let letter = |_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-                [usize::from(state.to_be_bytes()[0] >> 2)]
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[usize::from(state.to_be_bytes()[0] >> 2)]
         };
         let mut line: Vec<u8> = (0..76).map(letter).collect();
         line.extend_from_slice(b"\r\n");
@@ -190,11 +148,7 @@ fn forty_megabytes() {
     await_messages(&mut client, "INBOX", 1);
     assert!(bodies(&mut client)[0].ends_with(&message));
     assert!(client.ok("FETCH 1 BODY.PEEK[2]").unwrap().literals()[0] == attachment);
-    let middle = client
-        .ok("FETCH 1 BODY.PEEK[2]<30000000.1000>")
-        .unwrap()
-        .literals()
-        .concat();
+    let middle = client.ok("FETCH 1 BODY.PEEK[2]<30000000.1000>").unwrap().literals().concat();
     assert!(middle == attachment[30_000_000..30_001_000]);
     client.append("INBOX", "", &message).unwrap();
     assert!(client.ok("FETCH 2 BODY.PEEK[]").unwrap().literals()[0] == message);
@@ -215,30 +169,13 @@ fn awkward_messages_from_elsewhere() {
     client.ok("SELECT awkward").unwrap();
     for (index, file) in files.iter().enumerate() {
         let message = std::fs::read(file).unwrap();
-        client
-            .append("awkward", "", &message)
-            .unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        client.append("awkward", "", &message).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let number = index + 1;
-        let fetched = client
-            .ok(&format!(
-                "FETCH {number} (BODY.PEEK[] ENVELOPE BODYSTRUCTURE RFC822.SIZE)"
-            ))
-            .unwrap();
+        let fetched = client.ok(&format!("FETCH {number} (BODY.PEEK[] ENVELOPE BODYSTRUCTURE RFC822.SIZE)")).unwrap();
         let literals = fetched.literals();
-        assert!(
-            literals.contains(&message),
-            "{} comes back changed",
-            file.display()
-        );
+        assert!(literals.contains(&message), "{} comes back changed", file.display());
         let size = format!("RFC822.SIZE {}", message.len());
-        assert!(
-            fetched
-                .untagged
-                .iter()
-                .any(|u| String::from_utf8_lossy(u).contains(&size)),
-            "{}",
-            file.display()
-        );
+        assert!(fetched.untagged.iter().any(|u| String::from_utf8_lossy(u).contains(&size)), "{}", file.display());
     }
 }
 

@@ -32,11 +32,7 @@ pub(crate) fn submission(mox: &Mox) -> SmtpClient {
 /// The number in `* n EXISTS` of a newly selected mailbox.
 pub(crate) fn exists(client: &mut ImapClient, mailbox: &str) -> usize {
     let answer = client.ok(&format!("SELECT {mailbox}")).unwrap();
-    let line = answer
-        .untagged
-        .iter()
-        .find(|u| u.ends_with(b" EXISTS"))
-        .unwrap();
+    let line = answer.untagged.iter().find(|u| u.ends_with(b" EXISTS")).unwrap();
     let text = std::str::from_utf8(line).unwrap();
     text.split(' ').nth(1).unwrap().parse().unwrap()
 }
@@ -48,10 +44,7 @@ pub(crate) fn await_messages(client: &mut ImapClient, mailbox: &str, count: usiz
         found = exists(client, mailbox);
         found >= count
     });
-    assert!(
-        arrived && found == count,
-        "{found} messages in {mailbox}, expected {count}"
-    );
+    assert!(arrived && found == count, "{found} messages in {mailbox}, expected {count}");
 }
 
 /// The bytes of all messages of the selected mailbox, in order.

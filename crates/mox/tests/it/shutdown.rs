@@ -16,25 +16,15 @@ fn sigterm_ends_it_within_five_seconds_with_open_connections() {
     assert!(half.command("MAIL FROM:<mox@localhost>").unwrap().is_ok());
     let begin = Instant::now();
     let status = mox.stop("TERM", PATIENCE).unwrap();
-    assert!(
-        begin.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     // The exit status is the number of the signal.
-    assert!(
-        status.code() == Some(15) || status.signal() == Some(15),
-        "{status}"
-    );
+    assert!(status.code() == Some(15) || status.signal() == Some(15), "{status}");
     // Sessions are told, RFC 9051 §7.1.5 and RFC 5321 §3.8.
     let mut goodbye = Vec::new();
     while let Ok(response) = idle.response() {
         goodbye.push(response);
     }
-    assert!(
-        goodbye.iter().any(|r| r.starts_with(b"* BYE")),
-        "{goodbye:?}"
-    );
+    assert!(goodbye.iter().any(|r| r.starts_with(b"* BYE")), "{goodbye:?}");
     assert!(half.reply().is_ok_and(|r| r.code == 421));
     mox.resume().unwrap();
     imap(&mox).ok("STATUS INBOX (MESSAGES)").unwrap();
@@ -47,11 +37,7 @@ fn it_listens_within_a_second() {
     let begin = Instant::now();
     mox.resume().unwrap();
     // The budget of an optimised build on a quiet machine is 300 ms.
-    assert!(
-        begin.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -60,17 +46,9 @@ fn commands_reach_the_running_server() {
     let version = mox.command(&["version"]).unwrap();
     assert!(version.status.success() && !version.stdout.is_empty());
     let list = mox.command(&["queue", "list"]).unwrap();
-    assert!(
-        list.status.success(),
-        "{}",
-        String::from_utf8_lossy(&list.stderr)
-    );
+    assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
     let test = mox.command(&["config", "test"]).unwrap();
-    assert!(
-        test.status.success(),
-        "{}",
-        String::from_utf8_lossy(&test.stderr)
-    );
+    assert!(test.status.success(), "{}", String::from_utf8_lossy(&test.stderr));
     assert!(mox.command(&["stop"]).unwrap().status.success());
     assert!(wait_until(PATIENCE, || !mox.is_running()));
     assert!(SmtpClient::smtp(mox.port(Service::Smtp)).is_err());

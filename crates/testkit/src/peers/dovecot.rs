@@ -46,8 +46,7 @@ impl Dovecot {
     /// # Errors
     /// If Dovecot isn't installed, this isn't root (its login processes change user), or it doesn't start.
     pub fn start() -> io::Result<Self> {
-        let program =
-            find_program("dovecot").ok_or_else(|| io::Error::other("it isn't installed"))?;
+        let program = find_program("dovecot").ok_or_else(|| io::Error::other("it isn't installed"))?;
         if !is_root() {
             return Err(io::Error::other("only root can start it"));
         }
@@ -59,17 +58,8 @@ impl Dovecot {
         let (user, group) = user_ids("nobody")?;
         chown(&mail, Some(user), Some(group))?;
         let (imap, lmtp) = (free_port(), free_port());
-        std::fs::write(
-            folder.path().join("dovecot.conf"),
-            configuration(folder.path(), imap, lmtp, user, group),
-        )?;
-        let mut dovecot = Self {
-            program,
-            imap,
-            lmtp,
-            server: None,
-            folder,
-        };
+        std::fs::write(folder.path().join("dovecot.conf"), configuration(folder.path(), imap, lmtp, user, group))?;
+        let mut dovecot = Self { program, imap, lmtp, server: None, folder };
         dovecot.resume()?;
         Ok(dovecot)
     }
@@ -105,19 +95,14 @@ impl Dovecot {
     /// If it doesn't accept connections within ten seconds.
     pub fn resume(&mut self) -> io::Result<()> {
         let mut command = Command::new(&self.program);
-        command
-            .args(["-F", "-c"])
-            .arg(self.folder.path().join("dovecot.conf"));
+        command.args(["-F", "-c"]).arg(self.folder.path().join("dovecot.conf"));
         let log = std::fs::File::create(self.folder.path().join("stderr"))?;
         self.server = Some(Running::start(command.stderr(log))?);
         let patience = Duration::from_secs(10);
         if wait_for_port(self.imap, patience) && wait_for_port(self.lmtp, patience) {
             return Ok(());
         }
-        Err(io::Error::other(format!(
-            "it doesn't start: {}",
-            self.log()
-        )))
+        Err(io::Error::other(format!("it doesn't start: {}", self.log())))
     }
 
     /// Runs `doveadm` with these arguments and returns what it prints.
@@ -126,15 +111,9 @@ impl Dovecot {
     /// If it fails, with what it says.
     pub fn doveadm(&self, args: &[&str]) -> io::Result<String> {
         let doveadm = find_program("doveadm").ok_or_else(|| io::Error::other("no doveadm"))?;
-        let output = Command::new(doveadm)
-            .arg("-c")
-            .arg(self.folder.path().join("dovecot.conf"))
-            .args(args)
-            .output()?;
+        let output = Command::new(doveadm).arg("-c").arg(self.folder.path().join("dovecot.conf")).args(args).output()?;
         if !output.status.success() {
-            return Err(io::Error::other(
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            ));
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -142,8 +121,7 @@ impl Dovecot {
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        let read =
-            |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         read("stderr") + &read("log")
     }
 }

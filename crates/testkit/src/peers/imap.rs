@@ -27,10 +27,7 @@ impl Answer {
     /// The contents of all literals in the untagged responses, in order.
     #[must_use]
     pub fn literals(&self) -> Vec<Vec<u8>> {
-        self.untagged
-            .iter()
-            .flat_map(|response| literals(response))
-            .collect()
+        self.untagged.iter().flat_map(|response| literals(response)).collect()
     }
 }
 
@@ -59,20 +56,12 @@ impl ImapClient {
     pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<Self> {
         let out = dial(source, port)?;
         let input = BufReader::with_capacity(1 << 16, out.try_clone()?);
-        let mut client = Self {
-            input,
-            out,
-            tags: 0,
-            line: Vec::new(),
-        };
+        let mut client = Self { input, out, tags: 0, line: Vec::new() };
         let greeting = client.response()?;
         if greeting.starts_with(b"* OK") || greeting.starts_with(b"* PREAUTH") {
             return Ok(client);
         }
-        Err(io::Error::other(format!(
-            "greeting: {}",
-            String::from_utf8_lossy(&greeting)
-        )))
+        Err(io::Error::other(format!("greeting: {}", String::from_utf8_lossy(&greeting))))
     }
 
     /// Connects and logs in.
@@ -100,11 +89,7 @@ impl ImapClient {
     /// If the connection or the command fails.
     pub fn ok(&mut self, command: &str) -> io::Result<Answer> {
         let answer = self.command(command)?;
-        if answer.is_ok() {
-            Ok(answer)
-        } else {
-            Err(io::Error::other(format!("{command}: {}", answer.status)))
-        }
+        if answer.is_ok() { Ok(answer) } else { Err(io::Error::other(format!("{command}: {}", answer.status))) }
     }
 
     /// Runs a command that has to succeed and counts its untagged responses instead of keeping them.
@@ -117,18 +102,11 @@ impl ImapClient {
         loop {
             self.line.clear();
             self.read_line()?;
-            if let Some(status) = self
-                .line
-                .strip_prefix(tag.as_bytes())
-                .and_then(|r| r.strip_prefix(b" "))
-            {
+            if let Some(status) = self.line.strip_prefix(tag.as_bytes()).and_then(|r| r.strip_prefix(b" ")) {
                 if status.starts_with(b"OK") {
                     return Ok(count);
                 }
-                return Err(io::Error::other(format!(
-                    "{command}: {}",
-                    String::from_utf8_lossy(status)
-                )));
+                return Err(io::Error::other(format!("{command}: {}", String::from_utf8_lossy(status))));
             }
             count += 1;
             while let Some(length) = announced(&self.line) {
@@ -145,32 +123,19 @@ impl ImapClient {
     /// If the connection or the command fails.
     pub fn append(&mut self, mailbox: &str, flags: &str, message: &[u8]) -> io::Result<()> {
         let tag = self.tag();
-        let mut bytes = format!(
-            "{tag} APPEND \"{mailbox}\" ({flags}) {{{}+}}\r\n",
-            message.len()
-        )
-        .into_bytes();
+        let mut bytes = format!("{tag} APPEND \"{mailbox}\" ({flags}) {{{}+}}\r\n", message.len()).into_bytes();
         bytes.extend_from_slice(message);
         bytes.extend_from_slice(b"\r\n");
         self.write(&bytes)?;
         let answer = self.finish(&tag)?;
-        if answer.is_ok() {
-            Ok(())
-        } else {
-            Err(io::Error::other(format!("APPEND: {}", answer.status)))
-        }
+        if answer.is_ok() { Ok(()) } else { Err(io::Error::other(format!("APPEND: {}", answer.status))) }
     }
 
     /// Appends several messages in one command, RFC 3502, waiting before each as any server must allow.
     ///
     /// # Errors
     /// If the connection fails.
-    pub fn append_all(
-        &mut self,
-        mailbox: &str,
-        flags: &str,
-        messages: &[&[u8]],
-    ) -> io::Result<Answer> {
+    pub fn append_all(&mut self, mailbox: &str, flags: &str, messages: &[&[u8]]) -> io::Result<Answer> {
         let tag = self.tag();
         // What follows a message goes with it: two small writes would wait for each other's acknowledgement.
         let mut bytes = format!("{tag} APPEND \"{mailbox}\"").into_bytes();
@@ -237,13 +202,7 @@ impl ImapClient {
         self.line.clear();
         self.read_line()?;
         while let Some(length) = announced(&self.line) {
-            if self
-                .input
-                .by_ref()
-                .take(length)
-                .read_to_end(&mut self.line)? as u64
-                != length
-            {
+            if self.input.by_ref().take(length).read_to_end(&mut self.line)? as u64 != length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.read_line()?;
@@ -285,10 +244,7 @@ fn tagged(response: &[u8], tag: &str) -> Option<String> {
 fn announced(line: &[u8]) -> Option<u64> {
     let line = line.strip_suffix(b"}\r\n")?;
     let open = line.iter().rposition(|b| *b == b'{')?;
-    std::str::from_utf8(line.get(open + 1..)?)
-        .ok()?
-        .parse()
-        .ok()
+    std::str::from_utf8(line.get(open + 1..)?).ok()?.parse().ok()
 }
 
 fn literals(response: &[u8]) -> Vec<Vec<u8>> {
@@ -317,9 +273,6 @@ mod tests {
     fn literals_are_cut_out_of_a_response() {
         let response = b"* 1 FETCH (BODY[1] {3}\r\na\r\n BODY[2] ~{2}\r\n\r\n)";
         assert_eq!(literals(response), [b"a\r\n".to_vec(), b"\r\n".to_vec()]);
-        assert_eq!(
-            literals(b"* OK no literal {here} \r\n"),
-            Vec::<Vec<u8>>::new()
-        );
+        assert_eq!(literals(b"* OK no literal {here} \r\n"), Vec::<Vec<u8>>::new());
     }
 }

@@ -1,6 +1,6 @@
 //! Our own server as a peer sees it: `mox localserve` in a temporary folder, on free ports.
 
-use super::{Running, free_port, wait_for_port};
+use super::{Running, free_port, wait_for_port, wait_until};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -78,10 +78,7 @@ impl Mox {
     ///
     /// # Errors
     /// If it doesn't start.
-    pub fn start_with(
-        binary: &Path,
-        edit: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<Self> {
+    pub fn start_with(binary: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
         Self::start_in(binary, &std::env::temp_dir(), edit)
     }
 
@@ -89,11 +86,7 @@ impl Mox {
     ///
     /// # Errors
     /// If it doesn't start.
-    pub fn start_in(
-        binary: &Path,
-        parent: &Path,
-        edit: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<Self> {
+    pub fn start_in(binary: &Path, parent: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
         Self::launch(binary, Mode::Localserve, parent, edit)
     }
 
@@ -101,40 +94,18 @@ impl Mox {
     ///
     /// # Errors
     /// If it doesn't start.
-    pub fn serve_with(
-        binary: &Path,
-        edit: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<Self> {
+    pub fn serve_with(binary: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
         Self::launch(binary, Mode::Serve, &std::env::temp_dir(), edit)
     }
 
-    fn launch(
-        binary: &Path,
-        mode: Mode,
-        parent: &Path,
-        edit: impl FnOnce(&Path) -> io::Result<()>,
-    ) -> io::Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("mox-local-")
-            .tempdir_in(parent)?;
+    fn launch(binary: &Path, mode: Mode, parent: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("mox-local-").tempdir_in(parent)?;
         let ports = SERVICES.iter().map(|s| (*s, free_port())).collect();
-        let mut mox = Self {
-            binary: binary.to_owned(),
-            mode,
-            ports,
-            server: None,
-            folder,
-        };
+        let mut mox = Self { binary: binary.to_owned(), mode, ports, server: None, folder };
         let mut init = Command::new(binary);
-        let output = init
-            .args(["localserve", "-initonly", "-ip", "127.0.0.1", "-dir"])
-            .arg(mox.dir())
-            .output()?;
+        let output = init.args(["localserve", "-initonly", "-ip", "127.0.0.1", "-dir"]).arg(mox.dir()).output()?;
         if !output.status.success() {
-            return Err(io::Error::other(format!(
-                "-initonly: {}",
-                String::from_utf8_lossy(&output.stderr)
-            )));
+            return Err(io::Error::other(format!("-initonly: {}", String::from_utf8_lossy(&output.stderr))));
         }
         mox.set_ports()?;
         edit(&mox.dir())?;
@@ -146,14 +117,9 @@ impl Mox {
         let path = self.dir().join("mox.conf");
         let mut text = String::new();
         for line in std::fs::read_to_string(&path)?.lines() {
-            let port = SERVICES
-                .iter()
-                .find(|s| line.trim() == format!("Port: {}", **s as u16));
+            let port = SERVICES.iter().find(|s| line.trim() == format!("Port: {}", **s as u16));
             match port {
-                Some(service) => text.push_str(&line.replace(
-                    &(*service as u16).to_string(),
-                    &self.port(*service).to_string(),
-                )),
+                Some(service) => text.push_str(&line.replace(&(*service as u16).to_string(), &self.port(*service).to_string())),
                 // Its default log has everything that goes over the wire.
                 None if line.starts_with("LogLevel:") => text.push_str("LogLevel: info"),
                 None => text.push_str(line),
@@ -183,9 +149,7 @@ impl Mox {
 
     /// Whether the server still runs.
     pub fn is_running(&mut self) -> bool {
-        self.server
-            .as_mut()
-            .is_some_and(|s| s.ended().is_ok_and(|ended| ended.is_none()))
+        self.server.as_mut().is_some_and(|s| s.ended().is_ok_and(|ended| ended.is_none()))
     }
 
     /// Ends it as a power failure would.
@@ -193,9 +157,7 @@ impl Mox {
     /// # Errors
     /// If it can't be waited for.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.server
-            .take()
-            .map_or(Ok(()), |mut server| server.kill())
+        self.server.take().map_or(Ok(()), |mut server| server.kill())
     }
 
     /// Asks it to end with a signal and waits for that; none if it takes too long.
@@ -210,41 +172,35 @@ impl Mox {
     /// # Errors
     /// If it doesn't accept connections within 20 seconds.
     pub fn resume(&mut self) -> io::Result<()> {
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let starts = self.starts();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
         let mut command = Command::new(&self.binary);
         match self.mode {
             Mode::Localserve => command.args(["localserve", "-dir"]).arg(self.dir()),
-            Mode::Serve => command
-                .arg("-config")
-                .arg(self.dir().join("mox.conf"))
-                .arg("serve"),
+            Mode::Serve => command.arg("-config").arg(self.dir().join("mox.conf")).arg("serve"),
         };
         command.stdout(Stdio::null()).stderr(log);
         self.server = Some(Running::start(&mut command)?);
-        for service in [
-            Service::Smtp,
-            Service::Submission,
-            Service::Submissions,
-            Service::Imap,
-            Service::Imaps,
-        ] {
+        for service in [Service::Smtp, Service::Submission, Service::Submissions, Service::Imap, Service::Imaps] {
             if !self.accepts(service) {
-                return Err(io::Error::other(format!(
-                    "{service:?} doesn't start: {}",
-                    self.end_of_log()
-                )));
+                return Err(io::Error::other(format!("{service:?} doesn't start: {}", self.end_of_log())));
             }
+        }
+        // Ports are open before everything behind them is.
+        if !wait_until(Duration::from_secs(20), || self.starts() > starts) {
+            return Err(io::Error::other(format!("it isn't ready: {}", self.end_of_log())));
         }
         Ok(())
     }
 
+    /// How often it said that it is ready.
+    fn starts(&self) -> usize {
+        self.log().matches("ready to serve").count()
+    }
+
     fn accepts(&mut self, service: Service) -> bool {
         let port = self.port(service);
-        (0..200).any(|_| wait_for_port(port, Duration::from_millis(100)) || !self.is_running())
-            && self.is_running()
+        (0..200).any(|_| wait_for_port(port, Duration::from_millis(100)) || !self.is_running()) && self.is_running()
     }
 
     /// Runs a command of the same binary on this server's configuration.
@@ -253,10 +209,7 @@ impl Mox {
     /// If it can't be run.
     pub fn command(&self, args: &[&str]) -> io::Result<Output> {
         let mut command = Command::new(&self.binary);
-        command
-            .arg("-config")
-            .arg(self.dir().join("mox.conf"))
-            .args(args);
+        command.arg("-config").arg(self.dir().join("mox.conf")).args(args);
         command.stdin(Stdio::null()).output()
     }
 
@@ -266,14 +219,8 @@ impl Mox {
     /// If it can't be run.
     pub fn command_with_input(&self, args: &[&str], input: &[u8]) -> io::Result<Output> {
         let mut command = Command::new(&self.binary);
-        command
-            .arg("-config")
-            .arg(self.dir().join("mox.conf"))
-            .args(args);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.arg("-config").arg(self.dir().join("mox.conf")).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A command that doesn't ask closes its end.

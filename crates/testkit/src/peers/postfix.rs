@@ -63,8 +63,7 @@ impl Postfix {
     /// # Errors
     /// If Postfix isn't installed, this isn't root (its processes change user), or it doesn't start.
     pub fn start(next_hop: NextHop) -> io::Result<Self> {
-        let program =
-            find_program("postfix").ok_or_else(|| io::Error::other("it isn't installed"))?;
+        let program = find_program("postfix").ok_or_else(|| io::Error::other("it isn't installed"))?;
         if !is_root() {
             return Err(io::Error::other("only root can start it"));
         }
@@ -76,31 +75,17 @@ impl Postfix {
         let (user, group) = user_ids("postfix")?;
         chown(folder.path().join("data"), Some(user), Some(group))?;
         let port = free_port();
-        std::fs::write(
-            folder.path().join("conf/main.cf"),
-            main_cf(folder.path(), next_hop),
-        )?;
+        std::fs::write(folder.path().join("conf/main.cf"), main_cf(folder.path(), next_hop))?;
         std::fs::write(folder.path().join("conf/master.cf"), master_cf(port))?;
         let out = std::fs::File::create(folder.path().join("out"))?;
         let mut command = Command::new(program);
-        command
-            .arg("-c")
-            .arg(folder.path().join("conf"))
-            .arg("start-fg")
-            .env("PATH", SYSTEM_PATH);
+        command.arg("-c").arg(folder.path().join("conf")).arg("start-fg").env("PATH", SYSTEM_PATH);
         let script = Running::start(command.stdout(out.try_clone()?).stderr(out))?;
-        let postfix = Self {
-            port,
-            script,
-            folder,
-        };
+        let postfix = Self { port, script, folder };
         if wait_for_port(port, Duration::from_secs(30)) {
             return Ok(postfix);
         }
-        Err(io::Error::other(format!(
-            "it doesn't start: {}",
-            postfix.log()
-        )))
+        Err(io::Error::other(format!("it doesn't start: {}", postfix.log())))
     }
 
     /// Port of its SMTP server.
@@ -117,9 +102,7 @@ impl Postfix {
         let mut postqueue = self.command("postqueue")?;
         let output = postqueue.arg("-j").output()?;
         if !output.status.success() {
-            return Err(io::Error::other(
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            ));
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         Ok(output.stdout.iter().filter(|b| **b == b'\n').count())
     }
@@ -149,8 +132,7 @@ impl Postfix {
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
-        let read =
-            |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+        let read = |name: &str| std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
         read("out") + &read("log")
     }
 
@@ -162,13 +144,8 @@ impl Postfix {
     }
 
     fn command(&self, program: &str) -> io::Result<Command> {
-        let mut command = Command::new(
-            find_program(program).ok_or_else(|| io::Error::other("it isn't installed"))?,
-        );
-        command
-            .arg("-c")
-            .arg(self.folder.path().join("conf"))
-            .env("PATH", SYSTEM_PATH);
+        let mut command = Command::new(find_program(program).ok_or_else(|| io::Error::other("it isn't installed"))?);
+        command.arg("-c").arg(self.folder.path().join("conf")).env("PATH", SYSTEM_PATH);
         Ok(command)
     }
 }
@@ -188,11 +165,8 @@ const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 fn main_cf(folder: &Path, next_hop: NextHop) -> String {
     let folder = folder.display();
-    let daemons: PathBuf = ["/usr/lib/postfix/sbin", "/usr/libexec/postfix"]
-        .iter()
-        .map(PathBuf::from)
-        .find(|d| d.is_dir())
-        .unwrap_or_default();
+    let daemons: PathBuf =
+        ["/usr/lib/postfix/sbin", "/usr/libexec/postfix"].iter().map(PathBuf::from).find(|d| d.is_dir()).unwrap_or_default();
     format!(
         "\
 compatibility_level = 3.6

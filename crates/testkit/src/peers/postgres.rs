@@ -42,48 +42,23 @@ impl Postgres {
     /// # Errors
     /// If PostgreSQL isn't installed or doesn't start.
     pub fn start() -> io::Result<Self> {
-        let programs = folders()
-            .pop()
-            .ok_or_else(|| io::Error::other("PostgreSQL isn't installed"))?;
-        let ids = if is_root() {
-            Some(user_ids("postgres")?)
-        } else {
-            None
-        };
+        let programs = folders().pop().ok_or_else(|| io::Error::other("PostgreSQL isn't installed"))?;
+        let ids = if is_root() { Some(user_ids("postgres")?) } else { None };
         let folder = tempfile::Builder::new().prefix("mox-postgres-").tempdir()?;
         if let Some((user, group)) = ids {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group))?;
         }
         let data = folder.path().join("data");
         let mut initdb = command(&programs, "initdb", folder.path(), ids);
-        initdb.args([
-            "--username=postgres",
-            "--auth=trust",
-            "--encoding=UTF8",
-            "--locale=C",
-            "--no-sync",
-            "--pgdata",
-        ]);
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
         let output = initdb.arg(&data).output()?;
         if !output.status.success() {
-            return Err(io::Error::other(
-                String::from_utf8_lossy(&output.stderr).into_owned(),
-            ));
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
         let port = free_port();
         let mut server = command(&programs, "postgres", folder.path(), ids);
-        server
-            .arg("-D")
-            .arg(&data)
-            .args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"])
-            .arg(folder.path());
-        for setting in [
-            "fsync=off",
-            "synchronous_commit=off",
-            "full_page_writes=off",
-            "max_connections=300",
-            "shared_buffers=64MB",
-        ] {
+        server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"]).arg(folder.path());
+        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", "shared_buffers=64MB"] {
             server.args(["-c", setting]);
         }
         let log = std::fs::File::create(folder.path().join("log"))?;
@@ -91,14 +66,9 @@ impl Postgres {
         // It accepts connections before it can answer them.
         let mut ready = command(&programs, "pg_isready", folder.path(), ids);
         ready.args(["--quiet", "--host=127.0.0.1", "--port", &port.to_string()]);
-        if wait_until(Duration::from_secs(30), || {
-            ready.status().is_ok_and(|s| s.success())
-        }) {
+        if wait_until(Duration::from_secs(30), || ready.status().is_ok_and(|s| s.success())) {
             let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
-            return Ok(Self {
-                url,
-                cluster: Some((server, folder)),
-            });
+            return Ok(Self { url, cluster: Some((server, folder)) });
         }
         let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
         Err(io::Error::other(format!("PostgreSQL doesn't start: {log}")))
@@ -133,17 +103,10 @@ fn command(programs: &Path, program: &str, folder: &Path, ids: Option<(u32, u32)
 pub(super) fn folders() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let versions = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut debian: Vec<PathBuf> = versions.map(|v| v.path().join("bin")).collect();
     debian.sort();
     folders.extend(debian);
-    folders.retain(|f| {
-        ["postgres", "initdb", "pg_isready"]
-            .iter()
-            .all(|program| f.join(program).is_file())
-    });
+    folders.retain(|f| ["postgres", "initdb", "pg_isready"].iter().all(|program| f.join(program).is_file()));
     folders
 }

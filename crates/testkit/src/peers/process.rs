@@ -17,9 +17,7 @@ impl Running {
     /// # Errors
     /// If it can't be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        Ok(Self {
-            child: command.stdin(Stdio::null()).spawn()?,
-        })
+        Ok(Self { child: command.stdin(Stdio::null()).spawn()? })
     }
 
     /// Its process id.
@@ -33,16 +31,8 @@ impl Running {
     /// # Errors
     /// If the program has ended.
     pub fn signal(&self, name: &str) -> io::Result<()> {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.id().to_string())
-            .stderr(Stdio::null())
-            .status()?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(io::Error::other("no such process"))
-        }
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).stderr(Stdio::null()).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other("no such process")) }
     }
 
     /// Ends it at once, as `kill -9` does.

@@ -69,9 +69,7 @@ struct Shared {
 
 impl std::fmt::Debug for Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sink")
-            .field("port", &self.port)
-            .finish_non_exhaustive()
+        f.debug_struct("Sink").field("port", &self.port).finish_non_exhaustive()
     }
 }
 
@@ -88,9 +86,7 @@ impl Sink {
     ///
     /// # Errors
     /// If no port can be had.
-    pub fn start_lmtp(
-        script: impl Fn(&Turn) -> Reaction + Send + Sync + 'static,
-    ) -> io::Result<Self> {
+    pub fn start_lmtp(script: impl Fn(&Turn) -> Reaction + Send + Sync + 'static) -> io::Result<Self> {
         Self::launch(Box::new(script), true)
     }
 
@@ -103,11 +99,7 @@ impl Sink {
             open: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
-        let mut sink = Self {
-            port: 0,
-            shared,
-            listening: None,
-        };
+        let mut sink = Self { port: 0, shared, listening: None };
         sink.resume()?;
         Ok(sink)
     }
@@ -188,20 +180,12 @@ impl Shared {
     fn session(&self, stream: TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut session = Session {
-            out: stream.try_clone()?,
-            input: BufReader::new(stream),
-            envelope: Received::default(),
-        };
+        let mut session = Session { out: stream.try_clone()?, input: BufReader::new(stream), envelope: Received::default() };
         if !session.react((self.script)(&Turn::Connect(number)), "220 sink.test ready")? {
             return Ok(());
         }
         while let Some(line) = session.line()? {
-            let verb = line
-                .split_whitespace()
-                .next()
-                .unwrap_or_default()
-                .to_ascii_uppercase();
+            let verb = line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
             let reaction = (self.script)(&Turn::Command(line.clone()));
             let argument = line.split_once(' ').map_or("", |(_, a)| a).to_owned();
             let accepted = matches!(reaction, Reaction::Normal | Reaction::Slow(_));
@@ -213,12 +197,7 @@ impl Shared {
                     }
                     continue;
                 }
-                "MAIL" if accepted => {
-                    session.envelope = Received {
-                        from: argument,
-                        ..Received::default()
-                    }
-                }
+                "MAIL" if accepted => session.envelope = Received { from: argument, ..Received::default() },
                 "RCPT" if accepted => session.envelope.to.push(argument),
                 "RSET" => session.envelope = Received::default(),
                 "DATA" if accepted && !session.envelope.to.is_empty() => {
@@ -304,11 +283,7 @@ impl Session {
         if self.input.read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
-        Ok(Some(
-            String::from_utf8_lossy(&line)
-                .trim_end_matches(['\r', '\n'])
-                .to_owned(),
-        ))
+        Ok(Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()))
     }
 
     fn data(&mut self) -> io::Result<()> {
@@ -320,9 +295,7 @@ impl Session {
             if line == b".\r\n" {
                 return Ok(());
             }
-            self.envelope
-                .data
-                .extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+            self.envelope.data.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
         }
     }
 }

@@ -58,11 +58,7 @@ impl SmtpClient {
         let mut client = Self::raw(source, port)?;
         client.lmtp = lmtp;
         expect(&client.reply()?)?;
-        expect(&client.command(if lmtp {
-            "LHLO client.test"
-        } else {
-            "EHLO client.test"
-        })?)?;
+        expect(&client.command(if lmtp { "LHLO client.test" } else { "EHLO client.test" })?)?;
         Ok(client)
     }
 
@@ -72,11 +68,7 @@ impl SmtpClient {
     /// If the connection fails.
     pub fn raw(source: Ipv4Addr, port: u16) -> io::Result<Self> {
         let out = dial(source, port)?;
-        Ok(Self {
-            input: BufReader::new(out.try_clone()?),
-            out,
-            lmtp: false,
-        })
+        Ok(Self { input: BufReader::new(out.try_clone()?), out, lmtp: false })
     }
 
     /// Logs in with PLAIN.
@@ -152,30 +144,17 @@ impl SmtpClient {
             if self.input.read_line(&mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let code = line
-                .get(..3)
-                .and_then(|c| c.parse().ok())
-                .ok_or_else(|| io::Error::other(format!("not a reply: {line:?}")))?;
+            let code = line.get(..3).and_then(|c| c.parse().ok()).ok_or_else(|| io::Error::other(format!("not a reply: {line:?}")))?;
             text.push_str(line.get(4..).unwrap_or_default());
             if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(Reply {
-                    code,
-                    text: text.trim_end().to_owned(),
-                });
+                return Ok(Reply { code, text: text.trim_end().to_owned() });
             }
         }
     }
 }
 
 fn expect(reply: &Reply) -> io::Result<()> {
-    if reply.is_ok() {
-        Ok(())
-    } else {
-        Err(io::Error::other(format!(
-            "refused: {} {}",
-            reply.code, reply.text
-        )))
-    }
+    if reply.is_ok() { Ok(()) } else { Err(io::Error::other(format!("refused: {} {}", reply.code, reply.text))) }
 }
 
 /// A message as DATA carries it: dots stuffed, its end marked.
@@ -199,17 +178,10 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = String::new();
     for group in bytes.chunks(3) {
-        let bits = group
-            .iter()
-            .fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte))
-            << (8 * (3 - group.len()));
+        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte)) << (8 * (3 - group.len()));
         for position in 0..4 {
             let index = bits >> (18 - 6 * position) & 63;
-            let letter = if position <= group.len() {
-                ALPHABET.get(index).copied().unwrap_or(b'=')
-            } else {
-                b'='
-            };
+            let letter = if position <= group.len() { ALPHABET.get(index).copied().unwrap_or(b'=') } else { b'=' };
             out.push(char::from(letter));
         }
     }
@@ -222,13 +194,7 @@ mod tests {
 
     #[test]
     fn base64_of_all_remainders() {
-        for (bytes, expected) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
+        for (bytes, expected) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(base64(bytes.as_bytes()), expected);
         }
     }
