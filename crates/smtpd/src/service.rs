@@ -76,6 +76,12 @@ impl Service {
     /// The service, for all listeners.
     pub fn new(settings: Settings, parts: Parts) -> Arc<Self> {
         let Parts { clock, random, lookup, directory, accounts, inbound, submitter, selectors, failed_logins, ids, metrics, stop } = parts;
+        // All of localserve's clients are one machine, its own queue among them.
+        let (new_connections, open_connections) = if settings.localserve {
+            (RateLimit::new([]), OpenLimit::new([u32::MAX; 3]))
+        } else {
+            (RateLimit::new_connections(), OpenLimit::new([30, 90, 270]))
+        };
         Arc::new(Self {
             settings,
             clock,
@@ -90,8 +96,8 @@ impl Service {
             ids,
             metrics,
             stop,
-            new_connections: RateLimit::new_connections(),
-            open_connections: Arc::new(OpenLimit::new([30, 90, 270])),
+            new_connections,
+            open_connections: Arc::new(open_connections),
         })
     }
 

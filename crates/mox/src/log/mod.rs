@@ -14,7 +14,9 @@ use format::{Fields, Line};
 use mox_config::LogLevel;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
+use std::backtrace::Backtrace;
 use std::io::Write;
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use tracing::metadata::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
@@ -66,8 +68,16 @@ impl Log {
         let writer = Writer { format, log: log.clone() };
         // Fails only when there is a subscriber already, in tests.
         drop(tracing::subscriber::set_global_default(tracing_subscriber::registry().with(writer)));
+        std::panic::set_hook(Box::new(log_panic));
         log
     }
+}
+
+/// A panic ends a connection or a piece of work, no more; its trace belongs into the log.
+fn log_panic(info: &PanicHookInfo<'_>) {
+    let text = info.payload_as_str().unwrap_or("panic");
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(error = text, location, stack = %Backtrace::force_capture(), "unhandled panic");
 }
 
 struct Writer {

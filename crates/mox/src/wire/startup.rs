@@ -8,6 +8,7 @@ use crate::log::Log;
 use mox_config::{Live, Outside, Paths, Static};
 use mox_net::Sockets;
 use mox_net::tls::Certificates;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::User;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -44,6 +45,7 @@ impl Startup {
     /// # Errors
     /// A text for the operator.
     pub(crate) fn load(globals: &Globals, mode: Mode, log: Log) -> Result<Self, String> {
+        raise_descriptor_limit();
         let live = open(&globals.config, true)?;
         let fixed = live.settings();
         let paths = live.paths();
@@ -76,6 +78,14 @@ impl Startup {
     /// Where its files are.
     pub(crate) fn paths(&self) -> &Paths {
         self.live.paths()
+    }
+}
+
+/// As many descriptors as we may have: each connection takes one, and the usual default is for programs that use `select`.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "raising limit of open files");
     }
 }
 
