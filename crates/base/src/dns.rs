@@ -132,9 +132,10 @@ impl dyn Lookup + '_ {
     /// # Errors
     /// See [`LookupError`].
     pub async fn mx(&self, name: &str) -> Result<Answer<Vec<Mx>>, LookupError> {
-        Ok(self.query(name, RecordKind::Mx).await?.map(|records| {
-            records.into_iter().filter_map(|r| if let Record::Mx(mx) = r { Some(mx) } else { None }).collect()
-        }))
+        Ok(self
+            .query(name, RecordKind::Mx)
+            .await?
+            .map(|records| records.into_iter().filter_map(|r| if let Record::Mx(mx) = r { Some(mx) } else { None }).collect()))
     }
 
     /// The texts.
@@ -142,9 +143,10 @@ impl dyn Lookup + '_ {
     /// # Errors
     /// See [`LookupError`].
     pub async fn txt(&self, name: &str) -> Result<Answer<Vec<Vec<u8>>>, LookupError> {
-        Ok(self.query(name, RecordKind::Txt).await?.map(|records| {
-            records.into_iter().filter_map(|r| if let Record::Txt(txt) = r { Some(txt) } else { None }).collect()
-        }))
+        Ok(self
+            .query(name, RecordKind::Txt)
+            .await?
+            .map(|records| records.into_iter().filter_map(|r| if let Record::Txt(txt) = r { Some(txt) } else { None }).collect()))
     }
 
     /// The TLSA records.
@@ -152,9 +154,10 @@ impl dyn Lookup + '_ {
     /// # Errors
     /// See [`LookupError`].
     pub async fn tlsa(&self, name: &str) -> Result<Answer<Vec<Tlsa>>, LookupError> {
-        Ok(self.query(name, RecordKind::Tlsa).await?.map(|records| {
-            records.into_iter().filter_map(|r| if let Record::Tlsa(tlsa) = r { Some(tlsa) } else { None }).collect()
-        }))
+        Ok(self
+            .query(name, RecordKind::Tlsa)
+            .await?
+            .map(|records| records.into_iter().filter_map(|r| if let Record::Tlsa(tlsa) = r { Some(tlsa) } else { None }).collect()))
     }
 
     /// The alias at a name.
@@ -162,9 +165,10 @@ impl dyn Lookup + '_ {
     /// # Errors
     /// See [`LookupError`].
     pub async fn cname(&self, name: &str) -> Result<Answer<Option<String>>, LookupError> {
-        Ok(self.query(name, RecordKind::Cname).await?.map(|records| {
-            records.into_iter().find_map(|r| if let Record::Cname(name) = r { Some(name) } else { None })
-        }))
+        Ok(self
+            .query(name, RecordKind::Cname)
+            .await?
+            .map(|records| records.into_iter().find_map(|r| if let Record::Cname(name) = r { Some(name) } else { None })))
     }
 
     /// The names of an address, RFC 1035 §3.5 and RFC 3596 §2.5.
@@ -172,9 +176,10 @@ impl dyn Lookup + '_ {
     /// # Errors
     /// See [`LookupError`].
     pub async fn ptr(&self, ip: IpAddr) -> Result<Answer<Vec<String>>, LookupError> {
-        Ok(self.query(&reverse_name(ip), RecordKind::Ptr).await?.map(|records| {
-            records.into_iter().filter_map(|r| if let Record::Ptr(name) = r { Some(name) } else { None }).collect()
-        }))
+        Ok(self
+            .query(&reverse_name(ip), RecordKind::Ptr)
+            .await?
+            .map(|records| records.into_iter().filter_map(|r| if let Record::Ptr(name) = r { Some(name) } else { None }).collect()))
     }
 
     /// The addresses of both families, IPv6 after IPv4. Authentic only when what was found of each family was; an

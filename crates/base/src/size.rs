@@ -64,7 +64,15 @@ mod tests {
 
     #[test]
     fn sizes() {
-        for (text, want) in [("0", Some(0)), ("12", Some(12)), ("2k", Some(2048)), ("1G", Some(1 << 30)), ("", None), ("x", None), ("99999999999999t", None)] {
+        for (text, want) in [
+            ("0", Some(0)),
+            ("12", Some(12)),
+            ("2k", Some(2048)),
+            ("1G", Some(1 << 30)),
+            ("", None),
+            ("x", None),
+            ("99999999999999t", None),
+        ] {
             assert_eq!(text.parse().ok(), want.map(ByteSize), "{text}");
         }
         assert_eq!(ByteSize(1 << 21).to_string(), "2m");

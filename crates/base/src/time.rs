@@ -106,7 +106,8 @@ impl Timestamp {
     /// `2006-01-02T15:04:05Z`, with a fraction only where there is one, RFC 3339 §5.6.
     pub fn rfc3339(self) -> String {
         let t = self.utc();
-        let mut s = format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second());
+        let mut s =
+            format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", t.year(), u8::from(t.month()), t.day(), t.hour(), t.minute(), t.second());
         if t.microsecond() != 0 {
             let fraction = format!(".{:06}", t.microsecond());
             s.push_str(fraction.trim_end_matches('0'));
@@ -153,11 +154,8 @@ impl Timestamp {
             _ => return None,
         };
         let byte_of = |n: u32| u8::try_from(n).ok();
-        let t = Self::from_civil(
-            (i32::try_from(year).ok()?, byte_of(mon)?, byte_of(day)?),
-            (byte_of(h)?, byte_of(m)?, byte_of(sec)?),
-            offset,
-        )?;
+        let t =
+            Self::from_civil((i32::try_from(year).ok()?, byte_of(mon)?, byte_of(day)?), (byte_of(h)?, byte_of(m)?, byte_of(sec)?), offset)?;
         Some(Self::from_micros(t.0.checked_add(fraction)?))
     }
 }

@@ -34,9 +34,8 @@ fn expand(input: &DeriveInput) -> syn::Result<TokenStream> {
     let fields = named.named.iter().map(field).collect::<syn::Result<Vec<_>>>()?;
     let ident = &input.ident;
 
-    let table = fields.iter().map(|Field { name, optional, doc, .. }| {
-        quote!(crate::schema::Field { name: #name, optional: #optional, doc: #doc })
-    });
+    let table =
+        fields.iter().map(|Field { name, optional, doc, .. }| quote!(crate::schema::Field { name: #name, optional: #optional, doc: #doc }));
     let slots: Vec<_> = (0..fields.len()).map(|i| quote::format_ident!("slot{i}")).collect();
     let reads = fields.iter().zip(&slots).enumerate().map(|(i, (f, slot))| {
         let ty = f.ty;

@@ -10,8 +10,8 @@ mod dynamic;
 mod fixed;
 mod web;
 
-pub use addresses::{AddressTable, Owner};
 pub(crate) use addresses::canonical;
+pub use addresses::{AddressTable, Owner};
 pub(crate) use dynamic::{account_name, check_dynamic};
 pub(crate) use fixed::check_static;
 

@@ -242,10 +242,7 @@ mod tests {
         let domain = Domain::parse("example.org").unwrap();
         let key = |algorithm, len| DkimPublicKey { algorithm, bytes: vec![0; len] };
         let name = |text: &str| UnicodeDomain::from(Domain::parse(text).unwrap());
-        let dkim = BTreeMap::from([
-            (name("a"), key(DkimAlgorithm::Ed25519, 32)),
-            (name("b"), key(DkimAlgorithm::Rsa { bits: 1024 }, 90)),
-        ]);
+        let dkim = BTreeMap::from([(name("a"), key(DkimAlgorithm::Ed25519, 32)), (name("b"), key(DkimAlgorithm::Rsa { bits: 1024 }, 90))]);
         let input = DnsInput { fixed: &fixed, dynamic: &dynamic, domain: &domain, dkim: &dkim, host_keys: &[[0xab; 32]], signed: false };
         let records: Vec<String> = dns_records(&input).unwrap().into_iter().filter(|l| !l.is_empty() && !l.starts_with("; ")).collect();
         assert_eq!(

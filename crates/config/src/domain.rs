@@ -128,19 +128,8 @@ pub struct Selector {
 }
 
 /// The header fields that are signed by default.
-pub const DEFAULT_DKIM_HEADERS: [&str; 11] = [
-    "From",
-    "To",
-    "Cc",
-    "Bcc",
-    "Reply-To",
-    "References",
-    "In-Reply-To",
-    "Subject",
-    "Date",
-    "Message-Id",
-    "Content-Type",
-];
+pub const DEFAULT_DKIM_HEADERS: [&str; 11] =
+    ["From", "To", "Cc", "Bcc", "Reply-To", "References", "In-Reply-To", "Subject", "Date", "Message-Id", "Content-Type"];
 
 impl Selector {
     /// The hash.
@@ -150,11 +139,7 @@ impl Selector {
 
     /// The header fields to sign.
     pub fn headers(&self) -> Vec<&str> {
-        if self.headers.is_empty() {
-            DEFAULT_DKIM_HEADERS.to_vec()
-        } else {
-            self.headers.iter().map(String::as_str).collect()
-        }
+        if self.headers.is_empty() { DEFAULT_DKIM_HEADERS.to_vec() } else { self.headers.iter().map(String::as_str).collect() }
     }
 
     /// How long a signature is valid.

@@ -70,7 +70,14 @@ pub fn add_account(dynamic: &mut Dynamic, name: &str, address: &Address) -> Chan
         }),
         junk_filter: Some(JunkFilter {
             threshold: 0.95,
-            params: JunkParams { onegrams: true, max_power: 0.01, top_words: 10, ignore_words: 0.1, rare_words: 2, ..JunkParams::default() },
+            params: JunkParams {
+                onegrams: true,
+                max_power: 0.01,
+                top_words: 10,
+                ignore_words: 0.1,
+                rare_words: 2,
+                ..JunkParams::default()
+            },
         }),
         no_custom_password: true,
         ..Account::default()

@@ -32,8 +32,7 @@ mod value;
 mod web;
 
 pub use account::{
-    Account, AutomaticJunkFlags, Destination, IncomingWebhook, JunkFilter, JunkParams, OutgoingEvent, OutgoingWebhook, Ruleset,
-    SubjectPass,
+    Account, AutomaticJunkFlags, Destination, IncomingWebhook, JunkFilter, JunkParams, OutgoingEvent, OutgoingWebhook, Ruleset, SubjectPass,
 };
 pub use check::{AddressTable, DkimKeys, Outside, Owner};
 pub use dkim_key::{DkimAlgorithm, DkimKey, DkimKeyError};
@@ -42,13 +41,11 @@ pub use domain::{
     Alias, Canonicalization, DEFAULT_DKIM_HEADERS, Dkim, DkimHash, DomainConfig, MtaSts, MtaStsMode, ReportAddress, Selector,
 };
 pub use dynamic::{Dynamic, Route};
-pub use fixed::{
-    Acme, Ca, ExternalAccountBinding, HostTlsRpt, InitialMailboxes, Postmaster, SpecialUseMailboxes, Static, Tls,
-};
+pub use fixed::{Acme, Ca, ExternalAccountBinding, HostTlsRpt, InitialMailboxes, Postmaster, SpecialUseMailboxes, Static, Tls};
 pub use inactive::inactive_features;
 pub use listener::{
-    Imap, Imaps, KeyCert, Listener, ListenerTls, PlainService, PolicyService, Smtp, Submission, Submissions, TlsVersion,
-    WebServer, WebService,
+    Imap, Imaps, KeyCert, Listener, ListenerTls, PlainService, PolicyService, Smtp, Submission, Submissions, TlsVersion, WebServer,
+    WebService,
 };
 pub use live::{EditError, Fixed, Live, Reload, Snapshot, check_text, load, load_static};
 pub use paths::Paths;
@@ -56,8 +53,6 @@ pub use pem::PemError;
 pub use problem::{FieldPath, Lines, Problem, Problems};
 pub use submit::{AuthMethod, RequireTls, Submit};
 pub use text::{AsciiText, DestinationKey, DurationText, HttpUrl, MxPattern, RouteDomain, SmtpError};
-pub use transport::{
-    Mechanism, Method, SmtpAuth, Transport, TransportDirect, TransportFail, TransportSmtp, TransportSocks,
-};
+pub use transport::{Mechanism, Method, SmtpAuth, Transport, TransportDirect, TransportFail, TransportSmtp, TransportSocks};
 pub use value::{AsciiLocalpart, LogLevel, MailboxName, Pattern, UnicodeDomain};
 pub use web::{InternalService, WebForward, WebHandler, WebInternal, WebRedirect, WebStatic};

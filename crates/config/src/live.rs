@@ -154,11 +154,7 @@ impl Live {
         let (fixed, mut warnings) = load_static(path, outside)?;
         let (snapshot, more, stamp) = load_dynamic(&fixed)?;
         warnings.extend(more);
-        let live = Self {
-            fixed,
-            current: RwLock::new(Arc::new(snapshot)),
-            disk: Mutex::new(Disk { active: stamp, refused: None }),
-        };
+        let live = Self { fixed, current: RwLock::new(Arc::new(snapshot)), disk: Mutex::new(Disk { active: stamp, refused: None }) };
         Ok((live, warnings))
     }
 

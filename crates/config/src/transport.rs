@@ -110,13 +110,8 @@ pub struct SmtpAuth {
 impl SmtpAuth {
     /// The mechanisms in order of preference.
     pub fn effective_mechanisms(&self) -> &[Mechanism] {
-        const DEFAULT: &[Mechanism] = &[
-            Mechanism::ScramSha256Plus,
-            Mechanism::ScramSha256,
-            Mechanism::ScramSha1Plus,
-            Mechanism::ScramSha1,
-            Mechanism::CramMd5,
-        ];
+        const DEFAULT: &[Mechanism] =
+            &[Mechanism::ScramSha256Plus, Mechanism::ScramSha256, Mechanism::ScramSha1Plus, Mechanism::ScramSha1, Mechanism::CramMd5];
         if self.mechanisms.is_empty() { DEFAULT } else { &self.mechanisms }
     }
 }

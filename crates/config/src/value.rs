@@ -110,10 +110,7 @@ impl Scalar for f64 {
     const EMPTY_IS_ABSENT: bool = false;
 
     fn parse(text: &str) -> Result<Self, String> {
-        text.parse()
-            .ok()
-            .filter(|value: &Self| value.is_finite())
-            .ok_or_else(|| format!("expected a number, not {text:?}"))
+        text.parse().ok().filter(|value: &Self| value.is_finite()).ok_or_else(|| format!("expected a number, not {text:?}"))
     }
 
     // Six decimals where they say it all, as other writers of the format do; else the shortest exact form.
@@ -295,11 +292,7 @@ impl AsciiLocalpart {
 impl Scalar for AsciiLocalpart {
     fn parse(text: &str) -> Result<Self, String> {
         let localpart = <Localpart as Scalar>::parse(text)?;
-        if localpart.is_ascii() {
-            Ok(Self(localpart))
-        } else {
-            Err(format!("localpart {text:?} for reports must be ASCII only"))
-        }
+        if localpart.is_ascii() { Ok(Self(localpart)) } else { Err(format!("localpart {text:?} for reports must be ASCII only")) }
     }
 
     fn text(&self) -> String {
@@ -525,11 +518,7 @@ impl std::str::FromStr for LogLevel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, level)| *level)
-            .ok_or_else(|| format!("unknown log level {text:?}"))
+        Self::NAMES.iter().find(|(name, _)| *name == text).map(|(_, level)| *level).ok_or_else(|| format!("unknown log level {text:?}"))
     }
 }
 
@@ -548,6 +537,21 @@ impl Scalar for LogLevel {
 }
 
 scalar_values!(
-    String, Secret<String>, bool, u16, u32, u64, i64, f64, Duration, Domain, UnicodeDomain, Address, Localpart,
-    AsciiLocalpart, IpAddr, MailboxName, LogLevel,
+    String,
+    Secret<String>,
+    bool,
+    u16,
+    u32,
+    u64,
+    i64,
+    f64,
+    Duration,
+    Domain,
+    UnicodeDomain,
+    Address,
+    Localpart,
+    AsciiLocalpart,
+    IpAddr,
+    MailboxName,
+    LogLevel,
 );

@@ -139,13 +139,8 @@ pub struct AcceptAll;
 impl InboundDecision for AcceptAll {
     fn decide<'a>(&'a self, incoming: &'a Incoming, _rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a> {
         let chosen = choose(&recipient.destination, incoming);
-        let acceptance = Acceptance {
-            mailbox: chosen.mailbox,
-            reason: Vec::new(),
-            is_forward: chosen.is_forward,
-            is_list: chosen.is_list,
-            seen: false,
-        };
+        let acceptance =
+            Acceptance { mailbox: chosen.mailbox, reason: Vec::new(), is_forward: chosen.is_forward, is_list: chosen.is_list, seen: false };
         Box::pin(std::future::ready(Verdict::Accept(acceptance)))
     }
 }

@@ -79,9 +79,21 @@ impl Metrics {
         registry.register("mox_queue_delivery_duration_seconds", "Duration of delivery attempts.", self.duration.clone());
         registry.register("mox_queue_hold", "Entries of the queue on hold.", self.hold.clone());
         registry.register("mox_queue_destinations", "Lookups of hosts.", self.destinations.clone());
-        registry.register("mox_queue_destinations_authentic", "Lookups of hosts with authentic answers.", self.destinations_authentic.clone());
-        registry.register("mox_queue_requiretls_unsupported", "Attempts that needed REQUIRETLS and could not have it.", self.requiretls_unsupported.clone());
-        registry.register("mox_queue_plaintext_fallback", "Connections repeated without TLS after it failed.", self.plaintext_fallback.clone());
+        registry.register(
+            "mox_queue_destinations_authentic",
+            "Lookups of hosts with authentic answers.",
+            self.destinations_authentic.clone(),
+        );
+        registry.register(
+            "mox_queue_requiretls_unsupported",
+            "Attempts that needed REQUIRETLS and could not have it.",
+            self.requiretls_unsupported.clone(),
+        );
+        registry.register(
+            "mox_queue_plaintext_fallback",
+            "Connections repeated without TLS after it failed.",
+            self.plaintext_fallback.clone(),
+        );
         registry.register("mox_queue_dmarcreport_failure", "DMARC reports that could not be delivered.", self.dmarc_report_failure.clone());
     }
 

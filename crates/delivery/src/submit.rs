@@ -167,10 +167,11 @@ impl Submitter {
                 from_id,
                 next_attempt: submission.release.unwrap_or(now).max(now),
                 require_tls: submission.require_tls,
-                notify: parameters
-                    .notify
-                    .as_ref()
-                    .map_or_else(Notify::default, |n| Notify { success: n.success, failure: n.failure, delay: n.delay }),
+                notify: parameters.notify.as_ref().map_or_else(Notify::default, |n| Notify {
+                    success: n.success,
+                    failure: n.failure,
+                    delay: n.delay,
+                }),
                 original_recipient: parameters.orcpt.as_ref().map(|o| format!("{};{}", o.address_type, o.address)),
                 ..NewEntry::new(sender, recipient.path.clone(), now)
             });

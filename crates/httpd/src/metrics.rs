@@ -77,10 +77,10 @@ impl Metrics {
             open: Family::default(),
             panics: Family::default(),
             scrapes: Family::default(),
-                            imap_connections: Family::default(),
+            imap_connections: Family::default(),
             imap_commands: Family::new_with_constructor(up_to_20_seconds),
             smtp_connections: Family::default(),
-                                                };
+        };
         // Names of counters get their _total when written.
         let m = &metrics;
         registry.register("mox_connections_count", "Open connections", m.open.clone());

@@ -33,8 +33,7 @@ impl Limits {
     /// Before login: enough for names, passwords and SASL.
     pub const BEFORE_LOGIN: Self = Self { line: 16_384, lines: 32_768, literal: 16_384, literals: 32_768, literal_count: 10 };
     /// After login.
-    pub const AFTER_LOGIN: Self =
-        Self { line: 16_384, lines: 262_144, literal: 102_400, literals: 1_024_000, literal_count: 1000 };
+    pub const AFTER_LOGIN: Self = Self { line: 16_384, lines: 262_144, literal: 102_400, literals: 1_024_000, literal_count: 1000 };
 }
 
 /// What happens next.
@@ -507,10 +506,7 @@ mod tests {
     #[test]
     fn appends() {
         check("a append inbox {3}\r\nabc\r\nb noop\r\n", &["a append", "message 3", "> abc", "end", "b noop"]);
-        check(
-            "a append inbox {3+}\r\nabc (\\Seen) {2+}\r\n\r\n\r\n",
-            &["a append", "message 3", "> abc", "message 2", "> \r\n", "end"],
-        );
+        check("a append inbox {3+}\r\nabc (\\Seen) {2+}\r\n\r\n\r\n", &["a append", "message 3", "> abc", "message 2", "> \r\n", "end"]);
         check("a append inbox utf8 (~{1+}\r\nx)\r\n", &["a append", "message 1", "> x", "end"]);
         check("a append {5+}\r\ninbox {1+}\r\nx\r\n", &["a append", "message 1", "> x", "end"]);
         check("a append inbox {1+}\r\nxy\r\nb noop\r\n", &["a append", "message 1", "> x", "a bad expected space at \"y\"", "b noop"]);

@@ -368,7 +368,14 @@ mod tests {
 
     #[test]
     fn searches() {
-        let found = Esearch { uid: true, min: Some(1), count: Some(3), all: [1, 2, 3].into_iter().collect(), modseq: ModSeq::new(9), ..Esearch::default() };
+        let found = Esearch {
+            uid: true,
+            min: Some(1),
+            count: Some(3),
+            all: [1, 2, 3].into_iter().collect(),
+            modseq: ModSeq::new(9),
+            ..Esearch::default()
+        };
         check(|o| found.print(o, "a\\"), "* ESEARCH (TAG \"a\\\\\") UID MIN 1 COUNT 3 ALL 1:3 MODSEQ 9\r\n");
         check(|o| search(o, &RangeSet::new(), None), "* SEARCH\r\n");
         check(|o| search(o, &[4, 6].into_iter().collect(), ModSeq::new(2)), "* SEARCH 4 6 (MODSEQ 2)\r\n");

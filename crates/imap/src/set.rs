@@ -150,8 +150,7 @@ impl RangeSet {
 /// From ranges in any order, overlapping or not, either end first; zeroes are left out.
 impl FromIterator<(u32, u32)> for RangeSet {
     fn from_iter<I: IntoIterator<Item = (u32, u32)>>(ranges: I) -> Self {
-        let mut all: Vec<(u32, u32)> =
-            ranges.into_iter().map(|(a, b)| (a.min(b).max(1), a.max(b))).filter(|(a, b)| a <= b).collect();
+        let mut all: Vec<(u32, u32)> = ranges.into_iter().map(|(a, b)| (a.min(b).max(1), a.max(b))).filter(|(a, b)| a <= b).collect();
         all.sort_unstable();
         let mut merged: Vec<(u32, u32)> = Vec::with_capacity(all.len());
         for (first, last) in all {

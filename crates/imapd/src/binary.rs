@@ -41,7 +41,13 @@ impl Decoded {
         let Some(found) = structure.section(part) else { return Ok(None) };
         let whole = part.is_empty();
         if !found.is_leaf() {
-            let as_is = Self { message, raw: 0..structure.len(), decoder: Some(TransferDecoder::new(Encoding::Binary)), crlf: None, head: Vec::new() };
+            let as_is = Self {
+                message,
+                raw: 0..structure.len(),
+                decoder: Some(TransferDecoder::new(Encoding::Binary)),
+                crlf: None,
+                head: Vec::new(),
+            };
             return Ok(whole.then_some(as_is));
         }
         let mut head = Vec::new();

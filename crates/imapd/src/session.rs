@@ -261,7 +261,10 @@ impl Session {
     /// Whether a command may come in this state.
     fn allowed(&self, name: &Name) -> Result<(), Failure> {
         match (name.allowed, &self.login, &self.selected) {
-            (Allowed::Always, ..) | (Allowed::NotAuthenticated, None, _) | (Allowed::Authenticated, Some(_), _) | (Allowed::Selected, Some(_), Some(_)) => Ok(()),
+            (Allowed::Always, ..)
+            | (Allowed::NotAuthenticated, None, _)
+            | (Allowed::Authenticated, Some(_), _)
+            | (Allowed::Selected, Some(_), Some(_)) => Ok(()),
             (Allowed::NotAuthenticated, Some(_), _) => Err(Failure::no("already authenticated")),
             (_, None, _) => Err(Failure::no("not authenticated")),
             (Allowed::Selected, Some(_), None) => Err(Failure::no("no mailbox selected")),
@@ -301,11 +304,7 @@ impl Session {
             Ok(()) => self.dispatch(head, command).await,
             Err(failure) => {
                 // The message of an APPEND may be on its way without having been asked for.
-                if let Command::Append(append) = command {
-                    cmd::append::refuse(self, append.message, failure).await
-                } else {
-                    Err(failure)
-                }
+                if let Command::Append(append) = command { cmd::append::refuse(self, append.message, failure).await } else { Err(failure) }
             }
         };
         // Also after NO and BAD, but never where sequence numbers mustn't change, RFC 9051 §7.5.1.

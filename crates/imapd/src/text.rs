@@ -73,7 +73,8 @@ mod tests {
 
     fn found(message: &str, needle: &str) -> bool {
         let structure = Structure::of(message.as_bytes());
-        let read = |r: Range<u64>| Ok::<_, ()>(message.as_bytes()[usize::try_from(r.start).unwrap()..usize::try_from(r.end).unwrap()].to_vec());
+        let read =
+            |r: Range<u64>| Ok::<_, ()>(message.as_bytes()[usize::try_from(r.start).unwrap()..usize::try_from(r.end).unwrap()].to_vec());
         in_part(structure.root(), &needle.to_lowercase(), read).unwrap()
     }
 

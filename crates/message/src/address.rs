@@ -369,7 +369,9 @@ impl<'a> Parser<'a> {
         while let Some(word) = words.pop() {
             let joins = match parts.last() {
                 None => true,
-                Some(next) => (!next.spaced && !next.quoted) || word.ends_in_dot() || next.starts_with_dot() || (!next.spaced && word.quoted),
+                Some(next) => {
+                    (!next.spaced && !next.quoted) || word.ends_in_dot() || next.starts_with_dot() || (!next.spaced && word.quoted)
+                }
             };
             if !joins {
                 words.push(word);
@@ -483,8 +485,14 @@ mod tests {
             ("John Doe <jdoe@machine.example>", "John Doe|jdoe|machine.example"),
             ("\"Joe Q. Public\" <john.q.public@example.com>", "Joe Q. Public|john.q.public|example.com"),
             ("Mary Smith <mary@x.test>, jdoe@example.org, Who? <one@y.test>", "Mary Smith|mary|x.test |jdoe|example.org Who?|one|y.test"),
-            ("<boss@nil.test>, \"Giant; \\\"Big\\\" Box\" <sysservices@example.net>", "|boss|nil.test Giant; \"Big\" Box|sysservices|example.net"),
-            ("A Group:Ed Jones <c@a.test>,joe@where.test,John <jdoe@one.test>;", "A Group:[Ed Jones|c|a.test,|joe|where.test,John|jdoe|one.test]"),
+            (
+                "<boss@nil.test>, \"Giant; \\\"Big\\\" Box\" <sysservices@example.net>",
+                "|boss|nil.test Giant; \"Big\" Box|sysservices|example.net",
+            ),
+            (
+                "A Group:Ed Jones <c@a.test>,joe@where.test,John <jdoe@one.test>;",
+                "A Group:[Ed Jones|c|a.test,|joe|where.test,John|jdoe|one.test]",
+            ),
             ("Undisclosed recipients:;", "Undisclosed recipients:[]"),
             ("Pete(A nice \\) chap) <pete(his account)@silly.test(his host)>", "Pete|pete|silly.test"),
             ("Joe Q. Public <john.q.public@example.com>", "Joe Q. Public|john.q.public|example.com"),

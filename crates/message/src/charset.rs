@@ -24,7 +24,10 @@ pub fn decode<'a>(label: &str, bytes: &'a [u8]) -> Cow<'a, str> {
 
 /// Whether the label says nothing: absent, or ASCII, which mail with other bytes often claims to be.
 fn is_unspecific(label: &str) -> bool {
-    label.is_empty() || label.eq_ignore_ascii_case("us-ascii") || label.eq_ignore_ascii_case("ascii") || label.eq_ignore_ascii_case("unknown-8bit")
+    label.is_empty()
+        || label.eq_ignore_ascii_case("us-ascii")
+        || label.eq_ignore_ascii_case("ascii")
+        || label.eq_ignore_ascii_case("unknown-8bit")
 }
 
 /// Bytes without a usable character set: UTF-8 if they are, else windows-1252.

@@ -150,7 +150,8 @@ pub fn encode_words(text: &str) -> String {
     let mut run: Option<String> = None;
     for word in text.split(' ') {
         // An empty word, of two spaces in a row, belongs to the run before it: between two runs it would get lost.
-        let encode_it = !word.is_ascii() || word.contains("=?") || word.bytes().any(|b| b.is_ascii_control()) || (word.is_empty() && run.is_some());
+        let encode_it =
+            !word.is_ascii() || word.contains("=?") || word.bytes().any(|b| b.is_ascii_control()) || (word.is_empty() && run.is_some());
         match (&mut run, encode_it) {
             (Some(open), true) => {
                 open.push(' ');
@@ -182,7 +183,10 @@ mod tests {
             ("=?ISO-8859-1?Q?a?=  =?ISO-8859-1?Q?b?=", "ab"),
             ("=?ISO-8859-1?Q?a_b?=", "a b"),
             ("=?ISO-8859-1?Q?a?= =?ISO-8859-2?Q?_b?=", "a b"),
-            ("=?ISO-8859-1?B?SWYgeW91IGNhbiByZWFkIHRoaXMgeW8=?= =?ISO-8859-2?B?dSB1bmRlcnN0YW5kIHRoZSBleGFtcGxlLg==?=", "If you can read this you understand the example."),
+            (
+                "=?ISO-8859-1?B?SWYgeW91IGNhbiByZWFkIHRoaXMgeW8=?= =?ISO-8859-2?B?dSB1bmRlcnN0YW5kIHRoZSBleGFtcGxlLg==?=",
+                "If you can read this you understand the example.",
+            ),
             ("=?utf-8?q?=C3?= =?utf-8?q?=A4?=", "ä"),
             ("=?utf-8?q?=zz=4?=", "=zz=4"),
             ("=?utf-8?x?a?= =?utf-8?q?b", "=?utf-8?x?a?= =?utf-8?q?b"),

@@ -270,9 +270,15 @@ mod tests {
             ("te xt/plain", "none"),
             ("", "none"),
             // RFC 2231 §3 to §4.1.
-            ("message/external-body; access-type=URL; URL*0=\"ftp://\"; URL*1=\"cs.utk.edu/x\"", "message/external-body access-type=URL|url=ftp://cs.utk.edu/x"),
+            (
+                "message/external-body; access-type=URL; URL*0=\"ftp://\"; URL*1=\"cs.utk.edu/x\"",
+                "message/external-body access-type=URL|url=ftp://cs.utk.edu/x",
+            ),
             ("application/x-stuff; title*=us-ascii'en-us'This%20is%20%2A%2A%2Afun%2A%2A%2A", "application/x-stuff title=This is ***fun***"),
-            ("a/b; title*1*=%2A%2A%2Afun%2A%2A%2A%20; title*0*=us-ascii'en'This%20is%20even%20more%20; title*2=\"isn't it!\"", "a/b title=This is even more ***fun*** isn't it!"),
+            (
+                "a/b; title*1*=%2A%2A%2Afun%2A%2A%2A%20; title*0*=us-ascii'en'This%20is%20even%20more%20; title*2=\"isn't it!\"",
+                "a/b title=This is even more ***fun*** isn't it!",
+            ),
             ("a/b; name=x; name*=utf-8''%e2%82%ac", "a/b name=€"),
             ("a/b; name*=iso-8859-1''%e4%zz", "a/b name=ä%zz"),
             ("a/b; name=1; name=2", "a/b name=1"),

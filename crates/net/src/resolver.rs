@@ -138,7 +138,8 @@ impl Resolver {
         let resolver = if validate { &self.validating } else { &self.plain };
         let found = resolver.lookup(fqdn, record_type(kind)).await.map_err(error)?;
         let answers = found.answers();
-        let records: Vec<Record> = answers.iter().filter(|r| r.record_type() == record_type(kind)).filter_map(|r| record(&r.data)).collect();
+        let records: Vec<Record> =
+            answers.iter().filter(|r| r.record_type() == record_type(kind)).filter_map(|r| record(&r.data)).collect();
         let authentic = validate && authentic(answers);
         if records.is_empty() {
             return Err(LookupError::NotFound { authentic });

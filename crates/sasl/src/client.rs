@@ -129,9 +129,7 @@ impl Client {
             (Mechanism::Plain | Mechanism::External, 0) => Ok(self.first()),
             (Mechanism::Login, 0) => Ok(self.credentials.user.clone().into_bytes()),
             (Mechanism::Login, 1) => Ok(self.credentials.password.expose().clone().into_bytes()),
-            (Mechanism::CramMd5, 0) => {
-                Ok(cram_md5::message(&self.credentials.user, self.credentials.password.expose(), challenge))
-            }
+            (Mechanism::CramMd5, 0) => Ok(cram_md5::message(&self.credentials.user, self.credentials.password.expose(), challenge)),
             (Mechanism::Scram { .. }, 0) => Ok(self.first()),
             (Mechanism::Scram { .. }, _) => match &mut self.scram {
                 Some(scram) => scram.respond(challenge),

@@ -88,17 +88,15 @@ mod tests {
         let challenge = b"<1896.697170952@postoffice.reston.mci.net>";
         let message = message("tim", "tanstaaftanstaaf", challenge);
         assert_eq!(message, b"tim b913a602c7eda7a495b4e6e7334d3890");
-        let mut server =
-            Server { challenge: String::from_utf8_lossy(challenge).into_owned(), user: None };
-        let Step::Ask(Ask::VerifyCramMd5 { user, challenge: asked, digest: got }) = server.respond(&message) else {
-            panic!("no question")
-        };
+        let mut server = Server { challenge: String::from_utf8_lossy(challenge).into_owned(), user: None };
+        let Step::Ask(Ask::VerifyCramMd5 { user, challenge: asked, digest: got }) = server.respond(&message) else { panic!("no question") };
         assert_eq!((user.as_str(), got), ("tim", digest(b"tanstaaftanstaaf", asked.as_bytes())));
     }
 
     #[test]
     fn malformed() {
-        for bytes in [b"".as_slice(), b"tim", b"tim b913", b"tim zz13a602c7eda7a495b4e6e7334d3890", b"tim +913a602c7eda7a495b4e6e7334d3890"] {
+        for bytes in [b"".as_slice(), b"tim", b"tim b913", b"tim zz13a602c7eda7a495b4e6e7334d3890", b"tim +913a602c7eda7a495b4e6e7334d3890"]
+        {
             let mut server = Server { challenge: String::new(), user: None };
             assert!(matches!(server.respond(bytes), Step::Failed(Failure::Malformed(_))), "{bytes:?}");
         }

@@ -6,8 +6,7 @@ use unicode_normalization::UnicodeNormalization as _;
 /// A password as the OpaqueString profile prepares it, RFC 8265 §4.2.2: other spaces become U+0020, then NFC. None when
 /// it is empty or holds control characters, which no such password can.
 pub fn opaque_string(password: &str) -> Option<String> {
-    let prepared: String =
-        password.chars().map(|c| if tables::non_ascii_space_character(c) { ' ' } else { c }).nfc().collect();
+    let prepared: String = password.chars().map(|c| if tables::non_ascii_space_character(c) { ' ' } else { c }).nfc().collect();
     let allowed = |c: char| {
         !tables::ascii_control_character(c)
             && !tables::non_ascii_control_character(c)

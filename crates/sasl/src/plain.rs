@@ -15,9 +15,7 @@ impl Server {
             return Step::Failed(Failure::Malformed("not UTF-8"));
         };
         let mut parts = text.split('\0');
-        let (Some(authorization), Some(user), Some(password), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(authorization), Some(user), Some(password), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
             return Step::Failed(Failure::Malformed("want three parts separated by NUL"));
         };
         let (authorization, user) = (normalized(authorization), normalized(user));

@@ -218,12 +218,8 @@ impl Exchange {
         let machine = match mechanism {
             Mechanism::Plain => Machine::Plain(plain::Server::default()),
             Mechanism::Login => Machine::Login(login::Server::default()),
-            Mechanism::CramMd5 => {
-                Machine::CramMd5(cram_md5::Server::new(context.random, context.now, context.hostname))
-            }
-            Mechanism::Scram { hash, plus } => {
-                Machine::Scram(Box::new(scram::Server::new(hash, plus, context.bindings, context.random)))
-            }
+            Mechanism::CramMd5 => Machine::CramMd5(cram_md5::Server::new(context.random, context.now, context.hostname)),
+            Mechanism::Scram { hash, plus } => Machine::Scram(Box::new(scram::Server::new(hash, plus, context.bindings, context.random))),
             Mechanism::External => Machine::External(external::Server::default()),
         };
         Self { mechanism, machine }

@@ -114,7 +114,6 @@ impl Connection {
         if self.is_submission() { "submission" } else { "smtp" }
     }
 
-
     /// What the session has to know of the TLS connection.
     fn tls(&self) -> Option<Tls> {
         self.stream.tls().map(|_| Tls {

@@ -62,7 +62,11 @@ impl Connection {
             Some(user) => self.find(user).as_ref().map(account),
             None => of_certificate.clone(),
         };
-        if of_certificate.is_some() && wanted == of_certificate { mox_sasl::Answer::Right } else { mox_sasl::Answer::Wrong(Wrong::Credentials) }
+        if of_certificate.is_some() && wanted == of_certificate {
+            mox_sasl::Answer::Right
+        } else {
+            mox_sasl::Answer::Wrong(Wrong::Credentials)
+        }
     }
 
     /// The credentials are right: may this user log in here?

@@ -66,9 +66,17 @@ impl Metrics {
         registry.register("mox_smtpserver_submission", "Submitted messages", self.submissions.clone());
         registry.register("mox_smtpserver_errors", "Faults of ours that did not stop a message", self.errors.clone());
         registry.register("mox_smtpserver_delivery_starttls", "STARTTLS handshakes for incoming mail", self.starttls.clone());
-        registry.register("mox_smtpserver_delivery_starttls_errors", "Failed STARTTLS handshakes for incoming mail", self.starttls_errors.clone());
+        registry.register(
+            "mox_smtpserver_delivery_starttls_errors",
+            "Failed STARTTLS handshakes for incoming mail",
+            self.starttls_errors.clone(),
+        );
         registry.register("mox_authentication", "Authentication attempts and results", self.authentications.clone());
-        registry.register("mox_authentication_ratelimited", "Authentication attempts refused by the limit on failures", self.ratelimited.clone());
+        registry.register(
+            "mox_authentication_ratelimited",
+            "Authentication attempts refused by the limit on failures",
+            self.ratelimited.clone(),
+        );
     }
 
     /// An attempt to authenticate: to `submission` or `imap`, by a mechanism in lower case.

@@ -118,7 +118,15 @@ impl Connection {
     }
 
     /// What goes in front of the message: `Received`, what was missing, signatures, `Authentication-Results`.
-    async fn prefix(&self, envelope: &Envelope, message: &Received, author: &Address, added: &str, smtputf8: bool, now: Timestamp) -> Vec<u8> {
+    async fn prefix(
+        &self,
+        envelope: &Envelope,
+        message: &Received,
+        author: &Address,
+        added: &str,
+        smtputf8: bool,
+        now: Timestamp,
+    ) -> Vec<u8> {
         // With several recipients, nobody is to learn of the others, and all get the same message.
         let only = match envelope.recipients.as_slice() {
             [one] => one.to.as_ref(),

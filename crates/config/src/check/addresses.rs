@@ -86,14 +86,7 @@ pub(super) fn resolve(c: &mut Checker<'_>, dynamic: &Dynamic) -> AddressTable {
     table
 }
 
-fn add_destination(
-    c: &mut Checker<'_>,
-    at: &FieldPath,
-    dynamic: &Dynamic,
-    table: &mut AddressTable,
-    account: &str,
-    key: &DestinationKey,
-) {
+fn add_destination(c: &mut Checker<'_>, at: &FieldPath, dynamic: &Dynamic, table: &mut AddressTable, account: &str, key: &DestinationKey) {
     let who = format!("account {account:?}: destination \"{key}\"");
     let domain = match key {
         DestinationKey::Catchall(domain) => domain,

@@ -201,10 +201,7 @@ fn services_needing_tls(listener: &Listener) -> Vec<&'static str> {
     for (name, tls, service) in listener.web_services() {
         need(name, tls && service.is_some_and(|s| s.enabled));
     }
-    let policy = [
-        ("AutoconfigHTTPS without NonTLS", &listener.autoconfig_https),
-        ("MTASTSHTTPS without NonTLS", &listener.mtasts_https),
-    ];
+    let policy = [("AutoconfigHTTPS without NonTLS", &listener.autoconfig_https), ("MTASTSHTTPS without NonTLS", &listener.mtasts_https)];
     for (name, service) in policy {
         need(name, service.as_ref().is_some_and(|s| s.enabled && !s.non_tls));
     }

@@ -9,9 +9,8 @@ use crate::web::{WebForward, WebHandler, WebInternal, WebRedirect, WebStatic};
 use std::collections::BTreeMap;
 
 pub(super) fn check_web(c: &mut Checker<'_>, fixed: &Static, dynamic: &Dynamic) {
-    let served = fixed.listeners.values().any(|l| {
-        [&l.webserver_http, &l.webserver_https].into_iter().flatten().any(|server| server.enabled)
-    });
+    let served =
+        fixed.listeners.values().any(|l| [&l.webserver_http, &l.webserver_https].into_iter().flatten().any(|server| server.enabled));
     for (field, used) in
         [("WebDomainRedirects", !dynamic.web_domain_redirects.is_empty()), ("WebHandlers", !dynamic.web_handlers.is_empty())]
     {
@@ -35,12 +34,7 @@ fn check_handler(c: &mut Checker<'_>, at: &FieldPath, handler: &WebHandler) {
     if !handler.path_regexp.as_str().starts_with('^') {
         c.error(&at.field("PathRegexp"), format!("{who}: PathRegexp must start with ^"));
     }
-    let set = [
-        handler.web_static.is_some(),
-        handler.web_redirect.is_some(),
-        handler.web_forward.is_some(),
-        handler.web_internal.is_some(),
-    ];
+    let set = [handler.web_static.is_some(), handler.web_redirect.is_some(), handler.web_forward.is_some(), handler.web_internal.is_some()];
     if set.iter().filter(|set| **set).count() != 1 {
         c.error(at, format!("{who}: exactly one of WebStatic, WebRedirect, WebForward and WebInternal must be set"));
     }

@@ -125,10 +125,7 @@ fn whitespace_is_explained() {
         mistakes::<Sample>("    Text: a\nText: b\n"),
         ["f:1: unknown key \"    Text\" (wrong indentation? whitespace around the key)"]
     );
-    assert_eq!(
-        mistakes::<Sample>("Text: a\nMap:\n\t\ta: nil\n"),
-        ["f:3: whitespace around key \"\\ta\" (wrong indentation?)"]
-    );
+    assert_eq!(mistakes::<Sample>("Text: a\nMap:\n\t\ta: nil\n"), ["f:3: whitespace around key \"\\ta\" (wrong indentation?)"]);
     assert_eq!(
         mistakes::<Sample>("Text: a\nFlag: true\r\n"),
         ["f:2: parsing Flag: expected true or false, not \"true\\r\" (the file has CRLF line ends)"]
@@ -137,11 +134,11 @@ fn whitespace_is_explained() {
 
 #[test]
 fn missing_fields_are_reported_after_their_block() {
-    assert_eq!(mistakes::<Strict>("also:\n"), ["f:1: unknown key \"also\"", "f:1: missing required key \"Needed\"", "f:1: missing required key \"Also\""]);
     assert_eq!(
-        mistakes::<Strict>("Also:\n\t-\n\t\tA: x\n\t-\n\t\t# none\n\nNeeded: true\n"),
-        ["f:7: expected indent: an indented block"]
+        mistakes::<Strict>("also:\n"),
+        ["f:1: unknown key \"also\"", "f:1: missing required key \"Needed\"", "f:1: missing required key \"Also\""]
     );
+    assert_eq!(mistakes::<Strict>("Also:\n\t-\n\t\tA: x\n\t-\n\t\t# none\n\nNeeded: true\n"), ["f:7: expected indent: an indented block"]);
     assert_eq!(mistakes::<Strict>("Also:\n\t-\n\t\tA: x\n"), ["f:3: missing required key \"Needed\""]);
     assert_eq!(mistakes::<Sample>(""), ["f:1: missing required key \"Text\""]);
 }

@@ -122,7 +122,13 @@ impl Writer {
         if !self.out.is_empty() {
             self.out.push('\n');
         }
-        let optional = if !field.optional { "" } else if field.doc.is_empty() { "(optional)" } else { " (optional)" };
+        let optional = if !field.optional {
+            ""
+        } else if field.doc.is_empty() {
+            "(optional)"
+        } else {
+            " (optional)"
+        };
         let text = format!("{}{optional}", field.doc);
         for (i, section) in text.split("\n\n\n").enumerate() {
             if i > 0 {

@@ -36,7 +36,10 @@ fn single_values_of_the_static_file() {
             "mox.conf:8: parsing Listeners[public].IPs[0]: expected an IP address, not \"localhost\"",
         ]
     );
-    assert_eq!(fixed(&[("LogLevel: info", "LogLevel: info\nUser: nobody-here")]), ["mox.conf:3: user \"nobody-here\" doesn't exist and is no number"]);
+    assert_eq!(
+        fixed(&[("LogLevel: info", "LogLevel: info\nUser: nobody-here")]),
+        ["mox.conf:3: user \"nobody-here\" doesn't exist and is no number"]
+    );
     assert!(fixed(&[("LogLevel: info", "LogLevel: info\nUser: 1000")]).is_empty());
 }
 
@@ -45,7 +48,9 @@ fn services_without_tls_are_one_mistake() {
     let services = "\t\tSMTP:\n\t\t\tEnabled: true\n\t\tSubmissions:\n\t\t\tEnabled: true\n\t\tSubmission:\n\t\t\tEnabled: true\n\t\tIMAP:\n\t\t\tEnabled: true\n\t\tIMAPS:\n\t\t\tEnabled: true\n\t\tWebmailHTTPS:\n\t\t\tEnabled: true\n\t\tMTASTSHTTPS:\n\t\t\tEnabled: true\n\t\t\tNonTLS: true\n\t\t\tPort: 81\nPostmaster:";
     assert_eq!(
         fixed(&[("Postmaster:", services)]),
-        ["mox.conf:5: listener public: without TLS, these services are not possible: IMAPS, SMTP without NoSTARTTLS, Submissions, Submission without NoRequireSTARTTLS, WebmailHTTPS"]
+        [
+            "mox.conf:5: listener public: without TLS, these services are not possible: IMAPS, SMTP without NoSTARTTLS, Submissions, Submission without NoRequireSTARTTLS, WebmailHTTPS"
+        ]
     );
 }
 
@@ -53,7 +58,10 @@ fn services_without_tls_are_one_mistake() {
 fn tls_needs_one_source_of_certificates() {
     let tls = |text: &str| fixed(&[("Postmaster:", &format!("\t\tTLS:\n{text}Postmaster:"))]);
     assert_eq!(tls("\t\t\tMinVersion: TLSv1.2\n"), ["mox.conf:8: listener public: TLS needs ACME or KeyCerts"]);
-    assert_eq!(tls("\t\t\tMinVersion: SSLv3\n"), ["mox.conf:9: parsing Listeners[public].TLS.MinVersion: \"SSLv3\" is not one of: TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3"]);
+    assert_eq!(
+        tls("\t\t\tMinVersion: SSLv3\n"),
+        ["mox.conf:9: parsing Listeners[public].TLS.MinVersion: \"SSLv3\" is not one of: TLSv1.0, TLSv1.1, TLSv1.2, TLSv1.3"]
+    );
     assert_eq!(tls("\t\t\tACME: x\n"), ["mox.conf:9: listener public: unknown ACME provider \"x\""]);
     assert_eq!(
         tls("\t\t\tKeyCerts:\n\t\t\t\t-\n\t\t\t\t\tCertFile: key.pem\n\t\t\t\t\tKeyFile: key.pem\n"),
@@ -72,7 +80,10 @@ fn ports_are_bound_once() {
             "mox.conf:15: listener public: WebmailHTTP: path \"mail\" must start with a slash",
         ]
     );
-    assert_eq!(fixed(&[("Postmaster:", &services.replace("Port: 80", "Port: 143").replace("Path: mail", "Path: /mail/"))]), ["mox.conf:8: listener public: IMAP: port 143 on 127.0.0.1 is taken by IMAP of listener all"]);
+    assert_eq!(
+        fixed(&[("Postmaster:", &services.replace("Port: 80", "Port: 143").replace("Path: mail", "Path: /mail/"))]),
+        ["mox.conf:8: listener public: IMAP: port 143 on 127.0.0.1 is taken by IMAP of listener all"]
+    );
 }
 
 #[test]
@@ -157,7 +168,10 @@ fn reports_and_canonical_addresses() {
     );
     let shadowing = reports.replace("dmarc-reports", "ann");
     let world = World::new(STATIC, &replaced(DYNAMIC, &[("LocalpartCatchallSeparator: +", &shadowing)]));
-    assert_eq!(world.load().unwrap().1, ["domains.conf:7: domain example.org: DMARC: reports to ann@example.org shadow the same address of account \"ann\""]);
+    assert_eq!(
+        world.load().unwrap().1,
+        ["domains.conf:7: domain example.org: DMARC: reports to ann@example.org shadow the same address of account \"ann\""]
+    );
 }
 
 #[test]
@@ -172,7 +186,10 @@ fn dkim() {
             "domains.conf:18: domain example.org: selector d to sign with doesn't exist",
         ]
     );
-    let good = replaced(dkim, &[("\t\t\t\tb:\n\t\t\t\t\tPrivateKeyFile: missing.pem\n", ""), ("sha1", "sha256"), ("- Subject", "- from"), ("\t\t\t\t- d", "")]);
+    let good = replaced(
+        dkim,
+        &[("\t\t\t\tb:\n\t\t\t\t\tPrivateKeyFile: missing.pem\n", ""), ("sha1", "sha256"), ("- Subject", "- from"), ("\t\t\t\t- d", "")],
+    );
     let world = World::new(STATIC, &replaced(DYNAMIC, &[("LocalpartCatchallSeparator: +", good.trim_end())]));
     assert_eq!(world.load().unwrap().0.dkim_keys.len(), 2);
 }
@@ -217,7 +234,10 @@ fn destinations() {
         ]
     );
     assert_eq!(
-        dynamic(&[("ann@example.org: nil", "ann@example.org:\n\t\t\t\tSMTPError: 500 x\n\t\t\t\tMailbox: e\u{301}\n\t\t\t\tRulesets:\n\t\t\t\t\t-\n\t\t\t\t\t\tMsgFromRegexp: (\n\t\t\t\t\t\tMailbox: x")]),
+        dynamic(&[(
+            "ann@example.org: nil",
+            "ann@example.org:\n\t\t\t\tSMTPError: 500 x\n\t\t\t\tMailbox: e\u{301}\n\t\t\t\tRulesets:\n\t\t\t\t\t-\n\t\t\t\t\t\tMsgFromRegexp: (\n\t\t\t\t\t\tMailbox: x"
+        )]),
         [
             "domains.conf:9: parsing Accounts[ann].Destinations[ann@example.org].SMTPError: \"500 x\" must start with 421 or 550",
             "domains.conf:10: parsing Accounts[ann].Destinations[ann@example.org].Mailbox: mailbox name \"e\\u{301}\" must be in unicode NFC: \"\u{e9}\"",

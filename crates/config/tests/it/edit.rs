@@ -44,7 +44,8 @@ fn a_new_domain_with_its_account() {
         edited(&[&|dynamic, live| edit::add_domain(dynamic, live.settings(), new_domain("bob", None))]),
         "account \"bob\" doesn't exist, and needs a localpart to be made"
     );
-    let again: &dyn Fn(&mut Dynamic, &Live) -> Changed = &|dynamic, live| edit::add_domain(dynamic, live.settings(), new_domain("ann", None));
+    let again: &dyn Fn(&mut Dynamic, &Live) -> Changed =
+        &|dynamic, live| edit::add_domain(dynamic, live.settings(), new_domain("ann", None));
     assert_eq!(edited(&[again, again]), "domain new.example already exists");
 }
 
@@ -72,7 +73,8 @@ fn there_and_back() {
 #[test]
 fn refusals() {
     let team = address("team@example.org");
-    let with_alias: &dyn Fn(&mut Dynamic, &Live) -> Changed = &|dynamic, _| edit::add_alias(dynamic, &team, vec![address("ann@example.org")]);
+    let with_alias: &dyn Fn(&mut Dynamic, &Live) -> Changed =
+        &|dynamic, _| edit::add_alias(dynamic, &team, vec![address("ann@example.org")]);
     let refused = |change: &dyn Fn(&mut Dynamic, &Live) -> Changed| edited(&[with_alias, change]);
     assert_eq!(refused(&|d, _| edit::remove_account(d, "eve")), "account \"eve\" doesn't exist");
     assert_eq!(
@@ -83,7 +85,10 @@ fn refusals() {
         refused(&|d, _| edit::remove_address(d, &DestinationKey::Address(address("ann@example.org")))),
         "address ann@example.org is the last member of alias team@example.org"
     );
-    assert_eq!(refused(&|d, _| edit::remove_members(d, &team, &[address("ann@example.org")])), "alias team@example.org would have no members");
+    assert_eq!(
+        refused(&|d, _| edit::remove_members(d, &team, &[address("ann@example.org")])),
+        "alias team@example.org would have no members"
+    );
     assert_eq!(refused(&|d, _| edit::set_login_disabled(d, "ann", Some(""))), "message is empty");
     assert_eq!(
         refused(&|d, _| edit::add_account(d, "bob", &address("ann+x@example.org"))),

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 pub(crate) const STATIC: &str = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nListeners:\n\tpublic:\n\t\tIPs:\n\t\t\t- 127.0.0.1\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\n";
 pub(crate) const DYNAMIC: &str = "Domains:\n\texample.org:\n\t\tLocalpartCatchallSeparator: +\nAccounts:\n\tann:\n\t\tDomain: example.org\n\t\tDestinations:\n\t\t\tann@example.org: nil\n";
 /// A key made for these tests.
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIEzvQqUQzUcZqzuJVYJ2dr0Dgav3m3HvI6jyoNOBf0mG\n-----END PRIVATE KEY-----\n";
+const KEY: &str =
+    "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIEzvQqUQzUcZqzuJVYJ2dr0Dgav3m3HvI6jyoNOBf0mG\n-----END PRIVATE KEY-----\n";
 
 pub(crate) struct World {
     dir: tempfile::TempDir,

@@ -44,7 +44,10 @@ mod tests {
                 vec![unknown(), full()],
                 Reply::new(554, (5, 3, 0), "550 5.1.1 no such user(s)\n452 4.2.2 account storage full\nmultiple errors"),
             ),
-            (vec![failed(), full()], Reply::new(451, (4, 3, 0), "451 4.3.0 error processing\n452 4.2.2 account storage full\nmultiple errors")),
+            (
+                vec![failed(), full()],
+                Reply::new(451, (4, 3, 0), "451 4.3.0 error processing\n452 4.2.2 account storage full\nmultiple errors"),
+            ),
         ] {
             assert_eq!(combined_reply(&outcomes), want);
         }

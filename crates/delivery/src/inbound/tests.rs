@@ -19,7 +19,8 @@ struct Fixture {
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let clock = VirtualClock::default();
-    let store = Store::open(StoreSettings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::new(SeededRandom::default())).await.unwrap();
+    let store =
+        Store::open(StoreSettings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::new(SeededRandom::default())).await.unwrap();
     for name in ["ann", "cas", "full"] {
         store.ensure_account(name, &[]).await.unwrap();
     }
@@ -29,7 +30,10 @@ async fn fixture() -> Fixture {
         mailbox: "Lists/L".to_owned(),
         ..Ruleset::default()
     };
-    let with_rules = Destination { rulesets: vec![Ruleset { verified_domain: Some("x.example".parse().unwrap()), ..ruleset.clone() }, ruleset], ..Destination::default() };
+    let with_rules = Destination {
+        rulesets: vec![Ruleset { verified_domain: Some("x.example".parse().unwrap()), ..ruleset.clone() }, ruleset],
+        ..Destination::default()
+    };
     let key = |a: &str| DestinationKey::Address(a.parse().unwrap());
     let alias = |localpart: &str, post_public, allow_msg_from| AliasSettings {
         localpart: localpart.parse().unwrap(),
@@ -52,7 +56,10 @@ async fn fixture() -> Fixture {
         accounts: vec![
             (AccountSettings::new("ann"), vec![(key("ann@a.example"), with_rules)]),
             (AccountSettings::new("cas"), vec![(key("cas@a.example"), Destination::default())]),
-            (AccountSettings { quota: Some(mox_base::ByteSize(10)), ..AccountSettings::new("full") }, vec![(key("full@a.example"), Destination::default())]),
+            (
+                AccountSettings { quota: Some(mox_base::ByteSize(10)), ..AccountSettings::new("full") },
+                vec![(key("full@a.example"), Destination::default())],
+            ),
             (AccountSettings::new("missing"), vec![(key("missing@a.example"), Destination::default())]),
         ],
         everything: None,
@@ -94,7 +101,10 @@ impl Fixture {
             })
             .collect();
         let outcomes = Inbound::new(self.store.clone(), Arc::new(Decide)).deliver(incoming, &rcpts).await;
-        outcomes.into_iter().map(|o| o.map_or_else(|r| format!("{} {}", r.reply.code, r.reply.lines.join("/")), |()| "ok".to_owned())).collect()
+        outcomes
+            .into_iter()
+            .map(|o| o.map_or_else(|r| format!("{} {}", r.reply.code, r.reply.lines.join("/")), |()| "ok".to_owned()))
+            .collect()
     }
 
     /// How many messages are in a mailbox.
@@ -122,7 +132,8 @@ impl InboundDecision for Decide {
 async fn each_recipient_has_its_outcome() {
     let f = fixture().await;
     let incoming = f.incoming("bob@remote.example", "bob@remote.example");
-    let outcomes = f.deliver(&incoming, &["nobody@a.example", "ann+x@a.example", "full@a.example", "missing@a.example", "x@elsewhere.example"]).await;
+    let outcomes =
+        f.deliver(&incoming, &["nobody@a.example", "ann+x@a.example", "full@a.example", "missing@a.example", "x@elsewhere.example"]).await;
     assert_eq!(outcomes, ["550 no such user(s)", "ok", "452 account storage full", "451 error processing", "550 no such user(s)"]);
     assert_eq!(f.count("ann", "Inbox").await, 1);
     assert_eq!(f.count("full", "Inbox").await, 0);

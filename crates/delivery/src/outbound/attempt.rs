@@ -217,7 +217,9 @@ impl<'a> Attempt<'a> {
                     self.set(index, Ok(Delivered { code: 250, secode: String::new(), remote, dsn: false }));
                 }
                 Ok(false) => {}
-                Err(e) => tracing::warn!(id = entry.id.0, error = %e, "looking whether an attempt that was cut short had delivered a message"),
+                Err(e) => {
+                    tracing::warn!(id = entry.id.0, error = %e, "looking whether an attempt that was cut short had delivered a message")
+                }
             }
         }
     }
@@ -267,7 +269,13 @@ impl<'a> Attempt<'a> {
             verified: false,
             fallback: false,
             auth: None,
-            timeouts: Timeouts { command: patience, data_start: patience, data_block: patience, data_end: patience, quit: Duration::from_secs(5) },
+            timeouts: Timeouts {
+                command: patience,
+                data_start: patience,
+                data_block: patience,
+                data_end: patience,
+                quit: Duration::from_secs(5),
+            },
             setup: RELAY_SETUP,
             local_ips: false,
             manner: Manner { require_eight_bit_mime: false, split: false, patience: RELAY_SETUP, dual_stack: false },
@@ -510,7 +518,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Transactions until every open recipient has a result.
-    async fn transactions(&mut self, manner: Manner, connection: &mut Connection, remote: &Remote, reused: bool) -> Result<(), HostFailure> {
+    async fn transactions(
+        &mut self,
+        manner: Manner,
+        connection: &mut Connection,
+        remote: &Remote,
+        reused: bool,
+    ) -> Result<(), HostFailure> {
         let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| manner.split);
         let dsn = connection.extensions().dsn;
         let mut first = true;
@@ -607,10 +621,11 @@ fn rcpt(entry: &Entry) -> Rcpt {
         failure: entry.notify.failure,
         delay: entry.notify.delay,
     });
-    let orcpt = entry.original_recipient.as_ref().and_then(|o| o.split_once(';')).map(|(address_type, address)| OriginalRecipient {
-        address_type: address_type.to_owned(),
-        address: address.to_owned(),
-    });
+    let orcpt = entry
+        .original_recipient
+        .as_ref()
+        .and_then(|o| o.split_once(';'))
+        .map(|(address_type, address)| OriginalRecipient { address_type: address_type.to_owned(), address: address.to_owned() });
     Rcpt { to: Some(entry.recipient.clone()), parameters: RcptParameters { notify, orcpt } }
 }
 

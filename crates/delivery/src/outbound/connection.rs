@@ -3,12 +3,12 @@
 //! Every wait ends: by the session's own time limits, or when the queue shuts down. Only the reply to a complete
 //! message is waited for a little longer then, because without it the message would be sent again.
 
-use mox_net::{ClientTls, Stream};
 use mox_base::Random;
+use mox_net::{ClientTls, Stream};
 use mox_sasl::Bindings;
+use mox_smtp::Reply;
 use mox_smtp::client::{Action, Error, ErrorKind, Session, Settings, Stage, TlsMode, Transaction};
 use mox_smtp::extensions::Extensions;
-use mox_smtp::Reply;
 use mox_store::queue::OpenBody;
 use std::io;
 use std::sync::Arc;
@@ -113,14 +113,20 @@ impl Connection {
     }
 
     /// Sends a message; a result for each recipient, in order.
-    pub(super) async fn transact(&mut self, transaction: Transaction, message: &mut Outgoing) -> Result<Vec<Result<Reply, Error>>, Cancelled> {
+    pub(super) async fn transact(
+        &mut self,
+        transaction: Transaction,
+        message: &mut Outgoing,
+    ) -> Result<Vec<Result<Reply, Error>>, Cancelled> {
         let recipients = transaction.recipients.len();
         self.message_sent = false;
         self.session.begin(transaction);
         Ok(match self.drive(Some(message)).await? {
             Event::Done(results) => results,
             Event::Failed(e) => vec![Err(e); recipients],
-            Event::Ready | Event::Closed => vec![Err(error(ErrorKind::Connection, Stage::Data, "connection closed".to_owned())); recipients],
+            Event::Ready | Event::Closed => {
+                vec![Err(error(ErrorKind::Connection, Stage::Data, "connection closed".to_owned())); recipients]
+            }
         })
     }
 

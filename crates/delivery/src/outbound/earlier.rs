@@ -55,7 +55,14 @@ async fn has(inner: &Inner, account: &Account, message_id: &str, delivered_to: &
     Ok(false)
 }
 
-async fn is_same(inner: &Inner, account: &Account, id: MessageId, size: ByteSize, to: &Path, message: &QueuedMessage) -> Result<bool, Error> {
+async fn is_same(
+    inner: &Inner,
+    account: &Account,
+    id: MessageId,
+    size: ByteSize,
+    to: &Path,
+    message: &QueuedMessage,
+) -> Result<bool, Error> {
     let Some(front) = size.0.checked_sub(message.size.0) else { return Ok(false) };
     let trace = part(account, id, 0, front).await?;
     let is_for = |address: String| {

@@ -67,7 +67,11 @@ pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host:
         // RFC 5321 §5.1: without MX, the domain itself is the host.
         Err(LookupError::NotFound { authentic }) => {
             original_authentic &= seen.len() > 1 || authentic;
-            return Ok(Destinations { hosts: vec![Host::Domain(name)], original_authentic, expanded_authentic: expanded_authentic && authentic });
+            return Ok(Destinations {
+                hosts: vec![Host::Domain(name)],
+                original_authentic,
+                expanded_authentic: expanded_authentic && authentic,
+            });
         }
         Err(e) => return Err(dns_failure("MX", &name, &e)),
     };
@@ -75,7 +79,11 @@ pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host:
         && only.host.is_empty()
     {
         // RFC 7505 §3, §4.2.
-        return Err(Failure { code: 556, secode: "1.10".to_owned(), ..Failure::permanent(format!("domain {domain} does not accept mail (null MX)")) });
+        return Err(Failure {
+            code: 556,
+            secode: "1.10".to_owned(),
+            ..Failure::permanent(format!("domain {domain} does not accept mail (null MX)"))
+        });
     }
     let mut ranked: Vec<_> = mx.iter().filter_map(|mx| Some((mx.preference, random.u64(), parse_host(&mx.host, pedantic)?))).collect();
     if ranked.is_empty() {

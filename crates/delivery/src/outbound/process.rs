@@ -130,6 +130,11 @@ pub(super) fn interrupted(claim: &Claim, took: Took) -> Vec<Outcome> {
     claim
         .entries
         .iter()
-        .map(|entry| Outcome { id: entry.id, result: result.clone(), dialed: DialedIps::clone(&entry.dialed), ending: Ending::Uncounted { next: took.start } })
+        .map(|entry| Outcome {
+            id: entry.id,
+            result: result.clone(),
+            dialed: DialedIps::clone(&entry.dialed),
+            ending: Ending::Uncounted { next: took.start },
+        })
         .collect()
 }

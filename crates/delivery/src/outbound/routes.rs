@@ -210,7 +210,11 @@ mod tests {
             ("bob", 0, Some("a.example"), Some("sub.y.test"), None),
         ] {
             let (from, recipient) = (from.map(d), recipient.map(d));
-            assert_eq!(routing.choose(account, attempts, from.as_ref(), recipient.as_ref()), want, "{account} {attempts} {from:?} {recipient:?}");
+            assert_eq!(
+                routing.choose(account, attempts, from.as_ref(), recipient.as_ref()),
+                want,
+                "{account} {attempts} {from:?} {recipient:?}"
+            );
         }
         assert_eq!(DomainPattern::parse("a b"), None);
     }

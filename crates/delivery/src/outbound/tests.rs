@@ -10,7 +10,9 @@ use mox_base::{Address, Path, QueueId};
 use mox_net::memory::World;
 use mox_smtp::grammar::RcptParameters;
 use mox_store::Settings as StoreSettings;
-use mox_store::directory::{AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings as DirectorySettings};
+use mox_store::directory::{
+    AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings as DirectorySettings,
+};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, Sort};
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
 use peer::Peer;

@@ -84,9 +84,7 @@ mod tests {
 
     #[test]
     fn logins() {
-        let login = |user: &str, password: &str| {
-            Some(Command::Login(Login { user: user.into(), password: Secret::new(password.into()) }))
-        };
+        let login = |user: &str, password: &str| Some(Command::Login(Login { user: user.into(), password: Secret::new(password.into()) }));
         for (text, want) in [
             ("login a@b c", login("a@b", "c")),
             (r#"LOGIN "a" "p \"q\"""#, login("a", "p \"q\"")),
@@ -102,10 +100,7 @@ mod tests {
     #[test]
     fn authentications() {
         let auth = |mechanism: &str, ir: Option<&str>| {
-            Some(Command::Authenticate(Authenticate {
-                mechanism: mechanism.into(),
-                initial_response: ir.map(|s| Secret::new(s.into())),
-            }))
+            Some(Command::Authenticate(Authenticate { mechanism: mechanism.into(), initial_response: ir.map(|s| Secret::new(s.into())) }))
         };
         for (text, want) in [
             ("authenticate plain", auth("PLAIN", None)),

@@ -214,11 +214,7 @@ fn body_section(c: &mut Cursor<'_>, peek: bool) -> Parsed<SectionItem> {
 fn section(c: &mut Cursor<'_>) -> Parsed<Section> {
     c.expect(b'[', "[")?;
     let part = section_part(c)?;
-    let text = if c.peek() == Some(b']') {
-        SectionText::Whole
-    } else {
-        section_text(c, !part.is_empty())?
-    };
+    let text = if c.peek() == Some(b']') { SectionText::Whole } else { section_text(c, !part.is_empty())? };
     c.expect(b']', "]")?;
     Ok(Section { part, text })
 }
@@ -414,8 +410,19 @@ mod tests {
     #[test]
     fn refuses() {
         for text in [
-            "body[mime]", "body[0]", "body[1.]", "body[1..2]", "body[1]<0.0>", "body[1]<0>", "body[header.fields ()]", "body[x]",
-            "binary[header]", "body[", "(uid", "flags (changedsince)", "flags (changedsince 1 changedsince 2)",
+            "body[mime]",
+            "body[0]",
+            "body[1.]",
+            "body[1..2]",
+            "body[1]<0.0>",
+            "body[1]<0>",
+            "body[header.fields ()]",
+            "body[x]",
+            "binary[header]",
+            "body[",
+            "(uid",
+            "flags (changedsince)",
+            "flags (changedsince 1 changedsince 2)",
         ] {
             assert_eq!(items(text), None, "{text}");
         }

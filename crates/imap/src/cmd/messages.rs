@@ -130,8 +130,14 @@ mod tests {
         let store = Store { uid: false, set: one, unchanged_since: None, mode: StoreMode::Replace, silent: false, flags: vec![] };
         for (text, want) in [
             ("store 1 flags ()", Some(store.clone())),
-            ("uid store 1 +flags.silent \\seen", Some(Store { uid: true, mode: StoreMode::Add, silent: true, flags: vec![Flag::Seen], ..store.clone() })),
-            ("store 1 (unchangedsince 0) -FLAGS (a)", Some(Store { unchanged_since: Some(0), mode: StoreMode::Remove, flags: vec![Flag::Keyword("a".into())], ..store.clone() })),
+            (
+                "uid store 1 +flags.silent \\seen",
+                Some(Store { uid: true, mode: StoreMode::Add, silent: true, flags: vec![Flag::Seen], ..store.clone() }),
+            ),
+            (
+                "store 1 (unchangedsince 0) -FLAGS (a)",
+                Some(Store { unchanged_since: Some(0), mode: StoreMode::Remove, flags: vec![Flag::Keyword("a".into())], ..store.clone() }),
+            ),
             ("store 1 (unchangedsince 1 unchangedsince 1) flags ()", None),
             ("store 1 flags", None),
             ("store 1 + flags ()", None),

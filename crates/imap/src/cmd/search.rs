@@ -260,7 +260,13 @@ mod tests {
         for (text, want) in [
             ("all", Some(vec![All])),
             ("unseen 1:*", Some(vec![not(Flag(crate::Flag::Seen)), one()])),
-            ("or not deleted (draft flagged)", Some(vec![Or(Box::new(not(Flag(crate::Flag::Deleted))), Box::new(And(vec![Flag(crate::Flag::Draft), Flag(crate::Flag::Flagged)])))])),
+            (
+                "or not deleted (draft flagged)",
+                Some(vec![Or(
+                    Box::new(not(Flag(crate::Flag::Deleted))),
+                    Box::new(And(vec![Flag(crate::Flag::Draft), Flag(crate::Flag::Flagged)])),
+                )]),
+            ),
             ("keyword $JUNK unkeyword X", Some(vec![Flag(crate::Flag::Junk), not(Flag(crate::Flag::Keyword("x".into())))])),
             ("sentsince 1-Feb-2020", Some(vec![Sent(When::Since, day)])),
             ("subject {3}\r\na b header x \"\"", Some(vec![Header("SUBJECT".into(), "a b".into()), Header("x".into(), String::new())])),

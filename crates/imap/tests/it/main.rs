@@ -111,7 +111,8 @@ fn splitting_makes_no_difference() {
     let mut dice = Dice(7);
     for case in 0..20_000 {
         let input = mutated(&mut dice);
-        let limits = if case % 2 == 0 { Limits::AFTER_LOGIN } else { Limits { line: 60, lines: 100, literal: 10, literals: 12, literal_count: 2 } };
+        let limits =
+            if case % 2 == 0 { Limits::AFTER_LOGIN } else { Limits { line: 60, lines: 100, literal: 10, literals: 12, literal_count: 2 } };
         let whole = events(&input, input.len(), limits);
         for size in [1, 1 + dice.below(20)] {
             assert_eq!(events(&input, size, limits), whole, "{:?} in pieces of {size}", String::from_utf8_lossy(&input));

@@ -36,8 +36,7 @@ pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
         },
     };
     let bindings = Bindings { exporter: s.conn.stream.channel_binding().map(|b| b.to_vec()), ..Bindings::default() };
-    let context =
-        Context { random: &*s.service.random, now: s.service.clock.now(), hostname: &s.service.hostname, bindings };
+    let context = Context { random: &*s.service.random, now: s.service.clock.now(), hostname: &s.service.hostname, bindings };
     let mut exchange = Exchange::new(mechanism, context);
     let mut step = exchange.start(initial.as_deref());
     loop {

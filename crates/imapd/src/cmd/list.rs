@@ -57,9 +57,12 @@ fn line<'a>(mailboxes: &'a Mailboxes, l: &List, name: &'a str) -> Option<ListLin
     let selected = |name: &str| (!l.subscribed || mailboxes.is_subscribed(name)) && (!l.special_use || has_role(name));
     let below = format!("{name}/");
     // RFC 5258 §3.5: a name whose descendants are selected is listed too, and says so.
-    let child_subscribed = l.recursive_match && l.subscribed && mailboxes.subscriptions().any(|n| n.as_str().starts_with(&below) && selected(n.as_str()));
+    let child_subscribed =
+        l.recursive_match && l.subscribed && mailboxes.subscriptions().any(|n| n.as_str().starts_with(&below) && selected(n.as_str()));
     let child_selected = child_subscribed
-        || (l.recursive_match && !l.subscribed && mailboxes.iter().any(|m| m.name.as_str().starts_with(&below) && selected(m.name.as_str())));
+        || (l.recursive_match
+            && !l.subscribed
+            && mailboxes.iter().any(|m| m.name.as_str().starts_with(&below) && selected(m.name.as_str())));
     if !selected(name) && !child_selected {
         return None;
     }
@@ -70,7 +73,9 @@ fn line<'a>(mailboxes: &'a Mailboxes, l: &List, name: &'a str) -> Option<ListLin
     if mailbox.is_none() {
         attributes.push("\\NonExistent");
     }
-    if l.return_children && let Some(mailbox) = mailbox {
+    if l.return_children
+        && let Some(mailbox) = mailbox
+    {
         attributes.push(if mailboxes.has_children(&mailbox.name) { "\\HasChildren" } else { "\\HasNoChildren" });
     }
     if l.return_subscribed && subscribed && !l.subscribed {
@@ -149,9 +154,7 @@ fn matches(pattern: &[char], name: &[char]) -> bool {
                     let run = before.is_some_and(|b| next.get(b).copied().unwrap_or(false) && name.get(b) != Some(&'/'));
                     here || run
                 }
-                p => before.is_some_and(|b| {
-                    reached.get(b).copied().unwrap_or(false) && name.get(b).is_some_and(|n| same(b, *p, *n))
-                }),
+                p => before.is_some_and(|b| reached.get(b).copied().unwrap_or(false) && name.get(b).is_some_and(|n| same(b, *p, *n))),
             };
             if let Some(slot) = next.get_mut(i) {
                 *slot = value;

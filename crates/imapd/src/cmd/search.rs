@@ -286,7 +286,13 @@ async fn find(account: &Account, view: &Arc<View>, plan: Plan) -> Result<UidSet,
     let plan = Arc::new(plan);
     let mailbox = view.mailbox().id;
     let columns = if cost(&plan) >= 2 { Columns::HEADERS } else { Columns::STATE };
-    let at_once = if cost(&plan) >= 3 { READ / 10 } else if cost(&plan) >= 2 { READ * 4 } else { READ * 100 };
+    let at_once = if cost(&plan) >= 3 {
+        READ / 10
+    } else if cost(&plan) >= 2 {
+        READ * 4
+    } else {
+        READ * 100
+    };
     while !rest.is_empty() {
         let (plan, uids) = (Arc::clone(&plan), rest.clone());
         let (matching, last) = account

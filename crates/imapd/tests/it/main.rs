@@ -35,5 +35,22 @@ macro_rules! transcripts {
 }
 
 transcripts!(
-    greeting, literals, authenticate, select, append, fetch, sections, store, search, copy_move, expunge, mailboxes, list, status, idle, updates, condstore, utf8,
+    greeting,
+    literals,
+    authenticate,
+    select,
+    append,
+    fetch,
+    sections,
+    store,
+    search,
+    copy_move,
+    expunge,
+    mailboxes,
+    list,
+    status,
+    idle,
+    updates,
+    condstore,
+    utf8,
 );

@@ -3,9 +3,9 @@
 use crate::transcript::Pace;
 use mox_base::{Address, Clock, Random, Timestamp};
 use mox_imapd::{Accounts, Asked, CertificateOwner, Limits, Listener, LoginAttempt, NoMetrics, Preauthenticated, Service, serve};
+use mox_net::{OpenLimit, RateLimit, Stream};
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask};
-use mox_net::{OpenLimit, RateLimit, Stream};
 use mox_store::directory::{AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings, SharedDirectory};
 use mox_store::{MailboxName, SpecialUse, Store};
 use mox_testkit::{SeededRandom, VirtualClock};

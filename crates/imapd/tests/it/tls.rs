@@ -21,7 +21,10 @@ fn listener(implicit_tls: bool) -> Listener {
 async fn log_in(client: &mut TestClient) {
     client.send("a capability", "").await;
     let capabilities = client.line("capability").await;
-    assert!(capabilities.contains(" AUTH=PLAIN") && !capabilities.contains("LOGINDISABLED") && !capabilities.contains("STARTTLS"), "{capabilities}");
+    assert!(
+        capabilities.contains(" AUTH=PLAIN") && !capabilities.contains("LOGINDISABLED") && !capabilities.contains("STARTTLS"),
+        "{capabilities}"
+    );
     assert!(client.line("capability").await.starts_with("a OK "));
     client.send("b login mjl@mox.example testtest1234", "").await;
     assert!(client.line("login").await.starts_with("b OK [CAPABILITY "));

@@ -55,8 +55,12 @@ fn all_kinds_of_signatures() {
     let localpart = "a b".parse().or_else(|_| "\"a b\"".parse()).unwrap();
     let mut messages = Vec::new();
     for body in ["", "\r\n", " a \t b\r\n \r\n\r\n", "no line break at the end", "\r\n\r\n x"] {
-        let message = format!("Received: by x\r\nFrom: \"A\" <a@x.example>\r\nTo: b@y.example,\r\n\tc@y.example\r\nSubject:  two  spaces \r\nTo: d@y.example\r\n\r\n{body}");
-        for (header, body, seal_headers) in [(simple, simple, true), (relaxed, relaxed, true), (simple, relaxed, false), (relaxed, simple, true)] {
+        let message = format!(
+            "Received: by x\r\nFrom: \"A\" <a@x.example>\r\nTo: b@y.example,\r\n\tc@y.example\r\nSubject:  two  spaces \r\nTo: d@y.example\r\n\r\n{body}"
+        );
+        for (header, body, seal_headers) in
+            [(simple, simple, true), (relaxed, relaxed, true), (simple, relaxed, false), (relaxed, simple, true)]
+        {
             let selector = |name: &str, key: &[u8]| DkimSelector {
                 name: name.parse().unwrap(),
                 key: SigningKey::from_pkcs8(key).unwrap(),

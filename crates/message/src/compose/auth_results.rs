@@ -126,7 +126,12 @@ mod tests {
                     ],
                     ..AuthMethod::default()
                 },
-                AuthMethod { method: "spf".to_owned(), result: "none".to_owned(), comment: "not shown".to_owned(), ..AuthMethod::default() },
+                AuthMethod {
+                    method: "spf".to_owned(),
+                    result: "none".to_owned(),
+                    comment: "not shown".to_owned(),
+                    ..AuthMethod::default()
+                },
                 AuthMethod {
                     method: "auth".to_owned(),
                     result: "pass".to_owned(),

@@ -120,7 +120,8 @@ impl Composer {
 
     /// Adds a field. Values beyond ASCII are encoded unless the message is SMTPUTF8.
     pub fn field(&mut self, name: &HeaderName, value: &HeaderValue) -> &mut Self {
-        let value = if self.smtputf8 || value.as_str().is_ascii() { value.as_str().to_owned() } else { encoded_word::encode_words(value.as_str()) };
+        let value =
+            if self.smtputf8 || value.as_str().is_ascii() { value.as_str().to_owned() } else { encoded_word::encode_words(value.as_str()) };
         // A space, so that unfolding gives the value exactly, RFC 5322 §2.2.3.
         self.folded_words(name, ' ', value.split(' '));
         self
@@ -354,7 +355,10 @@ mod tests {
     fn whole_message() {
         let mut c = Composer::new(false);
         c.addresses(&HeaderName::from_static("From"), &[named("Jörg \"x\"", "j@bücher.example")]);
-        c.addresses(&HeaderName::from_static("To"), &[named("", "a@x.example"), named("B, \"b\"", "b@x.example"), named("", "a-rather-long-localpart@x.example")]);
+        c.addresses(
+            &HeaderName::from_static("To"),
+            &[named("", "a@x.example"), named("B, \"b\"", "b@x.example"), named("", "a-rather-long-localpart@x.example")],
+        );
         c.addresses(&HeaderName::from_static("Cc"), &[]);
         c.subject("Grüße aus Köln, ganz normal und dann noch mehr Text, damit die Zeile umbricht");
         c.message_ids(&HeaderName::from_static("References"), &["a@x".to_owned(), "b@x".to_owned()]);
@@ -363,7 +367,13 @@ mod tests {
                 subtype: HeaderValue::cleaned("mixed"),
                 parts: vec![
                     Entity::plain("Hallo\nWelt ü"),
-                    Entity::Attachment { media_type: HeaderValue::cleaned("image/png"), file_name: "ä.png".to_owned(), inline: false, id: None, data: vec![0; 60] },
+                    Entity::Attachment {
+                        media_type: HeaderValue::cleaned("image/png"),
+                        file_name: "ä.png".to_owned(),
+                        inline: false,
+                        id: None,
+                        data: vec![0; 60],
+                    },
                 ],
             },
             &Zeros,

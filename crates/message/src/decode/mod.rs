@@ -58,7 +58,10 @@ mod tests {
     fn texts() {
         assert_eq!(text(b"\r\nabc").as_deref(), Some("abc"));
         assert_eq!(text(b"Content-Type: text/plain; charset=iso-2022-jp\r\n\r\n\x1b$B4A;z\x1b(B\r\n").as_deref(), Some("漢字\r\n"));
-        assert_eq!(text(b"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>a=C3=A4</p>").as_deref(), Some("aä\n"));
+        assert_eq!(
+            text(b"Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>a=C3=A4</p>").as_deref(),
+            Some("aä\n")
+        );
         assert_eq!(text(b"Content-Type: image/png\r\n\r\nx"), None);
     }
 

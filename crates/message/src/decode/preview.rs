@@ -170,7 +170,10 @@ mod tests {
     #[test]
     fn of_messages() {
         let of = |m: &str| {
-            preview(&Structure::of(m.as_bytes()), |r| Ok::<_, ()>(m.as_bytes()[usize::try_from(r.start).unwrap()..usize::try_from(r.end).unwrap()].to_vec())).unwrap()
+            preview(&Structure::of(m.as_bytes()), |r| {
+                Ok::<_, ()>(m.as_bytes()[usize::try_from(r.start).unwrap()..usize::try_from(r.end).unwrap()].to_vec())
+            })
+            .unwrap()
         };
         assert_eq!(of("\r\nhi\r\n"), "hi\n");
         let multipart = "Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain\r\nContent-Disposition: attachment\r\n\r\nno\r\n--b\r\nContent-Type: text/plain\r\n\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>yes</p>\r\n--b--\r\n";

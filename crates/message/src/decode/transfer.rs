@@ -43,9 +43,14 @@ pub struct TransferDecoder {
 enum State {
     Identity,
     /// Bits collected, and how many characters they came from.
-    Base64 { bits: u32, chars: u8 },
+    Base64 {
+        bits: u32,
+        chars: u8,
+    },
     /// What may be the start of something special: white space that may end a line, or `=` and what follows it.
-    QuotedPrintable { held: Vec<u8> },
+    QuotedPrintable {
+        held: Vec<u8>,
+    },
 }
 
 impl TransferDecoder {
@@ -248,7 +253,9 @@ mod tests {
 
     #[test]
     fn base64() {
-        for (body, want) in [("YWJj", "abc"), ("YW\r\nJjZA==", "abcd"), ("YQ==YmM=", "abc"), ("YWI", "ab"), ("Y", ""), ("", ""), (" YW*J j", "abc")] {
+        for (body, want) in
+            [("YWJj", "abc"), ("YW\r\nJjZA==", "abcd"), ("YQ==YmM=", "abc"), ("YWI", "ab"), ("Y", ""), ("", ""), (" YW*J j", "abc")]
+        {
             assert_eq!(all(Encoding::Base64, body), want, "{body}");
         }
     }

@@ -38,6 +38,8 @@ impl Action {
 
     /// As read, in any case.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed, Self::Expanded].into_iter().find(|a| a.as_str().eq_ignore_ascii_case(text))
+        [Self::Failed, Self::Delayed, Self::Delivered, Self::Relayed, Self::Expanded]
+            .into_iter()
+            .find(|a| a.as_str().eq_ignore_ascii_case(text))
     }
 }

@@ -171,7 +171,10 @@ fn address(value: &str) -> String {
     let mut rest = text;
     while let Some((before, after)) = rest.split_once("\\x{") {
         out.push_str(before);
-        match after.split_once('}').and_then(|(hex, then)| Some((char::from_u32(u32::from_str_radix(hex.get(..hex.len().min(6))?, 16).ok()?)?, then))) {
+        match after
+            .split_once('}')
+            .and_then(|(hex, then)| Some((char::from_u32(u32::from_str_radix(hex.get(..hex.len().min(6))?, 16).ok()?)?, then)))
+        {
             Some((c, then)) if !c.is_control() => {
                 out.push(c);
                 rest = then;

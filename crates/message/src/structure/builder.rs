@@ -49,7 +49,11 @@ struct Frame {
 enum Kind {
     /// A leaf, a part whose header is being read, or a message part around an embedded message.
     Plain,
-    Multipart { boundary: Vec<u8>, digest: bool, closed: bool },
+    Multipart {
+        boundary: Vec<u8>,
+        digest: bool,
+        closed: bool,
+    },
 }
 
 #[derive(Clone, Debug, Default)]
@@ -119,7 +123,11 @@ impl StructureBuilder {
     fn keep(&mut self, piece: &[u8]) {
         let cap = if let Some(section) = &self.section {
             self.utf8_headers |= !piece.is_ascii();
-            let left = self.limits.section_bytes.saturating_sub(section.bytes.len()).min(self.limits.header_bytes.saturating_sub(self.header_bytes));
+            let left = self
+                .limits
+                .section_bytes
+                .saturating_sub(section.bytes.len())
+                .min(self.limits.header_bytes.saturating_sub(self.header_bytes));
             // Boundaries must be recognised, and the empty line at the end, even when nothing more is kept.
             left.max(MAX_BOUNDARY).saturating_add(8)
         } else if self.boundaries.is_empty() {
@@ -317,7 +325,9 @@ impl StructureBuilder {
                 part.message = Some(embedded);
             }
             // At the limit of parts the embedded one has no header that could end.
-            if self.section.is_none() && let Some(part) = self.parts.get_mut(embedded) {
+            if self.section.is_none()
+                && let Some(part) = self.parts.get_mut(embedded)
+            {
                 part.envelope = Some(Box::default());
             }
         }

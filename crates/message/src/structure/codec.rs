@@ -119,7 +119,8 @@ impl Writer {
     fn part(&mut self, part: &Part) {
         let fields = [&part.id, &part.description, &part.encoding, &part.md5, &part.language, &part.location];
         let mut flags = u64::from(part.explicit_type) | u64::from(part.opaque) << 1;
-        flags |= u64::from(part.message.is_some()) << 2 | u64::from(part.disposition.is_some()) << 3 | u64::from(part.envelope.is_some()) << 4;
+        flags |=
+            u64::from(part.message.is_some()) << 2 | u64::from(part.disposition.is_some()) << 3 | u64::from(part.envelope.is_some()) << 4;
         for (field, bit) in fields.iter().zip(5..) {
             flags |= u64::from(field.is_some()) << bit;
         }

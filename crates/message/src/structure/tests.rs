@@ -35,31 +35,46 @@ fn check(message: &str, want: Expect) {
 
 #[test]
 fn simple() {
-    check("Subject: x\r\n\r\nbody\r\n", expect![[r#"
+    check(
+        "Subject: x\r\n\r\nbody\r\n",
+        expect![[r#"
         0 text/plain header 0..14 body 14..20 lines 1
-    "#]]);
-    check("", expect![[r#"
+    "#]],
+    );
+    check(
+        "",
+        expect![[r#"
         0 text/plain header 0..0 body 0..0 lines 0
         defect 0 HeaderUnterminated
-    "#]]);
-    check("Subject: x\r\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "Subject: x\r\n",
+        expect![[r#"
         0 text/plain header 0..12 body 12..12 lines 0
         defect 0 HeaderUnterminated
-    "#]]);
-    check("\r\nx\r\ny", expect![[r#"
+    "#]],
+    );
+    check(
+        "\r\nx\r\ny",
+        expect![[r#"
         0 text/plain header 0..2 body 2..6 lines 2
-    "#]]);
+    "#]],
+    );
 }
 
 const MIXED: &str = "Content-Type: multipart/mixed; boundary=b\r\n\r\npreamble\r\n--b\r\n\r\none\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n--bx\r\n--b--\r\nepilogue\r\n--b\r\n";
 
 #[test]
 fn multipart() {
-    check(MIXED, expect![[r#"
+    check(
+        MIXED,
+        expect![[r#"
         0 multipart/mixed header 0..45 body 45..129 lines 12
           1 text/plain header 60..62 body 62..67 lines 1
           2 text/html header 74..101 body 101..105 lines 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -81,7 +96,9 @@ fn embedded_message_in_nested_multiparts() {
 #[test]
 fn broken() {
     // A part without empty line; an inner multipart cut off by the outer boundary; a boundary at once.
-    check("Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: text/html\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n--o--", expect![[r#"
+    check(
+        "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: text/html\r\n--o\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n--i\r\n--o--",
+        expect![[r#"
         0 multipart/mixed header 0..45 body 45..135 lines 7
           1 text/html header 50..75 body 75..75 lines 0
           2 multipart/mixed header 80..125 body 125..130 lines 1
@@ -89,32 +106,48 @@ fn broken() {
         defect 1 HeaderUnterminated
         defect 3 HeaderUnterminated
         defect 2 Unclosed
-    "#]]);
-    check("Content-Type: multipart/mixed\r\n\r\nx\r\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "Content-Type: multipart/mixed\r\n\r\nx\r\n",
+        expect![[r#"
         0 application/octet-stream header 0..33 body 33..36 lines 1 opaque
         defect 0 BadBoundary
-    "#]]);
-    check("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b--\r\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b--\r\n",
+        expect![[r#"
         0 application/octet-stream header 0..45 body 45..52 lines 1 opaque
         defect 0 NoParts
-    "#]]);
-    check("Content-Type: text\r\n\r\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "Content-Type: text\r\n\r\n",
+        expect![[r#"
         0 application/octet-stream header 0..22 body 22..22 lines 0 opaque
         defect 0 BadContentType
-    "#]]);
-    check("Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==\r\n", expect![[r#"
+    "#]],
+    );
+    check(
+        "Content-Type: message/rfc822\r\nContent-Transfer-Encoding: base64\r\n\r\nU3ViamVjdDogeA==\r\n",
+        expect![[r#"
         0 application/octet-stream header 0..67 body 67..85 lines 1 opaque
         defect 0 EncodedContainer
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn digest_defaults_to_messages() {
-    check("Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: x\r\n\r\ny\r\n--b--\r\n", expect![[r#"
+    check(
+        "Content-Type: multipart/digest; boundary=b\r\n\r\n--b\r\n\r\nSubject: x\r\n\r\ny\r\n--b--\r\n",
+        expect![[r#"
         0 multipart/digest header 0..46 body 46..77 lines 6
           1 message/rfc822 header 51..53 body 53..68 lines 3
             2 text/plain header 53..67 body 67..68 lines 1
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -204,12 +237,30 @@ fn well_nested(s: &Structure, len: usize) {
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
-        Just("--a"), Just("--b"), Just("--a--"), Just("--b--"), Just("--a b"), Just(""), Just(""), Just("text"), Just("-"), Just("--"),
-        Just("Content-Type: multipart/mixed; boundary=a"), Just("Content-Type: multipart/mixed; boundary=b"), Just("Content-Type: multipart/digest; boundary=\"a b\""),
-        Just("Content-Type: message/rfc822"), Just("Subject: x"), Just(" folded"), Just("To: é <a@b>, g: x@y;"), Just("Content-Disposition: attachment; filename=x"),
-        Just("Content-Type: x"), Just("\r"), Just("a\rb"),
+        Just("--a"),
+        Just("--b"),
+        Just("--a--"),
+        Just("--b--"),
+        Just("--a b"),
+        Just(""),
+        Just(""),
+        Just("text"),
+        Just("-"),
+        Just("--"),
+        Just("Content-Type: multipart/mixed; boundary=a"),
+        Just("Content-Type: multipart/mixed; boundary=b"),
+        Just("Content-Type: multipart/digest; boundary=\"a b\""),
+        Just("Content-Type: message/rfc822"),
+        Just("Subject: x"),
+        Just(" folded"),
+        Just("To: é <a@b>, g: x@y;"),
+        Just("Content-Disposition: attachment; filename=x"),
+        Just("Content-Type: x"),
+        Just("\r"),
+        Just("a\rb"),
     ];
-    proptest::collection::vec((line, prop_oneof![4 => Just("\r\n"), 1 => Just("\n"), 1 => Just("")]), 0..24).prop_map(|lines| lines.into_iter().flat_map(|(l, e)| [l.as_bytes(), e.as_bytes()].concat()).collect())
+    proptest::collection::vec((line, prop_oneof![4 => Just("\r\n"), 1 => Just("\n"), 1 => Just("")]), 0..24)
+        .prop_map(|lines| lines.into_iter().flat_map(|(l, e)| [l.as_bytes(), e.as_bytes()].concat()).collect())
 }
 
 proptest! {

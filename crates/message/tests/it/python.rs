@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 /// What a script prints that gets the message as `m`.
 fn python(script: &str, message: &[u8]) -> Option<String> {
     let python = require_program("python3")?;
-    let script = format!("import sys, email, email.policy\nsys.stdout.reconfigure(encoding='utf-8')\nm = email.message_from_binary_file(sys.stdin.buffer, policy=email.policy.default)\n{script}");
+    let script = format!(
+        "import sys, email, email.policy\nsys.stdout.reconfigure(encoding='utf-8')\nm = email.message_from_binary_file(sys.stdin.buffer, policy=email.policy.default)\n{script}"
+    );
     let mut child = Command::new(python).args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(message).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -44,7 +46,10 @@ fn a_dsn() {
             status: "5.1.1".to_owned(),
             status_comment: String::new(),
             remote: None,
-            diagnostic: vec!["550-5.1.1 no such user, and this is a longer explanation".to_owned(), "550 5.1.1 of why that is so".to_owned()],
+            diagnostic: vec![
+                "550-5.1.1 no such user, and this is a longer explanation".to_owned(),
+                "550 5.1.1 of why that is so".to_owned(),
+            ],
             last_attempt: None,
             will_retry_until: None,
         }],
@@ -73,11 +78,20 @@ print(m.get_payload(2).get_payload().strip())
 #[test]
 fn a_message_with_attachment() {
     let mut c = Composer::new(false);
-    c.addresses(&HeaderName::from_static("To"), &[NamedAddress { name: "Jörg, \"x\"".to_owned(), address: "j@x.example".parse().unwrap() }]);
+    c.addresses(
+        &HeaderName::from_static("To"),
+        &[NamedAddress { name: "Jörg, \"x\"".to_owned(), address: "j@x.example".parse().unwrap() }],
+    );
     c.subject("Grüße aus Köln über alles und noch viel mehr wörter täglich in der früh");
     let parts = vec![
         Entity::plain(&format!("ü\n{}\n", "long ".repeat(40))),
-        Entity::Attachment { media_type: HeaderValue::cleaned("image/png"), file_name: "ä b.png".to_owned(), inline: false, id: None, data: (0..=255).collect() },
+        Entity::Attachment {
+            media_type: HeaderValue::cleaned("image/png"),
+            file_name: "ä b.png".to_owned(),
+            inline: false,
+            id: None,
+            data: (0..=255).collect(),
+        },
     ];
     c.body(&Entity::Multipart { subtype: HeaderValue::cleaned("mixed"), parts }, &SeededRandom::new(1));
     let script = "print(m['Subject'])

@@ -101,8 +101,10 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return ExitCode::from(1);
         }
     };
-    let config = flags.text("config").map(PathBuf::from).or_else(|| std::env::var_os("MOXCONF").filter(|v| !v.is_empty()).map(PathBuf::from));
-    let globals = Globals { config: config.unwrap_or_else(|| PathBuf::from("config/mox.conf")), log_level, pedantic: flags.bool("pedantic") };
+    let config =
+        flags.text("config").map(PathBuf::from).or_else(|| std::env::var_os("MOXCONF").filter(|v| !v.is_empty()).map(PathBuf::from));
+    let globals =
+        Globals { config: config.unwrap_or_else(|| PathBuf::from("config/mox.conf")), log_level, pedantic: flags.bool("pedantic") };
     let Some((command, rest)) = find(rest) else {
         return usage::of_group(rest);
     };
@@ -165,12 +167,9 @@ mod tests {
 
     #[test]
     fn the_longest_command_wins() {
-        for (line, want, rest) in [
-            ("queue list -asc", Some("queue list"), 1),
-            ("version", Some("version"), 0),
-            ("queue", None, 0),
-            ("nothing", None, 0),
-        ] {
+        for (line, want, rest) in
+            [("queue list -asc", Some("queue list"), 1), ("version", Some("version"), 0), ("queue", None, 0), ("nothing", None, 0)]
+        {
             let line = args(line);
             let found = find(&line);
             assert_eq!(found.map(|f| f.0.words), want);

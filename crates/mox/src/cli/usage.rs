@@ -48,8 +48,7 @@ pub(super) fn help(words: &[String]) -> Outcome {
     }
     let prefix = format!("{wanted} ");
     let commands = cmd::all().filter(|c| c.words.starts_with(&prefix));
-    let summaries: String =
-        commands.map(|c| format!("mox {}\n\t{}\n", c.words, c.help.lines().next().unwrap_or_default())).collect();
+    let summaries: String = commands.map(|c| format!("mox {}\n\t{}\n", c.words, c.help.lines().next().unwrap_or_default())).collect();
     if !summaries.is_empty() {
         return print(&summaries);
     }

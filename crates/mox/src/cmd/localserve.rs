@@ -32,7 +32,11 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         If it begins with \"queue\", the submission is accepted and the delivery from the queue fails.",
     flags: &[
         Flag::text("dir", "string", "configuration and data directory (default \"$userconfigdir/mox-localserve\")"),
-        Flag::text("ip", "string", "serve on this ip instead of default 127.0.0.1 and ::1. only used when writing configuration, at first launch."),
+        Flag::text(
+            "ip",
+            "string",
+            "serve on this ip instead of default 127.0.0.1 and ::1. only used when writing configuration, at first launch.",
+        ),
         Flag::bool("initonly", "write configuration files and exit"),
         Flag::text(
             "portbase",

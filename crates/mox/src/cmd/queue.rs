@@ -9,9 +9,16 @@ const N: Flag = Flag::text("n", "int", "number of messages to return (default 0,
 const ACCOUNT: Flag = Flag::text("account", "string", "account that queued the message");
 const FROM: Flag = Flag::text("from", "string", "from address of message, use \"@example.com\" to match all messages for a domain");
 const TO: Flag = Flag::text("to", "string", "recipient address of message, use \"@example.com\" to match all messages for a domain");
-const SUBMITTED: Flag = Flag::text("submitted", "string", "filter by time of submission relative to now, value must start with \"<\" (before now) or \">\" (after now)");
-const NEXT_ATTEMPT: Flag =
-    Flag::text("nextattempt", "string", "filter by time of next delivery attempt relative to now, value must start with \"<\" (before now) or \">\" (after now)");
+const SUBMITTED: Flag = Flag::text(
+    "submitted",
+    "string",
+    "filter by time of submission relative to now, value must start with \"<\" (before now) or \">\" (after now)",
+);
+const NEXT_ATTEMPT: Flag = Flag::text(
+    "nextattempt",
+    "string",
+    "filter by time of next delivery attempt relative to now, value must start with \"<\" (before now) or \">\" (after now)",
+);
 const TRANSPORT: Flag = Flag::text("transport", "string", "transport to use for messages, empty string sets the default behaviour");
 const HOLD: Flag = Flag::text("hold", "value", "true or false, whether to match only messages that are (not) on hold");
 
@@ -77,7 +84,10 @@ pub(super) const COMMANDS: &[Command] = &[
             NEXT_ATTEMPT,
             TRANSPORT,
             HOLD,
-            Flag::bool("now", "schedule for duration relative to current time instead of relative to current next delivery attempt for messages"),
+            Flag::bool(
+                "now",
+                "schedule for duration relative to current time instead of relative to current next delivery attempt for messages",
+            ),
         ],
         args: 1..=1,
         run: schedule,

@@ -29,7 +29,10 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 fn serve(invocation: &Invocation) -> Outcome {
     let log = Log::start(Format::Logfmt, LogLevel::Debug);
     if !geteuid().is_root() {
-        return Err(Failure::Error("mox should be started as root, so it can bind to privileged ports and read private keys, and then continues as user mox".into()));
+        return Err(Failure::Error(
+            "mox should be started as root, so it can bind to privileged ports and read private keys, and then continues as user mox"
+                .into(),
+        ));
     }
     // Nothing we make is for others.
     let old = umask(FileMode::empty());

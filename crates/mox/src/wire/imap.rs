@@ -1,7 +1,7 @@
 //! The IMAP service from the configuration.
 
-use super::listeners::{Endpoint, Service};
 use super::Mode;
+use super::listeners::{Endpoint, Service};
 use super::services::Shared;
 use mox_config::Static;
 use mox_httpd::Metrics;

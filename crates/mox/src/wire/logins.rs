@@ -22,7 +22,13 @@ pub(super) struct Logins {
 
 impl Logins {
     /// `tasks` owns the recording of attempts.
-    pub(super) const fn new(store: Store, credentials: Credentials, directory: SharedDirectory, attempts: LoginAttempts, tasks: TaskTracker) -> Self {
+    pub(super) const fn new(
+        store: Store,
+        credentials: Credentials,
+        directory: SharedDirectory,
+        attempts: LoginAttempts,
+        tasks: TaskTracker,
+    ) -> Self {
         Self { store, credentials, directory, attempts: Mutex::new(Some(attempts)), tasks }
     }
 

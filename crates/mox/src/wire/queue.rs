@@ -19,7 +19,14 @@ use std::time::Duration;
 ///
 /// # Errors
 /// A text for the operator, when certificates of authorities can't be read.
-pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, local: Option<SocketAddr>, pedantic: bool, metrics: Metrics) -> Result<Runner, String> {
+pub(super) fn runner(
+    shared: &Shared,
+    lookup: Arc<dyn Lookup>,
+    mode: Mode,
+    local: Option<SocketAddr>,
+    pedantic: bool,
+    metrics: Metrics,
+) -> Result<Runner, String> {
     let fixed = shared.live.settings();
     let ca = fixed.tls.as_ref().and_then(|tls| tls.ca.as_ref());
     let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| shared.live.paths().config(file)).collect()).unwrap_or_default();
@@ -62,10 +69,16 @@ pub(super) async fn act(shared: &Shared, filter: QueueFilter, action: QueueActio
         QueueAction::List(sort) => return list(shared, filter, sort.sort(), out).await,
         QueueAction::Hold(hold) => format!("{} messages changed\n", queue.set_hold(filter, hold).await.map_err(failed)?),
         QueueAction::Schedule { from_now, micros } => {
-            let to = if from_now { Reschedule::At(Timestamp::from_micros(now.micros().saturating_add(micros))) } else { Reschedule::Add(micros) };
+            let to = if from_now {
+                Reschedule::At(Timestamp::from_micros(now.micros().saturating_add(micros)))
+            } else {
+                Reschedule::Add(micros)
+            };
             format!("{} message(s) rescheduled\n", queue.reschedule(filter, to).await.map_err(failed)?)
         }
-        QueueAction::RequireTls(require) => format!("{} message(s) changed\n", queue.set_require_tls(filter, require).await.map_err(failed)?),
+        QueueAction::RequireTls(require) => {
+            format!("{} message(s) changed\n", queue.set_require_tls(filter, require).await.map_err(failed)?)
+        }
         QueueAction::Drop => {
             let directory = shared.directory.current();
             let keep = move |account: &str| {

@@ -48,9 +48,7 @@ fn transport(config: &mox_config::Transport) -> Transport {
         Method::Submission(smtp) => Transport::Relay(Box::new(relay(smtp, 587, starttls(smtp)))),
         Method::Smtp(smtp) => Transport::Relay(Box::new(relay(smtp, 25, starttls(smtp)))),
         Method::Socks(_) => Transport::Fail { code: NO_SOCKS.0, text: Some(NO_SOCKS.1.to_owned()) },
-        Method::Fail(fail) => {
-            Transport::Fail { code: fail.code(), text: fail.smtp_message.as_ref().map(|text| text.as_str().to_owned()) }
-        }
+        Method::Fail(fail) => Transport::Fail { code: fail.code(), text: fail.smtp_message.as_ref().map(|text| text.as_str().to_owned()) },
     }
 }
 
@@ -98,7 +96,9 @@ mod tests {
         let routing = routing(&fixed, &dynamic);
         assert!(matches!(routing.transports["none"], Transport::Direct { ipv4: true, ipv6: true }));
         assert!(matches!(routing.transports["v6"], Transport::Direct { ipv4: false, ipv6: true }));
-        assert!(matches!(&routing.transports["s"], Transport::Relay(r) if (r.port, r.tls) == (465, RelayTls::Immediate) && r.auth.as_ref().unwrap().mechanisms.len() == 5));
+        assert!(
+            matches!(&routing.transports["s"], Transport::Relay(r) if (r.port, r.tls) == (465, RelayTls::Immediate) && r.auth.as_ref().unwrap().mechanisms.len() == 5)
+        );
         assert!(matches!(&routing.transports["p"], Transport::Relay(r) if (r.port, r.tls) == (2525, RelayTls::Plain) && r.auth.is_none()));
         assert!(matches!(&routing.transports["f"], Transport::Fail { code: 554, text: Some(text) } if text == "no"));
         assert!(matches!(&routing.transports["k"], Transport::Fail { code: 451, .. }));

@@ -28,7 +28,9 @@ fn of_domain(snapshot: &Snapshot, name: &UnicodeDomain, config: &DomainConfig, p
         let (Some(settings), Some(key)) = (dkim.selectors.get(selector_name), key) else { continue };
         if settings.hash() == DkimHash::Sha1 {
             // RFC 8301 §3.1 forbids signing with it, and the key is the same.
-            problems.push(format!("domain {name}: selector {selector_name}: signing with sha256 instead of sha1, which isn't accepted any more"));
+            problems.push(format!(
+                "domain {name}: selector {selector_name}: signing with sha256 instead of sha1, which isn't accepted any more"
+            ));
         }
         match SigningKey::from_pkcs8(key.pkcs8.expose()) {
             Ok(key) => selectors.push(selector(selector_name, settings, key)),
@@ -73,7 +75,8 @@ mod tests {
         assert_eq!(problems, ["domain example.org: selector b: signing with sha256 instead of sha1, which isn't accepted any more"]);
         assert_eq!(selectors.len(), 1, "a disabled domain doesn't sign");
         let selectors = &selectors[&Domain::parse("example.org").unwrap()];
-        let summary: Vec<_> = selectors.iter().map(|s| (s.name.ascii(), s.key.algorithm(), s.expiration.is_some(), s.headers.len())).collect();
+        let summary: Vec<_> =
+            selectors.iter().map(|s| (s.name.ascii(), s.key.algorithm(), s.expiration.is_some(), s.headers.len())).collect();
         assert_eq!(summary, [("b", "rsa-sha256", false, 11), ("a", "ed25519-sha256", true, 11)]);
     }
 }

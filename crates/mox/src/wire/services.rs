@@ -2,10 +2,10 @@
 
 use super::directory::directory;
 use super::listeners::{Endpoint, Service};
-use super::startup::{Mode, Startup};
 use super::logins::Logins;
 use super::routing::routing;
 use super::selectors::selectors;
+use super::startup::{Mode, Startup};
 use super::{Life, accounts, imap, queue, smtp};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
@@ -70,7 +70,6 @@ impl Shared {
         self.routing.replace(routing(settings, &snapshot.dynamic));
         Ok(())
     }
-
 }
 
 /// Everything that runs.
@@ -220,8 +219,14 @@ fn close_idle_accounts(store: Store, life: &Life) {
 }
 
 /// Accepts connections of a service, each with a task that ends when it has served or when everything is cut off.
-pub(super) fn accept<F>(listener: Listener, endpoint: &Endpoint, serving: &Serving, life: &Life, metrics: &Arc<Metrics>, serve: impl Fn(Stream) -> F + Send + 'static)
-where
+pub(super) fn accept<F>(
+    listener: Listener,
+    endpoint: &Endpoint,
+    serving: &Serving,
+    life: &Life,
+    metrics: &Arc<Metrics>,
+    serve: impl Fn(Stream) -> F + Send + 'static,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let labels = ConnectionLabels { protocol: endpoint.service.to_string(), listener: endpoint.listener.clone() };

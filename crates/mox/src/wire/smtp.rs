@@ -1,7 +1,7 @@
 //! The SMTP service from the configuration.
 
-use super::listeners::{Endpoint, Service};
 use super::Mode;
+use super::listeners::{Endpoint, Service};
 use super::services::Shared;
 use mox_base::{ByteSize, Domain, Lookup, Random, Timestamp};
 use mox_config::Static;
@@ -102,9 +102,11 @@ pub(super) fn listener(config: &Static, endpoint: &Endpoint, tls: Option<ServerT
     let hostname: Domain = listener.and_then(|l| l.hostname.clone()).unwrap_or_else(|| config.hostname.domain().clone());
     let mx = listener.and_then(|l| l.enabled_smtp());
     let (incoming, submission) = (ListenerSettings::incoming, ListenerSettings::submission);
-    let defaults = if endpoint.service == Service::Smtp { incoming(&endpoint.listener, hostname) } else { submission(&endpoint.listener, hostname) };
+    let defaults =
+        if endpoint.service == Service::Smtp { incoming(&endpoint.listener, hostname) } else { submission(&endpoint.listener, hostname) };
     // Only STARTTLS can be done without.
-    let plain = endpoint.service == Service::Submission && listener.and_then(|l| l.enabled_submission()).is_some_and(|s| s.no_require_starttls);
+    let plain =
+        endpoint.service == Service::Submission && listener.and_then(|l| l.enabled_submission()).is_some_and(|s| s.no_require_starttls);
     ListenerSettings {
         tls,
         implicit_tls: endpoint.service.is_immediate_tls(),

@@ -45,7 +45,11 @@ fn key_certs(tls: &ListenerTls, config_dir: &Path) -> Result<Vec<KeyCert>, CertE
 }
 
 /// The TLS of a socket, if its listener has certificates. Each socket has ticket keys of its own.
-pub(crate) fn of_socket(config: &Static, certs: &BTreeMap<String, Arc<Certificates>>, endpoint: &Endpoint) -> Result<Option<ServerTls>, TlsError> {
+pub(crate) fn of_socket(
+    config: &Static,
+    certs: &BTreeMap<String, Arc<Certificates>>,
+    endpoint: &Endpoint,
+) -> Result<Option<ServerTls>, TlsError> {
     let Some((listener, certs)) = config.listeners.get(&endpoint.listener).zip(certs.get(&endpoint.listener)) else {
         return Ok(None);
     };

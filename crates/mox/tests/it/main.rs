@@ -3,11 +3,7 @@
 //! Each test starts its own `mox localserve` in a temporary folder, on free ports. Clients are programs that people use;
 //! where a test needs exact bytes it uses the small clients of `mox_testkit::peers`, which share no code with the server.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "in tests, helpers included"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, helpers included")]
 #![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
 
 mod clients;

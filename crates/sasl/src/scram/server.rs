@@ -1,8 +1,8 @@
 //! The server's end of SCRAM.
 
 use super::{Error, Hash, Keys, attribute, is_nonce, unescape};
-use crate::server::{Answer, Ask, Failure, Step, Wrong};
 use crate::Bindings;
+use crate::server::{Answer, Ask, Failure, Step, Wrong};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mox_base::Random;
@@ -24,7 +24,12 @@ pub struct Server {
 enum State {
     First,
     Keys(First),
-    Final { first: First, server_first: String, keys: Keys, known: bool },
+    Final {
+        first: First,
+        server_first: String,
+        keys: Keys,
+        known: bool,
+    },
     /// server-final is sent; the client acknowledges with an empty message.
     Proven,
     /// `e=…` is sent; whatever comes, it has failed.

@@ -113,7 +113,9 @@ pub enum Action {
 enum State {
     Greeting,
     /// EHLO is sent, or HELO.
-    Hello { extended: bool },
+    Hello {
+        extended: bool,
+    },
     StartTls,
     Handshake,
     /// AUTH is sent.

@@ -44,8 +44,20 @@ pub enum Verb {
 impl Verb {
     /// All of them.
     pub const ALL: [Self; 14] = [
-        Self::Helo, Self::Ehlo, Self::Starttls, Self::Auth, Self::Mail, Self::Rcpt, Self::Data, Self::Bdat, Self::Rset,
-        Self::Vrfy, Self::Expn, Self::Help, Self::Noop, Self::Quit,
+        Self::Helo,
+        Self::Ehlo,
+        Self::Starttls,
+        Self::Auth,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Bdat,
+        Self::Rset,
+        Self::Vrfy,
+        Self::Expn,
+        Self::Help,
+        Self::Noop,
+        Self::Quit,
     ];
 
     /// In upper case.

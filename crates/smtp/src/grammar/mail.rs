@@ -103,10 +103,7 @@ fn shift(error: CommandError, path: &Cursor<'_>) -> CommandError {
 }
 
 /// `SP esmtp-keyword ["=" esmtp-value]`; the keyword in upper case. None at the end of the line.
-pub(super) fn parameter<'a>(
-    c: &mut Cursor<'a>,
-    dialect: &Dialect,
-) -> Result<Option<(String, Option<&'a str>)>, Bad> {
+pub(super) fn parameter<'a>(c: &mut Cursor<'a>, dialect: &Dialect) -> Result<Option<(String, Option<&'a str>)>, Bad> {
     let mut ahead = c.clone();
     if ahead.end(dialect.trailing_space).is_ok() {
         *c = ahead;
@@ -281,8 +278,20 @@ mod tests {
         assert_eq!(error("BODY=BINARYMIME"), CommandError::BodyType);
         assert_eq!(error("FOO=1"), CommandError::UnknownParameter);
         for parameters in [
-            "SIZE", "SIZE=", "SIZE=x", "SIZE=123456789012345678901", "SMTPUTF8=1", "HOLDFOR=0", "HOLDFOR=01", "HOLDFOR=1234567890",
-            "HOLDUNTIL=2027-01-02T03:04:05+01:00", "RET=x", "ENVID=+", "AUTH=", "=x", " SIZE=1",
+            "SIZE",
+            "SIZE=",
+            "SIZE=x",
+            "SIZE=123456789012345678901",
+            "SMTPUTF8=1",
+            "HOLDFOR=0",
+            "HOLDFOR=01",
+            "HOLDFOR=1234567890",
+            "HOLDUNTIL=2027-01-02T03:04:05+01:00",
+            "RET=x",
+            "ENVID=+",
+            "AUTH=",
+            "=x",
+            " SIZE=1",
         ] {
             assert!(matches!(error(parameters), CommandError::Syntax(_)), "{parameters}");
         }

@@ -11,9 +11,9 @@ mod path;
 mod rcpt;
 mod xtext;
 
+pub(crate) use command::decode_base64;
 pub use command::{AuthCommand, Bdat, Verb, bdat, ehlo, helo, no_argument, one_string};
 pub use cursor::{Bad, Cursor};
-pub(crate) use command::decode_base64;
 pub use mail::{Body, Hold, Mail, MailParameters, Return};
 pub use rcpt::{Notify, OriginalRecipient, Rcpt, RcptParameters};
 pub use xtext::{decode as decode_xtext, encode as encode_xtext};

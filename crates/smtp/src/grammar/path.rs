@@ -160,9 +160,25 @@ mod tests {
         let long = format!("<{}@x.example>", "a".repeat(129));
         let longer = format!("<a@{}example>", "x.".repeat(130));
         for input in [
-            "ann@mox.example", "<ann@mox.example", "<ann>", "<ann@>", "<@mox.example>", "<a..b@mox.example>", "<.a@mox.example>",
-            "<a b@mox.example>", "<ann@mox.example.>", "<ann@-mox.example>", "<ann@192.0.2.1>", "<ann@[IPv6:192.0.2.1]>",
-            "<ann@[x]>", "<\"a@mox.example>", "<ann@mox.example>x", "<@a.example ann@mox.example>", "<ann@b\u{fc}cher.example>", &long, &longer,
+            "ann@mox.example",
+            "<ann@mox.example",
+            "<ann>",
+            "<ann@>",
+            "<@mox.example>",
+            "<a..b@mox.example>",
+            "<.a@mox.example>",
+            "<a b@mox.example>",
+            "<ann@mox.example.>",
+            "<ann@-mox.example>",
+            "<ann@192.0.2.1>",
+            "<ann@[IPv6:192.0.2.1]>",
+            "<ann@[x]>",
+            "<\"a@mox.example>",
+            "<ann@mox.example>x",
+            "<@a.example ann@mox.example>",
+            "<ann@b\u{fc}cher.example>",
+            &long,
+            &longer,
         ] {
             assert!(matches!(parse(input, false), Err(CommandError::Syntax(_))), "{input}");
         }

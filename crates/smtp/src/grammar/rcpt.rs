@@ -162,8 +162,15 @@ mod tests {
         assert_eq!(parse(" TO:<ann@mox.example> NOTIFY=NEVER", &none), Err(CommandError::UnknownParameter));
         assert_eq!(parse(" TO:<ann@mox.example> X=1", &DSN), Err(CommandError::UnknownParameter));
         for text in [
-            " TO:<>", " TO:<ann>", " TO:<ann@mox.example> NOTIFY=NEVER,DELAY", " TO:<ann@mox.example> NOTIFY",
-            " TO:<ann@mox.example> ORCPT=x", " TO:<ann@mox.example> ORCPT=;x", " FROM:<ann@mox.example>", "TO:<ann@mox.example>", "",
+            " TO:<>",
+            " TO:<ann>",
+            " TO:<ann@mox.example> NOTIFY=NEVER,DELAY",
+            " TO:<ann@mox.example> NOTIFY",
+            " TO:<ann@mox.example> ORCPT=x",
+            " TO:<ann@mox.example> ORCPT=;x",
+            " FROM:<ann@mox.example>",
+            "TO:<ann@mox.example>",
+            "",
         ] {
             assert!(matches!(parse(text, &DSN), Err(CommandError::Syntax(_))), "{text}");
         }

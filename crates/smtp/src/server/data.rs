@@ -79,9 +79,7 @@ impl Session {
         let sequence = |text: &str| Err(Reply::new(503, (5, 5, 1), text));
         let allowed = match &self.transaction {
             _ if self.hello.is_none() => sequence("send ehlo first"),
-            _ if self.is_submission() && !self.is_authenticated() => {
-                Err(Reply::new(530, (5, 7, 0), "authentication required"))
-            }
+            _ if self.is_submission() && !self.is_authenticated() => Err(Reply::new(530, (5, 7, 0), "authentication required")),
             None => sequence("send MAIL first"),
             Some(transaction) if transaction.recipients.is_empty() => sequence("send RCPT first"),
             Some(_) if received.saturating_add(size) > self.settings.max_size.0 => Err(too_large()),
@@ -107,9 +105,7 @@ impl Session {
         let here = usize::try_from(chunk.left).unwrap_or(usize::MAX).min(self.input.len());
         let octets = self.input.split_to(here);
         chunk.left = chunk.left.saturating_sub(u64::try_from(here).unwrap_or(u64::MAX));
-        if let (Purpose::Message { .. }, Some(reader)) =
-            (&chunk.purpose, self.transaction.as_mut().and_then(|t| t.chunks.as_mut()))
-        {
+        if let (Purpose::Message { .. }, Some(reader)) = (&chunk.purpose, self.transaction.as_mut().and_then(|t| t.chunks.as_mut())) {
             let mut decoded = BytesMut::with_capacity(octets.len());
             reader.read(&octets, &mut decoded);
             let facts = reader.facts();

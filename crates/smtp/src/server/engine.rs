@@ -112,8 +112,7 @@ impl Session {
     }
 
     fn take_line(&mut self) -> Line {
-        let is_auth = matches!(self.state, State::Auth(_))
-            || self.input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        let is_auth = matches!(self.state, State::Auth(_)) || self.input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         let limit = if is_auth { self.settings.limits.auth_line } else { self.settings.limits.line };
         let unseen = self.input.get(self.scanned..).unwrap_or_default();
         let Some(end) = unseen.iter().position(|b| *b == b'\n') else {
@@ -225,10 +224,7 @@ impl Session {
 
     /// A reply that isn't an error.
     pub(super) fn say(&mut self, reply: &Reply) {
-        let waits = matches!(
-            self.verb,
-            Some(Verb::Mail | Verb::Rcpt | Verb::Rset | Verb::Noop | Verb::Help | Verb::Bdat)
-        );
+        let waits = matches!(self.verb, Some(Verb::Mail | Verb::Rcpt | Verb::Rset | Verb::Noop | Verb::Help | Verb::Bdat));
         self.write(reply, !waits);
     }
 

@@ -35,8 +35,12 @@ enum Step {
 }
 
 fn parse(text: &str) -> (Settings, VecDeque<Step>) {
-    let mut settings =
-        Settings { ehlo: mox_base::Host::Domain("us.example".parse().unwrap()), tls: TlsMode::Skip, auth: None, timeouts: Timeouts::default() };
+    let mut settings = Settings {
+        ehlo: mox_base::Host::Domain("us.example".parse().unwrap()),
+        tls: TlsMode::Skip,
+        auth: None,
+        timeouts: Timeouts::default(),
+    };
     let mut steps = VecDeque::new();
     for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
         let (kind, rest) = (line.get(..2).unwrap(), line.get(2..).unwrap());

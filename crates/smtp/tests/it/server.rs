@@ -68,9 +68,10 @@ fn parse(text: &str) -> Script {
             setting(&mut script, rest);
             continue;
         }
-        let open = script.blocks.back().is_some_and(|b| {
-            b.replies.is_empty() && b.questions.is_empty() && b.events.is_empty() && !b.tls && !b.close
-        });
+        let open = script
+            .blocks
+            .back()
+            .is_some_and(|b| b.replies.is_empty() && b.questions.is_empty() && b.events.is_empty() && !b.tls && !b.close);
         if matches!(kind, "C:" | "C|") && !open {
             script.blocks.push_back(Block::default());
         }

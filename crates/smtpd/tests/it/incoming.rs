@@ -154,7 +154,15 @@ async fn who_is_left_out_is_told_by_a_bounce() {
     let [(entry, message, text)] = &world.queued().await[..] else { panic!("not one bounce") };
     assert_eq!((&entry.sender, entry.recipient.to_string().as_str()), (&None, "bob@x.example"));
     assert_eq!((message.account.as_str(), message.subject.as_str()), ("ann", "mail delivery failure"));
-    for part in ["postmaster@mox.example", "nobody@mox.example", "full@mox.example", "Status: 5.1.1", "Status: 4.2.2", "<1@x.example>", "Subject: hi"] {
+    for part in [
+        "postmaster@mox.example",
+        "nobody@mox.example",
+        "full@mox.example",
+        "Status: 5.1.1",
+        "Status: 4.2.2",
+        "<1@x.example>",
+        "Subject: hi",
+    ] {
         assert!(text.contains(part), "no {part} in\n{text}");
     }
     world.close().await;

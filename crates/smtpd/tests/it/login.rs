@@ -37,7 +37,9 @@ async fn all_mechanisms() {
     let attempts = world.book.attempts.lock().unwrap().clone();
     let names: Vec<&str> = attempts.iter().map(|a| a.mechanism).collect();
     assert_eq!(names, ["scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login"]);
-    assert!(attempts.iter().all(|a| a.result == AuthResult::Ok && a.account.as_deref() == Some("ann") && a.login_address == "ann@mox.example"));
+    assert!(
+        attempts.iter().all(|a| a.result == AuthResult::Ok && a.account.as_deref() == Some("ann") && a.login_address == "ann@mox.example")
+    );
     world.close().await;
 }
 

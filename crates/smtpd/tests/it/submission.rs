@@ -21,10 +21,14 @@ async fn a_message_is_completed_and_queued() {
     assert_eq!(entry.sender.as_ref().unwrap().to_string(), "ann@mox.example");
     assert_eq!((entry.recipient.to_string().as_str(), message.account.as_str()), ("bob@x.example", "ann"));
     assert_eq!(message.extra.get("Order-Id").map(String::as_str), Some("7"));
-    let names: Vec<&str> = text.split("\r\n").take_while(|l| !l.is_empty()).filter(|l| !l.starts_with('\t')).map(|l| l.split(':').next().unwrap()).collect();
+    let names: Vec<&str> =
+        text.split("\r\n").take_while(|l| !l.is_empty()).filter(|l| !l.starts_with('\t')).map(|l| l.split(':').next().unwrap()).collect();
     assert_eq!(names, ["Received", "Message-Id", "Date", "Authentication-Results", "From", "X-Mox-Extra-order-id", "Bcc"]);
     let unfolded = text.replace("\r\n\t", " ");
-    assert!(unfolded.contains("Received: from host.mox.example by host.mox.example ([198.51.100.2]) via tcp with ESMTPA id "), "{unfolded}");
+    assert!(
+        unfolded.contains("Received: from host.mox.example by host.mox.example ([198.51.100.2]) via tcp with ESMTPA id "),
+        "{unfolded}"
+    );
     assert!(unfolded.contains(" for <bob@x.example>; ") && !text.contains("192.0.2.7"), "{unfolded}");
     assert!(unfolded.contains("Authentication-Results: host.mox.example; auth=pass smtp.mailfrom=ann@mox.example\r\n"), "{unfolded}");
     assert_eq!(message.message_id, unfolded.split("Message-Id: ").nth(1).unwrap().split("\r\n").next().unwrap());
@@ -97,7 +101,9 @@ async fn only_own_addresses() {
         client.play(BEGIN).await;
         client.play(&format!("C: {header}\nC:\nC: .\nS: {reply}")).await;
     }
-    for header in ["To: <ann@mox.example>", "From: <ann@mox.example>, <cas@mox.example>", "From: <ann@mox.example>\r\nFrom: <ann@mox.example>"] {
+    for header in
+        ["To: <ann@mox.example>", "From: <ann@mox.example>, <cas@mox.example>", "From: <ann@mox.example>\r\nFrom: <ann@mox.example>"]
+    {
         client.play(BEGIN).await;
         client.send(&format!("{header}\r\n\r\n.")).await;
         assert!(client.skip("550").await.starts_with("550 5.6.0 cannot parse header or from address: "));
@@ -143,7 +149,9 @@ async fn bounces_are_recognised_by_their_address() {
     let mut client = world.logged_in("fromid@mox.example").await;
     let message = "C: From: <fromid@mox.example>\nC:\nC: .\n";
     client.play("C: MAIL FROM:<fromid@mox.example>\nC: RCPT TO:<a@x.example>\nC: RCPT TO:<b@x.example>\nC: DATA").await;
-    client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot").await;
+    client
+        .play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot")
+        .await;
     client.play(&format!("{message}S: 250 2.2.0 it is done")).await;
     let queued = world.queued().await;
     let ids: Vec<&str> = queued.iter().map(|(entry, ..)| entry.from_id.as_deref().unwrap()).collect();

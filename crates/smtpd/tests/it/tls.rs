@@ -97,7 +97,11 @@ async fn tls_from_the_start() {
 #[tokio::test]
 async fn port_25_may_insist_on_tls_but_for_reports_about_it() {
     let world = World::new().await;
-    let settings = ListenerSettings { tls: Some(server_tls()), require_tls: true, ..ListenerSettings::incoming("public", "mx.mox.example".parse().unwrap()) };
+    let settings = ListenerSettings {
+        tls: Some(server_tls()),
+        require_tls: true,
+        ..ListenerSettings::incoming("public", "mx.mox.example".parse().unwrap())
+    };
     let mut client = world.connect(&world.service.listener(settings));
     client.skip("220").await;
     client.send("EHLO mx.x.example").await;
@@ -222,11 +226,31 @@ async fn client_certificates() {
     own("ann", "ann@mox.example", false);
     client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "250 2.1.0")]).await;
     own("ann", "ann@mox.example", true);
-    client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "235 2.7.0"), ("MAIL FROM:<ann@mox.example>", "250 2.1.0")]).await;
+    client
+        .check(
+            &world,
+            &[
+                hello,
+                ("MAIL FROM:<ann@mox.example>", "530 5.7.0"),
+                ("AUTH EXTERNAL =", "235 2.7.0"),
+                ("MAIL FROM:<ann@mox.example>", "250 2.1.0"),
+            ],
+        )
+        .await;
     // For its account, with any address of it, and no other.
     let named = |user: &str| format!("AUTH EXTERNAL {}", base64(user.as_bytes()));
     let plain = |user: &str| format!("AUTH PLAIN {}", base64(&mox_sasl::plain::message(user, PASSWORD)));
-    client.check(&world, &[hello, (&named("cas@mox.example"), "535 5.7.8"), (&named("nobody@mox.example"), "535 5.7.8"), (&named("fromid@mox.example"), "235 ")]).await;
+    client
+        .check(
+            &world,
+            &[
+                hello,
+                (&named("cas@mox.example"), "535 5.7.8"),
+                (&named("nobody@mox.example"), "535 5.7.8"),
+                (&named("fromid@mox.example"), "235 "),
+            ],
+        )
+        .await;
     client.check(&world, &[hello, (&plain("cas@mox.example"), "535 5.7.8"), (&plain("ann@mox.example"), "235 ")]).await;
     // An owner who may not log in, and one who isn't there.
     own("shut", "shut@mox.example", false);

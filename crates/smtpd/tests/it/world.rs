@@ -44,7 +44,9 @@ impl Accounts for Book {
             Ask::Verify { user, .. } if !known(&user) => Answer::Wrong(Wrong::User),
             Ask::Verify { password, .. } if password.expose() == PASSWORD => Answer::Right,
             Ask::Verify { .. } => Answer::Wrong(Wrong::Password),
-            Ask::VerifyCramMd5 { challenge, digest, .. } if digest == cram_md5::digest(PASSWORD.as_bytes(), challenge.as_bytes()) => Answer::Right,
+            Ask::VerifyCramMd5 { challenge, digest, .. } if digest == cram_md5::digest(PASSWORD.as_bytes(), challenge.as_bytes()) => {
+                Answer::Right
+            }
             Ask::VerifyCramMd5 { .. } => Answer::Wrong(Wrong::Credentials),
             Ask::ScramKeys { user, hash } if known(&user) => Answer::Keys(Keys::from_password(hash, PASSWORD, vec![1; 12], 4096)),
             Ask::ScramKeys { user, hash } => Answer::FakeKeys(Keys::fake(hash, &Secret::new(vec![1; 32]), &user)),
@@ -119,7 +121,12 @@ fn directory(localserve: bool) -> Directory {
         ],
         accounts: vec![
             (
-                AccountSettings { from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()], max_outgoing_messages_per_day: 5, max_first_time_recipients_per_day: 3, ..AccountSettings::new("ann") },
+                AccountSettings {
+                    from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()],
+                    max_outgoing_messages_per_day: 5,
+                    max_first_time_recipients_per_day: 3,
+                    ..AccountSettings::new("ann")
+                },
                 vec![
                     (key("ann@mox.example"), plain()),
                     (key("fromid@mox.example"), plain()),
@@ -128,7 +135,10 @@ fn directory(localserve: bool) -> Directory {
                     (key("ann@off.example"), plain()),
                 ],
             ),
-            (AccountSettings::new("cas"), vec![(key("cas@mox.example"), plain()), (DestinationKey::CatchAll("catch.example".parse().unwrap()), plain())]),
+            (
+                AccountSettings::new("cas"),
+                vec![(key("cas@mox.example"), plain()), (DestinationKey::CatchAll("catch.example".parse().unwrap()), plain())],
+            ),
             (
                 AccountSettings { login_disabled: Some("account is closed".to_owned()), ..AccountSettings::new("shut") },
                 vec![(key("shut@mox.example"), plain())],

@@ -60,7 +60,10 @@ pub(super) struct Peer(Arc<Mutex<State>>);
 impl Peer {
     pub(super) fn listen(world: &World, address: &str) -> Self {
         let mut listener = world.listen(address.parse().unwrap());
-        let peer = Self(Arc::new(Mutex::new(State { extensions: vec!["PIPELINING".into(), "ENHANCEDSTATUSCODES".into(), "8BITMIME".into()], ..State::default() })));
+        let peer = Self(Arc::new(Mutex::new(State {
+            extensions: vec!["PIPELINING".into(), "ENHANCEDSTATUSCODES".into(), "8BITMIME".into()],
+            ..State::default()
+        })));
         let serving = peer.clone();
         let mut tasks = tokio::task::JoinSet::new();
         tokio::runtime::Handle::current().spawn(async move {

@@ -24,7 +24,11 @@ async fn delivers() {
 async fn every_step_fails_in_every_way() {
     for pipelining in [true, false] {
         for step in Step::ALL {
-            let replies = if step == Step::Message { vec![] } else { vec!["451 4.3.0 later", "550 5.1.1 never", "421 4.3.2 shutting down", "garbage"] };
+            let replies = if step == Step::Message {
+                vec![]
+            } else {
+                vec!["451 4.3.0 later", "550 5.1.1 never", "421 4.3.2 shutting down", "garbage"]
+            };
             let says = replies.into_iter().map(|r| Does::Says(r.to_owned()));
             for does in says.chain([Does::Closes, Does::Hangs]) {
                 let mut f = Fixture::new().await;
@@ -82,7 +86,13 @@ async fn tried_eight_times_then_told() {
     ] {
         assert!(dsns[0].contains(part), "{part} in {}", dsns[0]);
     }
-    for part in ["Subject: mail delivery failed", "Action: failed", "Status: 5.3.0", "Received: by us\r\nFrom: <ann@a.example>", "text/rfc822-headers"] {
+    for part in [
+        "Subject: mail delivery failed",
+        "Action: failed",
+        "Status: 5.3.0",
+        "Received: by us\r\nFrom: <ann@a.example>",
+        "text/rfc822-headers",
+    ] {
         assert!(dsns[1].contains(part), "{part} in {}", dsns[1]);
     }
     assert!(!dsns[1].contains("hello"), "the body isn't returned");
@@ -250,7 +260,9 @@ async fn transports() {
     assert_eq!(f.last_result().await, (550, "7.0".to_owned(), "delivery fails explicitly as per configuration".to_owned()));
     let ids = f.submit(&["bob@b.example"]).await;
     let only = || Filter { ids: ids.clone(), ..Filter::default() };
-    for (transport, error) in [("fail4", "delivery fails explicitly"), ("unknown", "transport \"unknown\" is not configured"), ("smart", "")] {
+    for (transport, error) in
+        [("fail4", "delivery fails explicitly"), ("unknown", "transport \"unknown\" is not configured"), ("smart", "")]
+    {
         f.queue.set_transport(only(), transport.to_owned()).await.unwrap();
         f.run().await;
         let queued = f.queued().await.into_iter().map(|l| (l.row.id, l.results));

@@ -18,7 +18,11 @@ use std::time::Duration;
 /// Writes the configuration, keys and passwords; not the account's data.
 pub(super) fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16) -> Outcome {
     debug_assert!(PASSWORD.len() >= 8 && ADMIN_PASSWORD.len() >= 8);
-    std::fs::DirBuilder::new().recursive(true).mode(0o770).create(dir).map_err(|e| Failure::new(format!("creating {}", dir.display()), e))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o770)
+        .create(dir)
+        .map_err(|e| Failure::new(format!("creating {}", dir.display()), e))?;
     let ips = ip.map_or_else(|| vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], |ip| vec![ip]);
 
     let (cert, key) = certificate(&ips)?;

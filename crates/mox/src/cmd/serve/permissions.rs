@@ -31,7 +31,9 @@ pub(super) fn repair(paths: &Paths, uid: Uid, gid: Gid) -> io::Result<()> {
             below(dir, ours);
         }
     }
-    for (name, want) in [("mox", Want { uid: ROOT, gid: gid.as_raw(), mode: 0o750 }), ("mox.service", Want { uid: ROOT, gid: ROOT, mode: 0o644 })] {
+    for (name, want) in
+        [("mox", Want { uid: ROOT, gid: gid.as_raw(), mode: 0o750 }), ("mox.service", Want { uid: ROOT, gid: ROOT, mode: 0o644 })]
+    {
         let path = Path::new(name);
         if path.is_file() {
             fix(path, want)?;
