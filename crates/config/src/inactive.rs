@@ -2,7 +2,7 @@
 
 use crate::dynamic::Dynamic;
 use crate::fixed::Static;
-use crate::listener::Listener;
+use crate::listener::{Listener, TlsVersion};
 use crate::transport::{Method, Transport};
 
 /// The configured features that this version doesn't act on, each as a short text for the log.
@@ -20,6 +20,9 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("HostTLSRPT: processing of reports", fixed.host_tlsrpt.is_some());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
     note("SMTP.DNSBLs", any(&|l| l.enabled_smtp().is_some_and(|s| !s.dnsbls.is_empty())));
+    note("SMTP.FirstTimeSenderDelay", any(&|l| l.enabled_smtp().is_some_and(|s| s.first_time_sender_delay.is_some())));
+    let old_tls = "TLS.MinVersion below TLSv1.2: TLSv1.2 is the lowest";
+    note(old_tls, any(&|l| l.tls.as_ref().is_some_and(|tls| tls.min_version() < TlsVersion::V1_2)));
     note("Submissions.EnabledOnHTTPS", any(&|l| l.enabled_submissions().is_some_and(|s| s.enabled_on_https)));
     note("IMAPS.EnabledOnHTTPS", any(&|l| l.enabled_imaps().is_some_and(|s| s.enabled_on_https)));
     for (index, name) in
@@ -42,8 +45,39 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     let accounts = || dynamic.accounts.values();
     note("OutgoingWebhook", accounts().any(|a| a.outgoing_webhook.is_some()));
     note("IncomingWebhook", accounts().any(|a| a.incoming_webhook.is_some()));
-    note("FromIDLoginAddresses", accounts().any(|a| !a.from_id_login_addresses.is_empty()));
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));
+    note("AutomaticJunkFlags", accounts().any(|a| a.automatic_junk_flags.as_ref().is_some_and(|flags| flags.enabled)));
+    note("RejectsMailbox", accounts().any(|a| a.rejects_mailbox.is_some()));
+    note("Introbox", accounts().any(|a| a.introbox.is_some()));
+    let destinations = || accounts().flat_map(|a| a.destinations.values());
+    let unverified = "MessageAuthRequiredSMTPError: messages aren't verified, and are accepted";
+    note(unverified, destinations().any(|d| d.message_auth_required_smtp_error.is_some()));
+    let rulesets = || destinations().flat_map(|d| &d.rulesets);
+    note("VerifiedDomain: rulesets with it don't match", rulesets().any(|r| r.verified_domain.is_some()));
+    note("ListAllowDomain", rulesets().any(|r| r.list_allow_domain.is_some()));
+    note("AcceptRejectsToMailbox", rulesets().any(|r| r.accept_rejects_to_mailbox.is_some()));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sconf::parse;
+
+    const STATIC: &str = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nListeners:\n\tpublic:\n\t\tIPs:\n\t\t\t- 127.0.0.1\n\t\tSMTP:\n\t\t\tEnabled: true\n\t\tMetricsHTTP:\n\t\t\tEnabled: true\n\t\tAdminHTTP:\n\t\t\tEnabled: false\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\n";
+    const DYNAMIC: &str = "Domains:\n\texample.org: nil\nAccounts:\n\tann:\n\t\tDomain: example.org\n";
+
+    #[test]
+    fn only_what_is_used_is_named() {
+        let found = |fixed: &str, dynamic: &str| {
+            let fixed: Static = parse("mox.conf", fixed.as_bytes()).unwrap().value;
+            let dynamic: Dynamic = parse("domains.conf", dynamic.as_bytes()).unwrap().value;
+            inactive_features(&fixed, &dynamic)
+        };
+        assert!(found(STATIC, DYNAMIC).is_empty());
+        let fixed = STATIC.replace("Enabled: false", "Enabled: true");
+        let dynamic = format!("{DYNAMIC}\t\tSubjectPass:\n\t\t\tPeriod: 1h\n\t\tRejectsMailbox: Rejects\n");
+        assert_eq!(found(&fixed, &dynamic), ["AdminHTTP", "SubjectPass", "RejectsMailbox"]);
+    }
 }

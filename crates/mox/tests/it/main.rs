@@ -8,6 +8,7 @@
 
 mod clients;
 mod config;
+mod config_edit;
 mod hostile;
 mod kill;
 mod octets;

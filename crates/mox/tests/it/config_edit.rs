@@ -1,0 +1,41 @@
+//! Changing the configuration of a running server.
+
+use crate::server::start;
+use mox_testkit::peers::Mox;
+
+fn run(mox: &Mox, line: &str) -> (i32, String, String) {
+    let args: Vec<&str> = line.split_whitespace().collect();
+    let output = mox.command(&args).unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn changes_are_in_the_file_when_the_command_ends() {
+    let mox = start();
+    for (line, status, stdout, stderr) in [
+        ("config domain add new.example bob bob", 0, "domain added, see the DNS records it needs with \"mox config dnsrecords new.example\"\n", ""),
+        ("config account add eve eve@new.example", 0, "account added, set a password with \"mox setaccountpassword eve\"\n", ""),
+        ("config address add @new.example eve", 0, "address added\n", ""),
+        ("config account disable eve away", 0, "account disabled\n", ""),
+        ("config account list", 0, "bob\neve\t(disabled)\nmox\n", ""),
+        ("config account enable eve", 0, "account enabled\n", ""),
+        ("config alias add team@new.example bob@new.example", 0, "", ""),
+        ("config alias addaddr team@new.example eve@new.example", 0, "", ""),
+        ("config alias update -listmembers true team@new.example", 0, "", ""),
+        ("config alias update -listmembers maybe team@new.example", 1, "", "-listmembers \"maybe\": expected true or false\n"),
+        ("config alias print team@new.example", 0, "# postpublic true\n# listmembers true\n# allowmsgfrom false\n# members:\nbob@new.example\neve@new.example\n", ""),
+        ("config alias rmaddr team@new.example bob@new.example eve@new.example", 1, "", "alias team@new.example would have no members\n"),
+        ("config alias rm team@new.example", 0, "", ""),
+        ("config alias list new.example", 0, "", ""),
+        ("config domain disable new.example", 0, "domain disabled\n", ""),
+        ("config address account bob@new.example", 1, "", "looking up address: domain is disabled\n"),
+        ("config domain enable new.example", 0, "domain enabled\n", ""),
+        ("config address account any@new.example", 0, "eve\n", ""),
+        ("config account add eve x@new.example", 1, "", "account directory for \"eve\" already exists\n"),
+        ("config domain rm other.example", 1, "", "domain other.example doesn't exist\n"),
+        ("config test", 0, "config OK\n", ""),
+    ] {
+        assert_eq!(run(&mox, line), (status, stdout.to_owned(), stderr.to_owned()), "{line}");
+    }
+}
