@@ -1,7 +1,7 @@
 //! The tables of an account, and of the server.
 //!
 //! What changes all the time (flags, modseq) is in the narrow `message_state`, in the order of UIDs; what never changes is in
-//! `message`. `mailbox_bitmap` has a mailbox' UIDs and flags again, compressed, in chunks of 65,536 UIDs, so that opening a
+//! `message` and `message_content`. `mailbox_bitmap` has a mailbox' UIDs and flags again, compressed, in chunks of 65,536 UIDs, so that opening a
 //! mailbox doesn't read a row per message. `change` is the history that sessions, and clients that come back, catch up from.
 //! A delivery touches about ten pages; each further index would cost every delivery one more.
 
@@ -120,11 +120,6 @@ const MESSAGE: Table = Table {
         // What IMAP sends, ready.
         Column::blob("envelope"),
         Column::blob("bodystructure"),
-        // Common header fields, as they are; NULL if too large, then the blob has them.
-        Column::blob("headers").null(),
-        // `message::Structure`, encoded.
-        Column::blob("structure"),
-        Column::text("preview").null(),
         Column::text("message_id").null(),
         Column::int("message_key").null(),
         Column::text("subject").null(),
@@ -159,6 +154,22 @@ const MESSAGE: Table = Table {
         Index { name: "message_by_message_id", columns: &["message_key"], unique: false },
         Index { name: "message_by_subject", columns: &["subject_key"], unique: false },
     ],
+};
+
+/// The rest of what never changes. Apart, because a FETCH of ENVELOPE or BODYSTRUCTURE of a large mailbox reads every page of `message`.
+const MESSAGE_CONTENT: Table = Table {
+    name: "message_content",
+    account: true,
+    columns: &[
+        Column::int("id"),
+        // Common header fields, as they are; NULL if too large, then the blob has them.
+        Column::blob("headers").null(),
+        // `message::Structure`, encoded.
+        Column::blob("structure"),
+        Column::text("preview").null(),
+    ],
+    key: Key::Columns(&["id"]),
+    indexes: &[],
 };
 
 const BLOB: Table = Table {
@@ -213,6 +224,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         Change::Create(&MESSAGE_STATE),
         Change::Create(&EXPUNGED),
         Change::Create(&MESSAGE),
+        Change::Create(&MESSAGE_CONTENT),
         Change::Create(&BLOB),
         Change::Create(&CHANGE),
         Change::Create(&RECIPIENT),

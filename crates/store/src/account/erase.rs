@@ -18,8 +18,8 @@ impl AccountScope {
     pub(super) fn erase(&self, tx: &Tx<'_>, core: &mut Core) -> Result<(), db::Error> {
         let mut rows: Vec<(MailboxId, i64, i64, i64, i64, bool)> = Vec::new();
         tx.query(
-            "SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT $2",
-            params![self.id, ERASE],
+            &format!("SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT {ERASE}"),
+            params![self.id],
             |r| {
                 rows.push((MailboxId(r.int(0)?), r.int(1)?, r.int(2)?, r.int(3)?, r.int(4)?, r.bool(5)?));
                 Ok::<_, db::Error>(())
@@ -50,6 +50,7 @@ impl AccountScope {
     fn erase_message(&self, tx: &Tx<'_>, core: &mut Core, id: i64) -> Result<(), db::Error> {
         let blob = tx.query_opt("SELECT blob_id FROM message WHERE account_id = $1 AND id = $2", params![self.id, id], |r| r.int(0))?;
         tx.exec("DELETE FROM message WHERE account_id = $1 AND id = $2", params![self.id, id])?;
+        tx.exec("DELETE FROM message_content WHERE account_id = $1 AND id = $2", params![self.id, id])?;
         tx.exec("DELETE FROM recipient WHERE account_id = $1 AND message_id = $2", params![self.id, id])?;
         let Some(blob) = blob else { return Ok(()) };
         let (refs, name) = tx.query_row("SELECT refs, name FROM blob WHERE account_id = $1 AND id = $2", params![self.id, blob], |r| {

@@ -31,7 +31,7 @@ impl ReadTx<'_> {
                 Ok::<_, db::Error>(())
             })
         };
-        read(&format!("{select} AND mailbox_id = 0 AND modseq > $2 ORDER BY modseq, n LIMIT $3"), params![self.account(), since, MAX_CHANGES])?;
+        read(&format!("{select} AND mailbox_id = 0 AND modseq > $2 ORDER BY modseq, n LIMIT {MAX_CHANGES}"), params![self.account(), since])?;
         // Only mailboxes that changed; the history of deleted ones is of no use to anyone.
         let mut mailboxes = Vec::new();
         self.tx.query(
@@ -42,9 +42,9 @@ impl ReadTx<'_> {
                 Ok::<_, db::Error>(())
             },
         )?;
-        let sql = format!("{select} AND mailbox_id = $2 AND modseq > $3 ORDER BY modseq, n LIMIT $4");
+        let sql = format!("{select} AND mailbox_id = $2 AND modseq > $3 ORDER BY modseq, n LIMIT {MAX_CHANGES}");
         for id in mailboxes {
-            read(&sql, params![self.account(), id, since, MAX_CHANGES])?;
+            read(&sql, params![self.account(), id, since])?;
         }
         if rows.len() >= usize::try_from(MAX_CHANGES).unwrap_or(0) {
             return Ok(None);

@@ -225,13 +225,35 @@ impl Account {
         self.inner.db.blocking(move || prepare(message, &blobs, &*random)).await
     }
 
+    /// Prepares a message and runs a closure with it as [`Account::write`] does: what a delivery does, with fewer threads in turn.
+    ///
+    /// # Errors
+    /// A file failed; the closure's, or the commit's.
+    pub async fn write_message<T, E, F>(&self, message: Message, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut WriteTx<'_>, &Prepared) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<db::Error> + From<Error> + Send + 'static,
+    {
+        self.touch();
+        let scope = Arc::clone(self.inner.db.scope());
+        let blobs = Arc::clone(&scope.blobs);
+        let (clock, random) = (Arc::clone(&self.inner.clock), Arc::clone(&self.inner.random));
+        self.inner
+            .db
+            .run_after(
+                move || prepare(message, &blobs, &*random).map_err(E::from),
+                move |tx, core, prepared| f(&mut WriteTx::new(tx, &scope, core, clock.now()), &prepared),
+            )
+            .await
+    }
+
     /// Prepares a message and adds it to a mailbox.
     ///
     /// # Errors
     /// As [`WriteTx::add`].
     pub async fn add(&self, mailbox: MailboxId, message: Message, append: Append) -> Result<Added, Error> {
-        let prepared = self.prepare(message).await?;
-        self.write(move |tx| tx.add(mailbox, &prepared, &append)).await
+        self.write_message(message, move |tx, prepared| tx.add(mailbox, prepared, &append)).await
     }
 
     /// Its mailboxes and subscriptions now.

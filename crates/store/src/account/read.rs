@@ -36,12 +36,17 @@ impl Columns {
     pub const THREAD: Self = Self(32);
 
     const NAMES: [(Self, &'static str); 6] = [
-        (Self::ENVELOPE, "envelope"),
-        (Self::BODYSTRUCTURE, "bodystructure"),
-        (Self::HEADERS, "headers"),
-        (Self::STRUCTURE, "structure"),
-        (Self::PREVIEW, "preview"),
-        (Self::THREAD, "thread_id"),
+        (Self::ENVELOPE, "m.envelope"),
+        (Self::BODYSTRUCTURE, "m.bodystructure"),
+        (Self::HEADERS, "c.headers"),
+        (Self::STRUCTURE, "c.structure"),
+        (Self::PREVIEW, "c.preview"),
+        (Self::THREAD, "m.thread_id"),
+    ];
+    /// Those of `message` and of `message_content`.
+    const TABLES: [(Self, &'static str); 2] = [
+        (Self(1 | 2 | 32), " JOIN message m ON m.account_id = s.account_id AND m.id = s.id"),
+        (Self(4 | 8 | 16), " JOIN message_content c ON c.account_id = s.account_id AND c.id = s.id"),
     ];
 
     const fn has(self, other: Self) -> bool {
@@ -260,10 +265,10 @@ impl<'a> ReadTx<'a> {
         if uids.is_empty() {
             return Ok(None);
         }
-        let wanted: String = Columns::NAMES.iter().filter(|(c, _)| columns.has(*c)).map(|(_, name)| format!(", m.{name}")).collect();
-        let join = if columns == Columns::STATE { "" } else { "JOIN message m ON m.account_id = s.account_id AND m.id = s.id" };
+        let wanted: String = Columns::NAMES.iter().filter(|(c, _)| columns.has(*c)).map(|(_, name)| format!(", {name}")).collect();
+        let join: String = Columns::TABLES.iter().filter(|(c, _)| columns.0 & c.0 != 0).map(|(_, join)| *join).collect();
         let sqlite = format!(
-            "SELECT {STATE}{wanted} FROM {table} s {join} WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN $3 AND $4 ORDER BY s.uid"
+            "SELECT {STATE}{wanted} FROM {table} s{join} WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN $3 AND $4 ORDER BY s.uid"
         );
         let mut stopped = None;
         let mut last = None;
@@ -291,7 +296,7 @@ impl<'a> ReadTx<'a> {
         }
         let postgres = format!(
             "SELECT {STATE}{wanted} FROM unnest($3::bigint[], $4::bigint[]) AS r(a, b) JOIN {table} s ON s.account_id = $1 AND s.mailbox_id = $2 \
-             AND s.uid BETWEEN r.a AND r.b {join} ORDER BY s.uid LIMIT $5"
+             AND s.uid BETWEEN r.a AND r.b{join} ORDER BY s.uid LIMIT {BATCH}"
         );
         let sql = Sql { sqlite: &sqlite, postgres: &postgres };
         let mut rest = uids;
@@ -301,7 +306,7 @@ impl<'a> ReadTx<'a> {
             let first: Vec<i64> = some.iter().map(|r| r.0.into()).collect();
             let to: Vec<i64> = some.iter().map(|r| r.1.into()).collect();
             let (mut rows, mut more, mut reached) = (0i64, true, 0u32);
-            self.tx.query_while(sql, params![self.account(), mailbox, first.as_slice(), to.as_slice(), BATCH], |r| {
+            self.tx.query_while(sql, params![self.account(), mailbox, first.as_slice(), to.as_slice()], |r| {
                 rows = rows.saturating_add(1);
                 reached = u32::try_from(r.int(0)?).unwrap_or(u32::MAX);
                 more = row(r)?;
@@ -321,7 +326,7 @@ impl<'a> ReadTx<'a> {
     /// # Errors
     /// [`Error::NoMessage`].
     pub fn structure(&self, id: MessageId) -> Result<Structure, Error> {
-        let sql = "SELECT structure FROM message WHERE account_id = $1 AND id = $2";
+        let sql = "SELECT structure FROM message_content WHERE account_id = $1 AND id = $2";
         self.tx
             .query_opt(sql, params![self.account(), id], |r| Structure::decode(r.blob(0)?).map_err(|_| Error::Db(corrupt("structure"))))?
             .ok_or(Error::NoMessage)

@@ -15,12 +15,13 @@ use super::tx::Conn;
 use super::{Error, PgPool, Tx, sqlite};
 use mox_base::Clock;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Closures in one transaction at most: enough that their shared fsync no longer matters.
 const GROUP: usize = 32;
@@ -193,7 +194,7 @@ impl<S: Scope> Database<S> {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let permit = Arc::clone(&self.inner.places).acquire_owned().await.map_err(|_| Error::Closed)?;
+        let permit = self.inner.place().await?;
         let (reply, answer) = oneshot::channel();
         let job: BoxJob<S> = Box::new(Call { run: Some(f), result: None, reply, permit });
         match self.inner.queue.push(job) {
@@ -204,6 +205,38 @@ impl<S: Scope> Database<S> {
             }
             Err(_refused) => return Err(Error::Closed.into()),
         }
+        answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    /// Runs `before` on a blocking thread, and then `f` with what it gave as [`Database::run`] does: on the same thread, if that
+    /// has nothing else to do.
+    pub(crate) async fn run_after<P, T, E, G, F>(&self, before: G, f: F) -> Result<T, E>
+    where
+        G: FnOnce() -> Result<P, E> + Send + 'static,
+        F: FnOnce(&Tx<'_>, &mut S::Ctx, P) -> Result<T, E> + Send + 'static,
+        P: Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let permit = self.inner.place().await?;
+        let (reply, answer) = oneshot::channel();
+        let inner = Arc::clone(&self.inner);
+        drop(self.inner.env.runtime.spawn_blocking(move || {
+            let prepared = match catch_unwind(AssertUnwindSafe(before)).unwrap_or_else(|_| Err(Error::Panicked.into())) {
+                Ok(prepared) => prepared,
+                Err(e) => {
+                    // Nobody may be waiting any more.
+                    drop(reply.send(Err(e)));
+                    return;
+                }
+            };
+            let run = move |tx: &Tx<'_>, ctx: &mut S::Ctx| f(tx, ctx, prepared);
+            let job: BoxJob<S> = Box::new(Call { run: Some(run), result: None, reply, permit });
+            // A job that is refused takes its reply along, which the caller hears as a closed database.
+            if matches!(inner.queue.push(job), Ok(Pushed::Start)) {
+                inner.work();
+            }
+        }));
         answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 
@@ -278,6 +311,11 @@ impl<S: Scope> Database<S> {
 }
 
 impl<S: Scope> Inner<S> {
+    /// A place in the bounded queue.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Closed)
+    }
+
     fn connect(&self, write: bool) -> Result<Conn, Error> {
         match &self.location {
             Location::Sqlite(path) => {

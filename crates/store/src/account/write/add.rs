@@ -155,12 +155,11 @@ impl WriteTx<'_> {
         let dkim = Some(d.dkim_domains.join(" ")).filter(|s| !s.is_empty());
         let kind = i64::from(d.is_reject) | i64::from(d.is_forward) << 1 | i64::from(d.is_list) << 2;
         self.tx.exec(
-            "INSERT INTO message (account_id, id, mailbox_id, uid, blob_id, create_seq, prefix_size, envelope, bodystructure, headers, \
-             structure, message_id, message_key, subject, subject_key, thread_id, thread_parents, thread_flags, dsn, orig_mailbox_id, \
+            "INSERT INTO message (account_id, id, mailbox_id, uid, blob_id, create_seq, prefix_size, envelope, bodystructure, message_id, message_key, subject, subject_key, thread_id, thread_parents, thread_flags, dsn, orig_mailbox_id, \
              destined_mailbox_id, kind, content_hash, remote_ip, ehlo, mail_from, rcpt_to, msg_from, ehlo_validation, \
-             mail_from_validation, msg_from_validation, dkim_domains, tls_version, tls_cipher, requiretls, preview) \
+             mail_from_validation, msg_from_validation, dkim_domains, tls_version, tls_cipher, requiretls) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, \
-             $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)",
+             $26, $27, $28, $29, $30, $31, $32, $33)",
             params![
                 self.account(),
                 row.id,
@@ -171,8 +170,6 @@ impl WriteTx<'_> {
                 parts.prefix_size,
                 &parts.envelope,
                 &parts.bodystructure,
-                parts.headers.as_ref(),
-                &parts.encoded,
                 parts.message_id.as_ref(),
                 parts.message_id.as_deref().map(hash),
                 subject,
@@ -197,8 +194,11 @@ impl WriteTx<'_> {
                 d.tls_version,
                 d.tls_cipher,
                 Some(d.requiretls).filter(|r| *r),
-                parts.preview.as_ref(),
             ],
+        )?;
+        self.tx.exec(
+            "INSERT INTO message_content (account_id, id, headers, structure, preview) VALUES ($1, $2, $3, $4, $5)",
+            params![self.account(), row.id, parts.headers.as_ref(), &parts.encoded, parts.preview.as_ref()],
         )?;
         Ok(())
     }

@@ -33,7 +33,7 @@ struct State {
 }
 
 /// Columns of `message` that a copy takes over; what is the place of the message is set anew.
-const COPIED: &str = "blob_id, prefix_size, envelope, bodystructure, headers, structure, preview, message_id, message_key, subject, \
+const COPIED: &str = "blob_id, prefix_size, envelope, bodystructure, message_id, message_key, subject, \
                       subject_key, thread_id, thread_parents, thread_flags, dsn, content_hash, remote_ip, ehlo, mail_from, rcpt_to, msg_from, \
                       ehlo_validation, mail_from_validation, msg_from_validation, dkim_domains, tls_version, tls_cipher, requiretls";
 
@@ -72,6 +72,11 @@ impl WriteTx<'_> {
             self.tx.exec(
                 "UPDATE blob SET refs = refs + 1 WHERE account_id = $1 AND id = (SELECT blob_id FROM message WHERE account_id = $1 AND id = $2)",
                 params![self.account(), id],
+            )?;
+            self.tx.exec(
+                "INSERT INTO message_content (account_id, id, headers, structure, preview) \
+                 SELECT account_id, $3, headers, structure, preview FROM message_content WHERE account_id = $1 AND id = $2",
+                params![self.account(), state.id, id],
             )?;
             if sent {
                 self.tx.exec(

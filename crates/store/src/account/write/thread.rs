@@ -99,9 +99,9 @@ impl WriteTx<'_> {
 
     /// The oldest live message with a Message-ID, and, if given, with this base subject.
     fn by_message_id(&self, message_id: &str, subject: Option<&str>) -> Result<Option<Parent>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM message m WHERE m.account_id = $1 AND m.message_key = $2 AND {LIVE} ORDER BY m.id LIMIT $3");
+        let sql = format!("SELECT {COLUMNS} FROM message m WHERE m.account_id = $1 AND m.message_key = $2 AND {LIVE} ORDER BY m.id LIMIT {CANDIDATES}");
         let mut found = None;
-        self.tx.query_while(&sql, params![self.account(), hash(message_id), CANDIDATES], |r| {
+        self.tx.query_while(&sql, params![self.account(), hash(message_id)], |r| {
             let matches = r.opt_text(4)? == Some(message_id) && subject.is_none_or(|s| r.opt_text(5).is_ok_and(|t| t.unwrap_or_default() == s));
             if matches {
                 found = Some(parent(r)?);
@@ -116,10 +116,10 @@ impl WriteTx<'_> {
         let sql = format!(
             "SELECT {COLUMNS} FROM message m JOIN message_state s ON s.account_id = m.account_id AND s.mailbox_id = m.mailbox_id AND s.uid = m.uid \
              WHERE m.account_id = $1 AND m.subject_key = $2 AND m.orig_mailbox_id = $3 AND s.received > $4 AND s.received < $5 \
-             ORDER BY s.received DESC LIMIT $6"
+             ORDER BY s.received DESC LIMIT {CANDIDATES}"
         );
         let mut found = None;
-        let args = params![self.account(), hash(subject), mailbox, received.before(FOUR_WEEKS), received.after(DAY), CANDIDATES];
+        let args = params![self.account(), hash(subject), mailbox, received.before(FOUR_WEEKS), received.after(DAY)];
         self.tx.query_while(&sql, args, |r| {
             let matches = r.opt_text(5)? == Some(subject);
             if matches {
