@@ -272,7 +272,6 @@ impl Inbound {
             structure: incoming.structure.clone(),
             hash: None,
         };
-        let prepared = account.prepare(message).await?;
         let mailbox = MailboxName::parse(&how.mailbox)?;
         let append = Append {
             flags: if how.seen { mox_store::Flags::SEEN } else { mox_store::Flags::default() },
@@ -281,9 +280,9 @@ impl Inbound {
             ..Append::default()
         };
         account
-            .write(move |tx| {
+            .write_message(message, move |tx, prepared| {
                 let mailbox = tx.ensure_mailbox(&mailbox, SpecialUse::NONE)?;
-                tx.add(mailbox.mailbox.id, &prepared, &append)
+                tx.add(mailbox.mailbox.id, prepared, &append)
             })
             .await?;
         Ok(())

@@ -91,13 +91,16 @@ impl Check<'_> {
         }
         self.expect(used == state.used, || format!("{} bytes used, but counted {used}", state.used));
         self.strays(&mailboxes)?;
-        let contents = "SELECT COUNT(*) FROM message_content c JOIN message m ON m.account_id = c.account_id AND m.id = c.id WHERE c.account_id = $1";
+        let contents =
+            "SELECT COUNT(*) FROM message_content c JOIN message m ON m.account_id = c.account_id AND m.id = c.id WHERE c.account_id = $1";
         let [messages, contents_all, both] = [
             self.number("SELECT COUNT(*) FROM message WHERE account_id = $1")?,
             self.number("SELECT COUNT(*) FROM message_content WHERE account_id = $1")?,
             self.number(contents)?,
         ];
-        self.expect(messages == contents_all && messages == both, || format!("{messages} messages, {contents_all} contents, {both} together"));
+        self.expect(messages == contents_all && messages == both, || {
+            format!("{messages} messages, {contents_all} contents, {both} together")
+        });
         let last = self.number("SELECT COALESCE(MAX(modseq), 0) FROM change WHERE account_id = $1")?;
         self.expect(last <= state.modseq, || format!("a change at {last}, after the last at {}", state.modseq));
         Ok(())

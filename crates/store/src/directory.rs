@@ -10,8 +10,8 @@ mod settings;
 mod tests;
 
 pub use settings::{
-    AccountSettings, AliasSettings, AutomaticJunkFlags, Destination, DestinationKey, DomainSettings, HeaderPattern,
-    HostTlsReports, MailboxOf, ReportAddress, Reports, Ruleset, Settings, SmtpError, SmtpErrorKind,
+    AccountSettings, AliasSettings, AutomaticJunkFlags, Destination, DestinationKey, DomainSettings, HeaderPattern, HostTlsReports,
+    MailboxOf, ReportAddress, Reports, Ruleset, Settings, SmtpError, SmtpErrorKind,
 };
 
 use mox_base::{Address, Domain, Host, Localpart, Path};
@@ -215,7 +215,12 @@ impl Directory {
         Ok(())
     }
 
-    fn add_destination(&mut self, account: Arc<AccountSettings>, key: DestinationKey, destination: Destination) -> Result<(), DirectoryError> {
+    fn add_destination(
+        &mut self,
+        account: Arc<AccountSettings>,
+        key: DestinationKey,
+        destination: Destination,
+    ) -> Result<(), DirectoryError> {
         let destination = Arc::new(destination);
         match key {
             DestinationKey::Address(address) => {

@@ -164,9 +164,16 @@ mod tests {
 
     #[test]
     fn keywords() {
-        for (text, want) in
-            [("Work", Some("work")), ("$label1", Some("$label1")), ("$Junk", None), ("\\Seen", None), ("", None), ("a b", None), ("a]", None), ("ä", None)]
-        {
+        for (text, want) in [
+            ("Work", Some("work")),
+            ("$label1", Some("$label1")),
+            ("$Junk", None),
+            ("\\Seen", None),
+            ("", None),
+            ("a b", None),
+            ("a]", None),
+            ("ä", None),
+        ] {
             assert_eq!(Keyword::parse(text).ok().as_ref().map(Keyword::as_str), want, "{text}");
         }
         assert_eq!((keyword_bit(0), keyword_bit(46), keyword_bit(47)), (1 << 16, 1 << 62, 0));

@@ -261,7 +261,10 @@ impl Index {
                 if !known {
                     tx.exec("INSERT INTO mailbox_bitmap (account_id, mailbox_id, chunk, kind, bits) VALUES ($1, $2, $3, $4, $5)", row)?;
                 } else {
-                    tx.exec("UPDATE mailbox_bitmap SET bits = $5 WHERE account_id = $1 AND mailbox_id = $2 AND chunk = $3 AND kind = $4", row)?;
+                    tx.exec(
+                        "UPDATE mailbox_bitmap SET bits = $5 WHERE account_id = $1 AND mailbox_id = $2 AND chunk = $3 AND kind = $4",
+                        row,
+                    )?;
                 }
             }
         }

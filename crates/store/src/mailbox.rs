@@ -182,7 +182,10 @@ impl Mailboxes {
     pub fn has_children(&self, name: &MailboxName) -> bool {
         // What is below `a` sorts directly after `a/`, but names such as `a!` come between it and `a`.
         let below = format!("{name}/");
-        self.names.range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded)).next().is_some_and(|(n, _)| n.as_str().starts_with(&below))
+        self.names
+            .range::<str, _>((Bound::Included(below.as_str()), Bound::Unbounded))
+            .next()
+            .is_some_and(|(n, _)| n.as_str().starts_with(&below))
     }
 
     /// Subscribed names, bytewise. A mailbox of that name need not exist.

@@ -23,7 +23,9 @@ pub use add::{AddError, NewEntry, NewMessage};
 pub use admin::{Page, Reschedule};
 pub use body::{Body, OpenBody};
 pub use claim::{Claim, Claiming, Owner};
-pub use entry::{AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry};
+pub use entry::{
+    AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry,
+};
 pub use filter::{Filter, Sort, SortField, TimeBound, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
 pub use limits::SendLimits;
@@ -137,7 +139,8 @@ fn refresh_domain(tx: &Tx<'_>, domain: &str, release: Option<Owner>) -> Result<(
     }
     let earliest = "SELECT next_attempt FROM queue_entry WHERE domain = $1 AND hold = 0 ORDER BY next_attempt, id LIMIT 1";
     let next_due = tx.query_opt(earliest, params![domain], |row| row.int(0))?;
-    let any = next_due.is_some() || tx.query_opt("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1", params![domain], |row| row.int(0))?.is_some();
+    let any = next_due.is_some()
+        || tx.query_opt("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1", params![domain], |row| row.int(0))?.is_some();
     if any || leased_until > 0 {
         tx.exec("UPDATE queue_domain SET next_due = $1, leased_until = $2 WHERE domain = $3", params![next_due, leased_until, domain])?;
     } else {

@@ -201,13 +201,7 @@ const CHANGE: Table = Table {
 const RECIPIENT: Table = Table {
     name: "recipient",
     account: true,
-    columns: &[
-        Column::int("message_id"),
-        Column::int("n"),
-        Column::text("localpart"),
-        Column::text("domain"),
-        Column::int("sent"),
-    ],
+    columns: &[Column::int("message_id"), Column::int("n"), Column::text("localpart"), Column::text("domain"), Column::int("sent")],
     key: Key::Clustered(&["message_id", "n"]),
     indexes: &[Index { name: "recipient_by_address", columns: &["domain", "localpart"], unique: false }],
 };

@@ -101,12 +101,8 @@ impl Store {
     /// # Errors
     /// A folder can't be made, or a database can't be opened.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, Error> {
-        let env = Env {
-            runtime: Handle::current(),
-            clock,
-            faults: settings.faults,
-            readers: Arc::new(Semaphore::new(settings.readers.max(1))),
-        };
+        let env =
+            Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
         let place = match settings.engine {
             Engine::Sqlite { data } => Place::Sqlite(data),
             Engine::Postgres { url, blobs } => Place::Postgres(PgPool::new(url.expose(), env.runtime.clone())?, blobs),
@@ -306,8 +302,7 @@ impl Inner {
         // With PostgreSQL another node may be about to refer to a young file.
         let before = if sqlite { Timestamp::from_micros(i64::MAX) } else { self.env.clock.now().before(ORPHAN_AGE) };
         let sweep = (!lock(&self.swept).contains(&id)).then_some(before);
-        let opening =
-            Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), sweep, create };
+        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), sweep, create };
         let account = Account::open(opening).await?;
         lock(&self.swept).insert(id);
         Ok(account)
@@ -318,7 +313,9 @@ impl Inner {
         let wanted = name.to_owned();
         let found = self
             .server
-            .read(move |tx| tx.query_opt("SELECT id FROM account WHERE name = $1", params![&wanted], |r| Ok::<_, Error>(AccountId(r.int(0)?))))
+            .read(move |tx| {
+                tx.query_opt("SELECT id FROM account WHERE name = $1", params![&wanted], |r| Ok::<_, Error>(AccountId(r.int(0)?)))
+            })
             .await?;
         if let Some(id) = found {
             return Ok(id);

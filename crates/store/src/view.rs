@@ -268,13 +268,7 @@ impl View {
 }
 
 /// For many messages the bitmaps are first spread out, so that each message costs a few nanoseconds.
-fn each_of_many(
-    chunk: &Chunk,
-    start: u32,
-    part: &RoaringBitmap,
-    scratch: &mut Vec<u16>,
-    f: &mut impl FnMut(Entry<'_>) -> bool,
-) -> bool {
+fn each_of_many(chunk: &Chunk, start: u32, part: &RoaringBitmap, scratch: &mut Vec<u16>, f: &mut impl FnMut(Entry<'_>) -> bool) -> bool {
     let place = |uid: u32| usize::try_from(uid & 0xffff).unwrap_or(0);
     scratch.clear();
     scratch.resize(0x1_0000, 0);

@@ -283,7 +283,8 @@ mod tests {
         let mut out = Vec::new();
         envelope(&mut out, &Envelope::of(&Headers::new(header)));
         let from = r#"(("A B" NIL "a" "x.example")("=?utf-8?q?=C3=A4?=" NIL "c" "y.example"))"#;
-        let want = format!("(\"Fri, 2 Jan 2026 03:04:05 +0100\" {{2}}\r\nä {from} {from} {from} ((NIL NIL \"d\" \"z.example\")) NIL NIL NIL NIL)");
+        let want =
+            format!("(\"Fri, 2 Jan 2026 03:04:05 +0100\" {{2}}\r\nä {from} {from} {from} ((NIL NIL \"d\" \"z.example\")) NIL NIL NIL NIL)");
         assert_eq!(String::from_utf8(out).unwrap(), want);
     }
 

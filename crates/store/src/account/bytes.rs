@@ -55,7 +55,8 @@ impl ReadTx<'_> {
             out.extend_from_slice(slice(&decoded, start, end));
             return Ok(());
         };
-        let sizes: Vec<u64> = stored.blocks.chunks_exact(4).filter_map(|c| c.first_chunk().map(|b| u32::from_le_bytes(*b).into())).collect();
+        let sizes: Vec<u64> =
+            stored.blocks.chunks_exact(4).filter_map(|c| c.first_chunk().map(|b| u32::from_le_bytes(*b).into())).collect();
         let first = start.checked_div(block).unwrap_or(0);
         let skipped = sizes.iter().take(usize::try_from(first).unwrap_or(usize::MAX)).sum();
         if start == end {

@@ -18,7 +18,9 @@ impl AccountScope {
     pub(super) fn erase(&self, tx: &Tx<'_>, core: &mut Core) -> Result<(), db::Error> {
         let mut rows: Vec<(MailboxId, i64, i64, i64, i64, bool)> = Vec::new();
         tx.query(
-            &format!("SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT {ERASE}"),
+            &format!(
+                "SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT {ERASE}"
+            ),
             params![self.id],
             |r| {
                 rows.push((MailboxId(r.int(0)?), r.int(1)?, r.int(2)?, r.int(3)?, r.int(4)?, r.bool(5)?));

@@ -31,7 +31,10 @@ impl ReadTx<'_> {
                 Ok::<_, db::Error>(())
             })
         };
-        read(&format!("{select} AND mailbox_id = 0 AND modseq > $2 ORDER BY modseq, n LIMIT {MAX_CHANGES}"), params![self.account(), since])?;
+        read(
+            &format!("{select} AND mailbox_id = 0 AND modseq > $2 ORDER BY modseq, n LIMIT {MAX_CHANGES}"),
+            params![self.account(), since],
+        )?;
         // Only mailboxes that changed; the history of deleted ones is of no use to anyone.
         let mut mailboxes = Vec::new();
         self.tx.query(

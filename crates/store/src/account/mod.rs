@@ -11,9 +11,7 @@ mod write;
 
 pub use read::{Columns, MessageRow, ReadTx};
 pub use watch::{Notice, Watch};
-pub use write::{
-    Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx,
-};
+pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};
 
 pub(crate) use rows::{load_mailboxes, load_state};
 

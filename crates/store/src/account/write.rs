@@ -161,7 +161,14 @@ impl<'a> WriteTx<'a> {
     /// Runs a statement for each range of a set. `sqlite` has `$3` and `$4` as the ends of a range; `postgres` has arrays of
     /// ends there, usually as `unnest($3::bigint[], $4::bigint[]) AS r(a, b)`. `$1` is the account, `$2` the mailbox, and
     /// further parameters follow from `$5`.
-    fn for_ranges(&self, mailbox: MailboxId, set: &UidSet, sqlite: &str, postgres: &str, more: &[crate::db::Param<'_>]) -> Result<u64, Error> {
+    fn for_ranges(
+        &self,
+        mailbox: MailboxId,
+        set: &UidSet,
+        sqlite: &str,
+        postgres: &str,
+        more: &[crate::db::Param<'_>],
+    ) -> Result<u64, Error> {
         let mut rows = 0u64;
         if !self.tx.is_postgres() {
             for (first, last) in set.ranges() {

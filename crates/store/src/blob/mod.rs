@@ -17,8 +17,8 @@ use crate::error::Error;
 use mox_base::Timestamp;
 use std::fmt;
 use std::io::Read;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Uncompressed bytes of a block; a blob of at most this size lies in the database.
 pub const BLOCK: usize = 64 << 10;

@@ -131,7 +131,8 @@ impl LoginAttempts {
     }
 }
 
-const COLUMNS: &str = "last, first, count, account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result";
+const COLUMNS: &str =
+    "last, first, count, account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result";
 
 pub(super) fn list(tx: &Tx<'_>, account: Option<&str>, limit: u32) -> Result<Vec<LoginRecord>, Error> {
     let (filter, limited) = if account.is_some() { ("WHERE account = $1", "$2") } else { ("", "$1") };

@@ -62,14 +62,26 @@ impl Scram {
     #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
     pub fn of(hash: ScramHash, password: &[u8], salt: Vec<u8>) -> Self {
         match hash {
-            ScramHash::Sha1 => Self::derive(|key| Hmac::<Sha1>::new_from_slice(key).expect("any key"), |d| Sha1::digest(d).to_vec(), password, salt, 8192),
-            ScramHash::Sha256 => {
-                Self::derive(|key| Hmac::<Sha256>::new_from_slice(key).expect("any key"), |d| Sha256::digest(d).to_vec(), password, salt, 4096)
+            ScramHash::Sha1 => {
+                Self::derive(|key| Hmac::<Sha1>::new_from_slice(key).expect("any key"), |d| Sha1::digest(d).to_vec(), password, salt, 8192)
             }
+            ScramHash::Sha256 => Self::derive(
+                |key| Hmac::<Sha256>::new_from_slice(key).expect("any key"),
+                |d| Sha256::digest(d).to_vec(),
+                password,
+                salt,
+                4096,
+            ),
         }
     }
 
-    fn derive<M: Mac + Clone>(hmac: impl Fn(&[u8]) -> M, hash: impl Fn(&[u8]) -> Vec<u8>, password: &[u8], salt: Vec<u8>, iterations: u32) -> Self {
+    fn derive<M: Mac + Clone>(
+        hmac: impl Fn(&[u8]) -> M,
+        hash: impl Fn(&[u8]) -> Vec<u8>,
+        password: &[u8],
+        salt: Vec<u8>,
+        iterations: u32,
+    ) -> Self {
         let mac = |mut m: M, data: &[u8]| {
             m.update(data);
             m.finalize().into_bytes().to_vec()
@@ -172,7 +184,9 @@ mod tests {
         assert!(!keys.verify(b"other", &digest));
         assert!(CramMd5::from_bytes(&[0; 31]).is_none());
         // Of long passwords and challenges it is the same as HMAC.
-        for (password, challenge) in [(vec![1; 64], vec![2; 55]), (vec![1; 65], vec![2; 56]), (vec![1; 200], vec![2; 1000]), (vec![], vec![])] {
+        for (password, challenge) in
+            [(vec![1; 64], vec![2; 55]), (vec![1; 65], vec![2; 56]), (vec![1; 200], vec![2; 1000]), (vec![], vec![])]
+        {
             let mut mac = Hmac::<Md5>::new_from_slice(&password).unwrap();
             mac.update(&challenge);
             assert!(CramMd5::of(&password).verify(&challenge, &mac.finalize().into_bytes().into()));

@@ -153,7 +153,10 @@ impl Credentials {
             .write(move |tx| {
                 let version = version(tx, account)?.saturating_add(1);
                 tx.exec("DELETE FROM credential WHERE account_id = $1", params![account])?;
-                tx.exec("INSERT INTO credential (account_id, version, changed, hash) VALUES ($1, $2, $3, $4)", params![account, version, now, &hash])?;
+                tx.exec(
+                    "INSERT INTO credential (account_id, version, changed, hash) VALUES ($1, $2, $3, $4)",
+                    params![account, version, now, &hash],
+                )?;
                 Ok(())
             })
             .await
@@ -221,11 +224,15 @@ impl Credentials {
     pub async fn scram(&self, account: AccountId, hash: ScramHash) -> Result<Option<Scram>, Error> {
         let sql = match hash {
             ScramHash::Sha1 => "SELECT sha1_salt, sha1_iterations, sha1_stored, sha1_server FROM credential WHERE account_id = $1",
-            ScramHash::Sha256 => "SELECT sha256_salt, sha256_iterations, sha256_stored, sha256_server FROM credential WHERE account_id = $1",
+            ScramHash::Sha256 => {
+                "SELECT sha256_salt, sha256_iterations, sha256_stored, sha256_server FROM credential WHERE account_id = $1"
+            }
         };
         let found = self.inner.db.read(move |tx| {
             tx.query_opt(sql, params![account], |r| {
-                let (Some(salt), Some(iterations), Some(stored), Some(server)) = (r.opt_blob(0)?, r.opt_int(1)?, r.opt_blob(2)?, r.opt_blob(3)?) else {
+                let (Some(salt), Some(iterations), Some(stored), Some(server)) =
+                    (r.opt_blob(0)?, r.opt_int(1)?, r.opt_blob(2)?, r.opt_blob(3)?)
+                else {
                     return Ok::<_, Error>(None);
                 };
                 let iterations = u32::try_from(iterations).map_err(|_| db::Error::Corrupt("scram iterations".to_owned()))?;

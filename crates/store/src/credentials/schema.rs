@@ -31,8 +31,13 @@ const CREDENTIAL: Table = Table {
 };
 
 /// One row, id 1: what fake keys are made from.
-const SECRET: Table =
-    Table { name: "auth_secret", account: false, columns: &[Column::int("id"), Column::blob("secret")], key: Key::Columns(&["id"]), indexes: &[] };
+const SECRET: Table = Table {
+    name: "auth_secret",
+    account: false,
+    columns: &[Column::int("id"), Column::blob("secret")],
+    key: Key::Columns(&["id"]),
+    indexes: &[],
+};
 
 const LOGIN_ATTEMPT: Table = Table {
     name: "login_attempt",

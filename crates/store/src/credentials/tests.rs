@@ -102,7 +102,10 @@ mod cases {
 
     pub(super) async fn refused_passwords(f: Fixture) {
         for (password, want) in [("short", Refused::TooShort), ("", Refused::Characters), ("tab\tinside it", Refused::Characters)] {
-            assert!(matches!(f.credentials.set_password(ANN, &secret(password)).await, Err(SetError::Refused(why)) if why == want), "{password}");
+            assert!(
+                matches!(f.credentials.set_password(ANN, &secret(password)).await, Err(SetError::Refused(why)) if why == want),
+                "{password}"
+            );
         }
         f.credentials.set_password(ANN, &secret("good enough")).await.unwrap();
         assert_eq!(f.credentials.verify_password(ANN, &secret("\u{7}")).await.unwrap(), Verdict::Wrong);
@@ -126,13 +129,25 @@ mod cases {
     pub(super) async fn login_attempts(f: Fixture) {
         let (attempts, writer) = f.credentials.login_attempts();
         let task = tokio::runtime::Handle::current().spawn(writer.run());
-        let attempt = LoginAttempt { account: "ann".to_owned(), protocol: "imap".to_owned(), result: "badcreds".to_owned(), ..LoginAttempt::default() };
+        let attempt = LoginAttempt {
+            account: "ann".to_owned(),
+            protocol: "imap".to_owned(),
+            result: "badcreds".to_owned(),
+            ..LoginAttempt::default()
+        };
         let first = f.clock.now();
         for _ in 0..3 {
             attempts.record(attempt.clone()).await;
             f.clock.advance(Duration::from_secs(1));
         }
-        attempts.record(LoginAttempt { account: "bob".to_owned(), user_agent: "NUL\0".to_owned(), result: "ok".to_owned(), ..LoginAttempt::default() }).await;
+        attempts
+            .record(LoginAttempt {
+                account: "bob".to_owned(),
+                user_agent: "NUL\0".to_owned(),
+                result: "ok".to_owned(),
+                ..LoginAttempt::default()
+            })
+            .await;
         let reader = attempts.clone();
         drop(attempts);
         // Everything waiting is written before the writer ends.

@@ -37,7 +37,13 @@ impl PgPool {
         if config.get_application_name().is_none() {
             config.application_name("mox");
         }
-        Ok(Arc::new(Self { config, runtime, idle: Mutex::default(), permits: Arc::new(Semaphore::new(CONNECTIONS)), schemas: Mutex::default() }))
+        Ok(Arc::new(Self {
+            config,
+            runtime,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(CONNECTIONS)),
+            schemas: Mutex::default(),
+        }))
     }
 
     /// Takes a connection, waiting for one if all are in use. On a blocking thread only.

@@ -25,7 +25,9 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
 pub(super) fn open_writer(path: &Path, log_pages: Arc<AtomicU32>) -> Result<Connection, Error> {
     let mut c = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     // FULL syncs the log at each commit: NORMAL could lose the last ones in a power failure.
-    c.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -4096;")?;
+    c.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -4096;",
+    )?;
     // Instead of the automatic checkpoints, which are done inside a commit: ours are in the background.
     c.wal_hook(Some(move |_: &mut Wal, pages: i32| {
         log_pages.store(u32::try_from(pages).unwrap_or(0), Ordering::Release);

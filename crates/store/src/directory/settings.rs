@@ -65,7 +65,15 @@ impl DomainSettings {
     /// A domain without further settings.
     #[must_use]
     pub const fn new(domain: Domain) -> Self {
-        Self { domain, disabled: false, separators: Vec::new(), case_sensitive: false, dmarc_reports: None, tls_reports: None, aliases: Vec::new() }
+        Self {
+            domain,
+            disabled: false,
+            separators: Vec::new(),
+            case_sensitive: false,
+            dmarc_reports: None,
+            tls_reports: None,
+            aliases: Vec::new(),
+        }
     }
 
     /// A localpart as this domain compares it.
@@ -214,7 +222,14 @@ pub struct Destination {
 /// To Inbox.
 impl Default for Destination {
     fn default() -> Self {
-        Self { mailbox: "Inbox".to_owned(), rulesets: Vec::new(), smtp_error: None, message_auth_required: None, full_name: None, reports: None }
+        Self {
+            mailbox: "Inbox".to_owned(),
+            rulesets: Vec::new(),
+            smtp_error: None,
+            message_auth_required: None,
+            full_name: None,
+            reports: None,
+        }
     }
 }
 

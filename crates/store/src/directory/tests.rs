@@ -58,7 +58,11 @@ fn settings() -> Settings {
             (AccountSettings::new("ann"), vec![with("Ann@a.example", "Inbox"), with("ann@off.example", "Off")]),
             (
                 AccountSettings::new("bob"),
-                vec![with("bob@b.example", "Inbox"), with("Bob@b.example", "Upper"), (DestinationKey::CatchAll(domain("bücher.example")), to("Rest"))],
+                vec![
+                    with("bob@b.example", "Inbox"),
+                    with("Bob@b.example", "Upper"),
+                    (DestinationKey::CatchAll(domain("bücher.example")), to("Rest")),
+                ],
             ),
             (AccountSettings::new("root"), vec![]),
         ],

@@ -271,8 +271,14 @@ fn drop_batch(
     let mut files = Vec::new();
     for (id, account, _) in &found {
         let keep_until = *kept.entry(account).or_insert_with(|| keep(account));
-        let result =
-            AttemptResult { start: now, duration: Duration::ZERO, success: false, code: 0, secode: String::new(), error: CANCELED.to_owned() };
+        let result = AttemptResult {
+            start: now,
+            duration: Duration::ZERO,
+            success: false,
+            code: 0,
+            secode: String::new(),
+            error: CANCELED.to_owned(),
+        };
         record(tx, *id, &result)?;
         tx.exec("UPDATE queue_entry SET last_attempt = $1 WHERE id = $2 AND last_attempt IS NULL", params![now, *id])?;
         retire(tx, *id, false, now, keep_until, &mut files)?;

@@ -102,7 +102,12 @@ fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) ->
 }
 
 /// Claims the next due group of a domain that nobody else has.
-pub(super) fn claim_domain(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
+pub(super) fn claim_domain(
+    tx: &Tx<'_>,
+    claiming: &Claiming,
+    backoff: &dyn Fn(u32) -> Duration,
+    domain: &str,
+) -> Result<Option<Claim>, Error> {
     let claim = claim_group(tx, claiming, backoff, domain)?;
     if claim.is_some() {
         let until = claiming.now.after(claiming.lease);

@@ -436,7 +436,8 @@ mod tests {
 
     #[test]
     fn paths_survive_as_text() {
-        for text in ["a@b.example", "\"a@b c\"@b.example", "ö@bücher.example", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "\"\"@x_y.example"] {
+        for text in ["a@b.example", "\"a@b c\"@b.example", "ö@bücher.example", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "\"\"@x_y.example"]
+        {
             assert_eq!(parse_path(text).unwrap().to_string(), text);
         }
         for text in ["", "a", "a@", "a@[x]", "a@[192.0.2.1"] {

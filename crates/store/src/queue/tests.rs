@@ -263,7 +263,10 @@ async fn crash_keeps_entries(f: Fixture) {
 }
 
 async fn from_ids_are_unique(f: Fixture) {
-    let with = |id: &str| NewEntry { from_id: Some(id.to_owned()), ..NewEntry::new(Some(path("ann+x@a.example")), path("a@b.example"), f.clock.now()) };
+    let with = |id: &str| NewEntry {
+        from_id: Some(id.to_owned()),
+        ..NewEntry::new(Some(path("ann+x@a.example")), path("a@b.example"), f.clock.now())
+    };
     let twice = f.queue.add(f.message(b"x"), vec![with("1"), with("1")]).await;
     assert!(matches!(twice, Err(AddError::FromIdNotUnique)), "{twice:?}");
     f.queue.add(f.message(b"x"), vec![with("1")]).await.unwrap();
@@ -365,7 +368,8 @@ async fn retired_are_kept_and_forgotten(f: Fixture) {
     let claims = f.claim(1).await;
     let until = f.clock.now().after(HOUR);
     f.finish(&claims[0], "", Ending::Retire { delivered: true, keep_until: Some(until) }).await;
-    let retired = f.queue.list_retired(Filter { success: Some(true), ..Filter::default() }, Sort::default(), Page::default()).await.unwrap();
+    let retired =
+        f.queue.list_retired(Filter { success: Some(true), ..Filter::default() }, Sort::default(), Page::default()).await.unwrap();
     let row = &retired[0].row;
     assert_eq!((row.id, row.recipient.as_str(), row.sender.as_str(), row.keep_until), (added[0], "a@b.example", "ann@a.example", until));
     assert_eq!(retired[0].results.len(), 1);

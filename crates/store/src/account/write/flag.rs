@@ -50,7 +50,13 @@ impl WriteTx<'_> {
     ///
     /// # Errors
     /// [`Error::NoMailbox`]; [`Error::TooManyKeywords`].
-    pub fn store_flags(&mut self, mailbox: MailboxId, uids: &UidSet, change: &FlagChange, unchanged_since: Option<u64>) -> Result<Flagged, Error> {
+    pub fn store_flags(
+        &mut self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        change: &FlagChange,
+        unchanged_since: Option<u64>,
+    ) -> Result<Flagged, Error> {
         let there = self.index(mailbox)?.existing(uids);
         let modified = match unchanged_since {
             Some(since) => self.changed_after(mailbox, &there, since)?,

@@ -154,14 +154,8 @@ impl WriteTx<'_> {
     /// # Errors
     /// [`Error::NoMailbox`].
     pub fn set_special_use(&mut self, id: MailboxId, special_use: SpecialUse) -> Result<(), Error> {
-        let holders: Vec<MailboxId> = self
-            .core
-            .now
-            .all
-            .iter()
-            .filter(|m| m.id != id && !(m.special_use & special_use).is_empty())
-            .map(|m| m.id)
-            .collect();
+        let holders: Vec<MailboxId> =
+            self.core.now.all.iter().filter(|m| m.id != id && !(m.special_use & special_use).is_empty()).map(|m| m.id).collect();
         for holder in holders {
             let mailbox = self.mailbox_mut(holder)?;
             mailbox.special_use = mailbox.special_use & !special_use;

@@ -53,7 +53,8 @@ struct Parent {
 const COLUMNS: &str = "m.id, m.thread_id, m.thread_parents, m.thread_flags, m.message_id, m.subject";
 
 /// Messages are live if their place in a mailbox is theirs.
-const LIVE: &str = "EXISTS (SELECT 1 FROM message_state s WHERE s.account_id = m.account_id AND s.mailbox_id = m.mailbox_id AND s.uid = m.uid)";
+const LIVE: &str =
+    "EXISTS (SELECT 1 FROM message_state s WHERE s.account_id = m.account_id AND s.mailbox_id = m.mailbox_id AND s.uid = m.uid)";
 
 fn parent(r: &Row<'_>) -> Result<Parent, db::Error> {
     let parents = r.opt_blob(2)?.unwrap_or_default();
@@ -99,10 +100,13 @@ impl WriteTx<'_> {
 
     /// The oldest live message with a Message-ID, and, if given, with this base subject.
     fn by_message_id(&self, message_id: &str, subject: Option<&str>) -> Result<Option<Parent>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM message m WHERE m.account_id = $1 AND m.message_key = $2 AND {LIVE} ORDER BY m.id LIMIT {CANDIDATES}");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM message m WHERE m.account_id = $1 AND m.message_key = $2 AND {LIVE} ORDER BY m.id LIMIT {CANDIDATES}"
+        );
         let mut found = None;
         self.tx.query_while(&sql, params![self.account(), hash(message_id)], |r| {
-            let matches = r.opt_text(4)? == Some(message_id) && subject.is_none_or(|s| r.opt_text(5).is_ok_and(|t| t.unwrap_or_default() == s));
+            let matches =
+                r.opt_text(4)? == Some(message_id) && subject.is_none_or(|s| r.opt_text(5).is_ok_and(|t| t.unwrap_or_default() == s));
             if matches {
                 found = Some(parent(r)?);
             }
