@@ -8,9 +8,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "cid",
     params: &["cid"],
     listed: true,
-    help: "Turn an ID from a Received header into a cid, for looking up in logs.\n\n\
-        A cid is essentially a connection counter initialized when mox starts. Each log line contains a cid. \
-        Received headers added by mox contain a unique ID that can be decrypted to a cid by admin of a mox instance only.",
+    help: "Tell the connection number behind an ID in a Received header.\n\n\
+        Log lines carry the number of their connection as \"cid\". A Received header shows it encrypted with receivedid.key in the data directory, so only whoever has that key can find the log lines of a message.",
     flags: &[],
     args: 1..=1,
     run: cid,

@@ -16,7 +16,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "helpall",
         params: &[""],
         listed: false,
-        help: "Print all detailed help and usage information for all listed commands.\n\nUsed to generate documentation.",
+        help: "Print the help of every command.\n\n\
+        The reference of commands in the documentation is made from it.",
         flags: &[],
         args: 0..=0,
         run: help_all,

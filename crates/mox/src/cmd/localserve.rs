@@ -17,19 +17,15 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "localserve",
     params: &[""],
     listed: true,
-    help: "Start a local SMTP/IMAP server that accepts all messages, useful when testing/developing software that sends or receives email.\n\n\
-        Localserve starts mox with a configuration suitable for local email-related software development/testing. It listens for SMTP/Submission(s) and IMAP(s), on the regular port numbers + 1000.\n\n\
-        Data is stored in the system user's configuration directory under \"mox-localserve\", e.g. $HOME/.config/mox-localserve/ on linux, but can be overridden with the -dir flag. \
-        If the directory does not yet exist, it is automatically initialized with configuration files, an account with email address mox@localhost and password moxmoxmox, and a newly generated self-signed TLS certificate.\n\n\
-        Incoming messages are delivered as normal, falling back to accepting and delivering to the mox account for unknown addresses. \
-        Submitted messages are added to the queue, which delivers by ignoring the destination servers, always connecting to itself instead.\n\n\
-        Recipient addresses with the following localpart suffixes are handled specially:\n\n\
-        - \"temperror\": fail with a temporary error code.\n\
-        - \"permerror\": fail with a permanent error code.\n\
-        - [45][0-9][0-9]: fail with the specific error code.\n\
-        - \"timeout\": no response (for an hour).\n\n\
-        If the localpart begins with \"mailfrom\" or \"rcptto\", the error is returned during those commands instead of during \"data\". \
-        If it begins with \"queue\", the submission is accepted and the delivery from the queue fails.",
+    help: "Run a mail server for testing, from which no mail leaves the machine.\n\n\
+        Everything is served on the usual ports plus 1000, on loopback addresses only. At the first start, the directory of -dir is made, with configuration, keys, a self-signed certificate, and an account with address mox@localhost and password moxmoxmox.\n\n\
+        Mail for an address that isn't configured goes to that account, whatever its domain. What is submitted passes through the queue, which delivers to this server instead of looking up the recipient's.\n\n\
+        A recipient can ask for a failure with the end of its localpart:\n\n\
+        - temperror: code 451\n\
+        - permerror: code 550\n\
+        - three digits from 400 to 599: that code\n\
+        - timeout: no answer for an hour\n\n\
+        The failure comes after the data, or earlier or later with a beginning of \"mailfrom\" (at MAIL FROM, for the sender's address), \"rcptto\" (at RCPT TO) or \"queue\" (submission is accepted, delivery from the queue fails).",
     flags: &[
         Flag::text("dir", "string", "configuration and data directory (default \"$userconfigdir/mox-localserve\")"),
         Flag::text(

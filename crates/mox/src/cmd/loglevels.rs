@@ -7,11 +7,9 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "loglevels",
     params: &["[level [pkg]]"],
     listed: true,
-    help: "Print the log levels, or set a new default log level, or a level for the given package.\n\n\
-        By default, a single log level applies to all logging in mox. But for each package, an overriding log level can be configured. \
-        Examples of packages: smtpserver, smtpclient, queue, imapserver, spf, dkim, dmarc, store.\n\n\
-        Specify a package and an empty level to remove the level of the package. Changes are lost with a restart of mox.\n\n\
-        Valid labels: error, info, debug, trace, traceauth, tracedata.",
+    help: "Print or change the log levels of the running server.\n\n\
+        Without parameters, levels are printed, a line for each: the default and those of packages that have one of their own, such as smtpserver, smtpclient, queue, imapserver, store. With a level, the default is set; with a package too, the level of that package, and an empty level (\"\") makes the package follow the default again.\n\n\
+        Levels are error, info, debug, trace, traceauth and tracedata; the last two write credentials and message contents to the log. The configuration file isn't changed, so a restart forgets it.",
     flags: &[],
     args: 0..=2,
     run: log_levels,

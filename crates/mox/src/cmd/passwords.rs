@@ -11,10 +11,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "setaccountpassword",
         params: &["account"],
         listed: true,
-        help: "Set new password an account.\n\n\
-            The password is read from stdin. Secrets derived from the password, but not the password itself, are stored in the account database. \
-            The stored secrets are for authentication with: scram-sha-256, scram-sha-1, cram-md5, plain text.\n\n\
-            The parameter is an account name, as configured under Accounts in domains.conf and as present in the data/accounts/ directory, not a configured email address for an account.",
+        help: "Set the password of an account.\n\n\
+        The parameter is the name of the account, not one of its addresses. The new password is asked for, or read from the first line of standard input. Only what is needed to check it is kept, for plain text logins, SCRAM and CRAM-MD5.",
         flags: &[],
         args: 1..=1,
         run: set_account_password,
@@ -23,8 +21,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "setadminpassword",
         params: &[""],
         listed: true,
-        help: "Set a new admin password, for the web interface.\n\n\
-            The password is read from stdin. Its bcrypt hash is stored in a file named \"adminpasswd\" in the configuration directory.",
+        help: "Set the password of the admin web pages.\n\n\
+        The new password is asked for, or read from the first line of standard input. A bcrypt hash of it goes to the file that AdminPasswordFile in mox.conf names.",
         flags: &[],
         args: 0..=0,
         run: set_admin_password,

@@ -29,8 +29,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue list",
         params: &["[filtersortflags]"],
         listed: true,
-        help: "List matching messages in the delivery queue.\n\n\
-            Prints the message with its ID, last and next delivery attempts, last error.",
+        help: "List what waits in the queue.\n\n\
+        For each recipient of a message: id, times of the last and next attempt, and how the last one failed. Filters are combined; without any, all is listed.",
         flags: &[
             IDS,
             N,
@@ -51,8 +51,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue hold",
         params: &["[filterflags]"],
         listed: true,
-        help: "Mark matching messages on hold.\n\n\
-            Messages that are on hold are not delivered until marked as off hold again, or otherwise handled by the admin.",
+        help: "Stop attempts for the matching entries.\n\n\
+        What is on hold stays in the queue, however long, until \"queue unhold\", or until it is dropped.",
         flags: FILTER,
         args: 0..=0,
         run: |invocation| act(invocation, QueueAction::Hold(true)),
@@ -61,8 +61,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue unhold",
         params: &["[filterflags]"],
         listed: true,
-        help: "Mark matching messages off hold.\n\n\
-            Once off hold, messages can be delivered according to their current next delivery attempt. See the \"queue schedule\" command.",
+        help: "Allow attempts for the matching entries again.\n\n\
+        They are attempted when their next attempt is due, which \"queue schedule\" can change.",
         flags: FILTER,
         args: 0..=0,
         run: |invocation| act(invocation, QueueAction::Hold(false)),
@@ -71,9 +71,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue schedule",
         params: &["[filterflags] [-now] duration"],
         listed: true,
-        help: "Change next delivery attempt for matching messages.\n\n\
-            The next delivery attempt is adjusted by the duration parameter. If the -now flag is set, the new delivery attempt is set to the duration added to the current time, instead of added to the current scheduled time.\n\n\
-            Schedule immediate delivery with \"mox queue schedule -now 0\".",
+        help: "Change when matching entries are attempted next.\n\n\
+        The duration, such as 30m or -2h, is added to the time of the next attempt, or with -now to the current time. To have everything attempted at once: \"mox queue schedule -now 0\".",
         flags: &[
             IDS,
             N,
@@ -84,10 +83,7 @@ pub(super) const COMMANDS: &[Command] = &[
             NEXT_ATTEMPT,
             TRANSPORT,
             HOLD,
-            Flag::bool(
-                "now",
-                "schedule for duration relative to current time instead of relative to current next delivery attempt for messages",
-            ),
+            Flag::bool("now", "count the duration from now instead of from the next attempt"),
         ],
         args: 1..=1,
         run: schedule,
@@ -96,10 +92,10 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue requiretls",
         params: &["[filterflags] {yes | no | default}"],
         listed: true,
-        help: "Set TLS requirements for delivery of matching messages.\n\n\
-            Value \"yes\" is handled as if the RequireTLS extension was specified during submission.\n\n\
-            Value \"no\" is handled as if the message has a header \"TLS-Required: No\". This header is not added by the queue. If messages without this header are relayed through other mail servers they will apply their own default TLS policy.\n\n\
-            Value \"default\" is the default behaviour, currently for unverified opportunistic TLS.",
+        help: "Change what TLS delivery of the matching entries needs.\n\n\
+        - yes: verified TLS up to the recipient's server, as if the REQUIRETLS extension had been used at submission\n\
+        - no: TLS is tried and never verified, as with a header \"TLS-Required: No\"; servers further on don't see this\n\
+        - default: what the recipient's domain asks for, else TLS where it is offered",
         flags: FILTER,
         args: 1..=1,
         run: require_tls,
@@ -108,8 +104,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue drop",
         params: &["[filterflags]"],
         listed: true,
-        help: "Remove matching messages from the queue.\n\n\
-            Dangerous operation, this completely removes the message. If you want to store the message, use \"queue dump\" before removing.",
+        help: "Delete the matching entries.\n\n\
+        They are gone without a trace and the sender isn't told. \"queue dump\" can save a message before.",
         flags: FILTER,
         args: 0..=0,
         run: |invocation| act(invocation, QueueAction::Drop),
@@ -118,7 +114,8 @@ pub(super) const COMMANDS: &[Command] = &[
         words: "queue dump",
         params: &["id"],
         listed: true,
-        help: "Dump a message from the queue.\n\nThe message is printed to stdout and is in standard internet mail format.",
+        help: "Print a queued message.\n\n\
+        As it will be sent, with all of its headers, on standard output.",
         flags: &[],
         args: 1..=1,
         run: dump,

@@ -16,11 +16,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "serve",
     params: &[""],
     listed: true,
-    help: "Start mox, serving SMTP/IMAP.\n\n\
-        Incoming email is accepted over SMTP. Email can be retrieved by users using IMAP. \
-        Mox is started as root, to bind to privileged ports and read private keys; it then continues as the configured user. \
-        Typically run by a service manager, with \"mox stop\" to stop it.\n\n\
-        Only implemented on unix systems, not Windows.",
+    help: "Run the mail server.\n\n\
+        Meant for a service manager. Started as root, it binds the configured addresses and reads keys, then continues as the configured user for good. SIGTERM, SIGINT and \"mox stop\" end it in order: sessions are told, deliveries at work finish or are put back.",
     flags: &[],
     args: 0..=0,
     run: serve,

@@ -7,9 +7,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "stop",
     params: &[""],
     listed: true,
-    help: "Shut mox down, giving connections at most 3 seconds to stop before closing them.\n\n\
-        While shutting down, new IMAP and SMTP connections get a status response indicating temporary unavailability. \
-        Existing connections are given 3 seconds to finish their transaction. Sessions in IDLE are told immediately.",
+    help: "Stop the running server.\n\n\
+        Who connects is told to come back later, sessions that wait are ended, and others have 3 seconds to finish what they are doing. The command returns when the server's process has ended.",
     flags: &[],
     args: 0..=0,
     run: stop,

@@ -6,7 +6,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     words: "version",
     params: &[""],
     listed: true,
-    help: "Print the version of mox, and the operating system and architecture it is for.",
+    help: "Print the version, and which system and processor it was built for.",
     flags: &[],
     args: 0..=0,
     run: version,

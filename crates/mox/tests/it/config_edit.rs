@@ -14,7 +14,12 @@ fn run(mox: &Mox, line: &str) -> (i32, String, String) {
 fn changes_are_in_the_file_when_the_command_ends() {
     let mox = start();
     for (line, status, stdout, stderr) in [
-        ("config domain add new.example bob bob", 0, "domain added, see the DNS records it needs with \"mox config dnsrecords new.example\"\n", ""),
+        (
+            "config domain add new.example bob bob",
+            0,
+            "domain added, see the DNS records it needs with \"mox config dnsrecords new.example\"\n",
+            "",
+        ),
         ("config account add eve eve@new.example", 0, "account added, set a password with \"mox setaccountpassword eve\"\n", ""),
         ("config address add @new.example eve", 0, "address added\n", ""),
         ("config account disable eve away", 0, "account disabled\n", ""),
@@ -24,7 +29,12 @@ fn changes_are_in_the_file_when_the_command_ends() {
         ("config alias addaddr team@new.example eve@new.example", 0, "", ""),
         ("config alias update -listmembers true team@new.example", 0, "", ""),
         ("config alias update -listmembers maybe team@new.example", 1, "", "-listmembers \"maybe\": expected true or false\n"),
-        ("config alias print team@new.example", 0, "# postpublic true\n# listmembers true\n# allowmsgfrom false\n# members:\nbob@new.example\neve@new.example\n", ""),
+        (
+            "config alias print team@new.example",
+            0,
+            "# postpublic true\n# listmembers true\n# allowmsgfrom false\n# members:\nbob@new.example\neve@new.example\n",
+            "",
+        ),
         ("config alias rmaddr team@new.example bob@new.example eve@new.example", 1, "", "alias team@new.example would have no members\n"),
         ("config alias rm team@new.example", 0, "", ""),
         ("config alias list new.example", 0, "", ""),
