@@ -186,12 +186,14 @@ fn proportional(process: u32) -> u64 {
     line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
 
-/// Lets this process and those it starts open many connections.
+/// Lets this process and those it starts open many connections, as far as that is allowed.
 pub(super) fn raise_open_files(connections: usize) {
-    let limit = format!("--nofile={0}:{0}", connections * 2 + 2000);
+    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let hard = limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().nth(1)?.parse().ok());
+    let wanted = (connections * 2 + 2000).min(hard.unwrap_or(usize::MAX));
     let id = std::process::id().to_string();
-    let raised = std::process::Command::new("prlimit").args(["--pid", &id, &limit]).status();
-    if !raised.is_ok_and(|s| s.success()) {
-        println!("note: the limit of open files can't be raised to {}", connections * 2 + 2000);
+    let raised = std::process::Command::new("prlimit").args(["--pid", &id, &format!("--nofile={wanted}:")]).status();
+    if !raised.is_ok_and(|s| s.success()) || wanted < connections + 500 {
+        println!("note: {wanted} open files are too few for {connections} connections");
     }
 }

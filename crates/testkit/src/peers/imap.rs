@@ -34,8 +34,8 @@ impl Answer {
 /// A connection.
 #[derive(Debug)]
 pub struct ImapClient {
-    input: BufReader<TcpStream>,
-    out: TcpStream,
+    // One descriptor a connection: there are tests with thousands.
+    stream: BufReader<TcpStream>,
     tags: u64,
     line: Vec<u8>,
 }
@@ -54,9 +54,8 @@ impl ImapClient {
     /// # Errors
     /// If the connection fails or the server says BYE.
     pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<Self> {
-        let out = dial(source, port)?;
-        let input = BufReader::with_capacity(1 << 16, out.try_clone()?);
-        let mut client = Self { input, out, tags: 0, line: Vec::new() };
+        let stream = BufReader::with_capacity(1 << 16, dial(source, port)?);
+        let mut client = Self { stream, tags: 0, line: Vec::new() };
         let greeting = client.response()?;
         if greeting.starts_with(b"* OK") || greeting.starts_with(b"* PREAUTH") {
             return Ok(client);
@@ -110,7 +109,7 @@ impl ImapClient {
             }
             count += 1;
             while let Some(length) = announced(&self.line) {
-                io::copy(&mut self.input.by_ref().take(length), &mut io::sink())?;
+                io::copy(&mut self.stream.by_ref().take(length), &mut io::sink())?;
                 self.line.clear();
                 self.read_line()?;
             }
@@ -191,7 +190,7 @@ impl ImapClient {
     /// # Errors
     /// If the connection fails.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)
+        self.stream.get_mut().write_all(bytes)
     }
 
     /// Reads one response, literals included, without its final CR LF.
@@ -202,7 +201,7 @@ impl ImapClient {
         self.line.clear();
         self.read_line()?;
         while let Some(length) = announced(&self.line) {
-            if self.input.by_ref().take(length).read_to_end(&mut self.line)? as u64 != length {
+            if self.stream.by_ref().take(length).read_to_end(&mut self.line)? as u64 != length {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             self.read_line()?;
@@ -219,7 +218,7 @@ impl ImapClient {
     /// # Errors
     /// If the socket refuses.
     pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.out.set_read_timeout(Some(patience))
+        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     fn tag(&mut self) -> String {
@@ -228,7 +227,7 @@ impl ImapClient {
     }
 
     fn read_line(&mut self) -> io::Result<()> {
-        if self.input.read_until(b'\n', &mut self.line)? == 0 {
+        if self.stream.read_until(b'\n', &mut self.line)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())

@@ -24,8 +24,7 @@ impl Reply {
 /// A connection.
 #[derive(Debug)]
 pub struct SmtpClient {
-    input: BufReader<TcpStream>,
-    out: TcpStream,
+    stream: BufReader<TcpStream>,
     lmtp: bool,
 }
 
@@ -67,8 +66,7 @@ impl SmtpClient {
     /// # Errors
     /// If the connection fails.
     pub fn raw(source: Ipv4Addr, port: u16) -> io::Result<Self> {
-        let out = dial(source, port)?;
-        Ok(Self { input: BufReader::new(out.try_clone()?), out, lmtp: false })
+        Ok(Self { stream: BufReader::new(dial(source, port)?), lmtp: false })
     }
 
     /// Logs in with PLAIN.
@@ -94,7 +92,7 @@ impl SmtpClient {
     /// # Errors
     /// If the connection fails.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)
+        self.stream.get_mut().write_all(bytes)
     }
 
     /// Sends a message, envelope pipelined, and returns the reply that decided: the first refusal, or the one to the
@@ -141,7 +139,7 @@ impl SmtpClient {
         let mut text = String::new();
         loop {
             let mut line = String::new();
-            if self.input.read_line(&mut line)? == 0 {
+            if self.stream.read_line(&mut line)? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
             let code = line.get(..3).and_then(|c| c.parse().ok()).ok_or_else(|| io::Error::other(format!("not a reply: {line:?}")))?;
