@@ -394,7 +394,8 @@ impl<S: Scope> Inner<S> {
     fn work(self: &Arc<Self>) {
         while let Some(first) = self.queue.next_or_stop() {
             let mut jobs = Vec::new();
-            let outcome = self.group(first, &mut jobs);
+            // A panic of ours must not leave the queue without anyone to work on it.
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.group(first, &mut jobs))).unwrap_or(Err(Error::Panicked));
             let failure = outcome.err().map(Arc::new);
             if let Some(e) = &failure {
                 tracing::error!(error = %e, closures = jobs.len(), "write transaction failed");
