@@ -168,7 +168,8 @@ fn awkward_messages_from_elsewhere() {
     client.ok("CREATE awkward").unwrap();
     client.ok("SELECT awkward").unwrap();
     for (index, file) in files.iter().enumerate() {
-        let message = std::fs::read(file).unwrap();
+        // As they would come over SMTP; many were kept with LF alone, which the server makes CR LF.
+        let message = with_crlf(&std::fs::read(file).unwrap());
         client.append("awkward", "", &message).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let number = index + 1;
         let fetched = client.ok(&format!("FETCH {number} (BODY.PEEK[] ENVELOPE BODYSTRUCTURE RFC822.SIZE)")).unwrap();
@@ -177,6 +178,18 @@ fn awkward_messages_from_elsewhere() {
         let size = format!("RFC822.SIZE {}", message.len());
         assert!(fetched.untagged.iter().any(|u| String::from_utf8_lossy(u).contains(&size)), "{}", file.display());
     }
+}
+
+/// Every LF after a CR.
+fn with_crlf(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        if *byte == b'\n' && out.last() != Some(&b'\r') {
+            out.push(b'\r');
+        }
+        out.push(*byte);
+    }
+    out
 }
 
 fn find_messages(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
