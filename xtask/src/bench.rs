@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask bench` builds the server in release mode, measures one subject after the other, prints the table and
 //! writes `docs/benchmarks.md`. `--quick` measures little of everything, to see that it works, and writes nothing.
-//! `--only mox|peers` leaves the others out, `--binary FILE` measures a server built before, `--rows a,b` some rows only.
+//! `--only mox|peers` leaves the others out, `--binary FILE` measures a server built before, `--rows a,b` some rows only;
+//! `--write` writes the page all the same.
 //!
 //! The peers run with Debian's default storage settings, which are durable. The load generator is this program, so it
 //! takes its share of the same processors, equally for all subjects.
@@ -66,6 +67,7 @@ impl Results {
 #[derive(Default)]
 struct Wanted {
     quick: bool,
+    write: bool,
     only: Option<String>,
     binary: Option<PathBuf>,
     rows: Option<Vec<String>>,
@@ -79,6 +81,7 @@ impl Wanted {
             let mut value = || args.next().map(|v| (*v).to_owned()).ok_or_else(|| format!("{arg} needs a value"));
             match *arg {
                 "--quick" => wanted.quick = true,
+                "--write" => wanted.write = true,
                 "--only" => wanted.only = Some(value()?),
                 "--binary" => wanted.binary = Some(value()?.into()),
                 "--rows" => wanted.rows = Some(value()?.split(',').map(str::to_owned).collect()),
@@ -134,7 +137,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         results.measure(subject.name, Row::Delivery, &wanted, || deliver::delivery(&subject, scale.messages));
     }
     report::print(&results);
-    if !wanted.quick && wanted.only.is_none() && wanted.rows.is_none() {
+    if wanted.write || (!wanted.quick && wanted.only.is_none() && wanted.rows.is_none()) {
         report::write(&results)?;
     }
     if results.failures.is_empty() { Ok(()) } else { Err(results.failures.join("\n")) }
