@@ -62,9 +62,8 @@ pub(super) fn write_admin_password(path: &Path, password: &str) -> Outcome {
 /// One line from standard input.
 #[expect(clippy::print_stdout, reason = "the prompt")]
 fn read_password() -> Result<String, Failure> {
-    println!(
-        "Type new password. Password WILL echo.\n\nWARNING: Bots will try to bruteforce your password. Connections with failed authentication attempts will be rate limited but attackers WILL find passwords reused at other services and weak passwords.\n"
-    );
+    println!("Enter the new password; it is shown as you type.");
+    println!("Take a long one that is used nowhere else: guessing over the network is slowed down, not stopped.");
     print!("password: ");
     let flushed = std::io::stdout().flush();
     let mut line = String::new();
