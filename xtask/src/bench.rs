@@ -3,7 +3,7 @@
 //! `cargo xtask bench` builds the server in release mode, measures one subject after the other, prints the table and
 //! writes `docs/benchmarks.md`. `--quick` measures little of everything, to see that it works, and writes nothing.
 //! `--only mox|peers` leaves the others out, `--binary FILE` measures a server built before, `--rows a,b` some rows only;
-//! `--write` writes the page all the same.
+//! `--mailbox N` makes the large mailbox of another size; `--write` writes the page all the same.
 //!
 //! The peers run with Debian's default storage settings, which are durable. The load generator is this program, so it
 //! takes its share of the same processors, equally for all subjects.
@@ -68,6 +68,7 @@ impl Results {
 struct Wanted {
     quick: bool,
     write: bool,
+    mailbox: Option<usize>,
     only: Option<String>,
     binary: Option<PathBuf>,
     rows: Option<Vec<String>>,
@@ -83,6 +84,7 @@ impl Wanted {
                 "--quick" => wanted.quick = true,
                 "--write" => wanted.write = true,
                 "--only" => wanted.only = Some(value()?),
+                "--mailbox" => wanted.mailbox = Some(value()?.parse().map_err(|e| format!("--mailbox: {e}"))?),
                 "--binary" => wanted.binary = Some(value()?.into()),
                 "--rows" => wanted.rows = Some(value()?.split(',').map(str::to_owned).collect()),
                 other => return Err(format!("bench: what is {other}?")),
@@ -108,7 +110,8 @@ impl Wanted {
 /// Measures what is asked for and reports.
 pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
     let wanted = Wanted::parse(args)?;
-    let scale = if wanted.quick { QUICK } else { FULL };
+    let mut scale = if wanted.quick { QUICK } else { FULL };
+    scale.mailbox = wanted.mailbox.unwrap_or(scale.mailbox);
     subject::raise_open_files(scale.idle);
     let mut results = Results::default();
     if wanted.mox() {
@@ -126,7 +129,6 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
             std::fs::metadata(&binary).map(|m| load::float(m.len()) / 1_048_576.0).map_err(|e| e.to_string())
         });
         common(&subject, scale, &wanted, &mut results);
-        results.measure("mox", Row::MemoryAfterMailbox, &wanted, || subject.memory());
         results.measure("mox", Row::Submission, &wanted, || deliver::submission(&subject, scale.messages));
     }
     if wanted.peers() {
@@ -138,7 +140,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
     }
     report::print(&results);
     if wanted.write || (!wanted.quick && wanted.only.is_none() && wanted.rows.is_none()) {
-        report::write(&results)?;
+        report::write(&results, scale.mailbox)?;
     }
     if results.failures.is_empty() { Ok(()) } else { Err(results.failures.join("\n")) }
 }
@@ -150,6 +152,9 @@ fn common(subject: &Subject, scale: Scale, wanted: &Wanted, results: &mut Result
     results.measure(name, Row::AppendEight, wanted, || mailbox::append(subject, "eight", 8, scale.messages));
     results.measure(name, Row::Delivery, wanted, || deliver::delivery(subject, scale.messages));
     mailbox::reading(subject, scale, wanted, results);
+    if !subject.process_per_connection() {
+        results.measure(name, Row::MemoryAfterMailbox, wanted, || subject.memory());
+    }
     results.measure(name, Row::LoginAgain, wanted, || idle::login_again(subject, scale.messages));
     idle::idle(subject, scale, wanted, results);
 }

@@ -153,7 +153,8 @@ fn add_accounts(folder: &Path) -> io::Result<()> {
     if edited == text {
         return Err(io::Error::other("domains.conf has no accounts"));
     }
-    fs::write(path, edited)
+    let limits = "\tmox:\n\t\tMaxOutgoingMessagesPerDay: 1000000\n\t\tMaxFirstTimeRecipientsPerDay: 1000000\n";
+    fs::write(path, edited.replacen("\tmox:\n", limits, 1))
 }
 
 /// A process and its descendants.
