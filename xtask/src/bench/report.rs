@@ -87,13 +87,16 @@ fn machine() -> String {
     let memory = memory.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
     let memory = memory.unwrap_or_default() / 1_048_576;
     let kernel = read("/proc/sys/kernel/osrelease");
+    // Above the number of processors, something else was running: then ratios mean more than figures, and neither means much.
+    let load = read("/proc/loadavg");
+    let load = load.split_whitespace().nth(1).unwrap_or("?");
     let version = |program: &str, args: &[&str]| {
         let text = mox_testkit::peers::find_program(program).map(|p| run::stdout(run::command(&p.to_string_lossy()).args(args)));
         let text = text.and_then(Result::ok).unwrap_or_default();
         text.split_whitespace().find(|w| w.starts_with(|c: char| c.is_ascii_digit())).unwrap_or("?").to_owned()
     };
     format!(
-        "Machine: {cpus} × {cpu}, {memory} GiB, Linux {}. Dovecot {}, Postfix {}, mox built with {}.",
+        "Machine: {cpus} × {cpu}, {memory} GiB, Linux {}. Dovecot {}, Postfix {}, mox built with {}. Load average over the last five minutes: {load}.",
         kernel.trim(),
         version("dovecot", &["--version"]),
         version("postconf", &["-d", "-h", "mail_version"]),
