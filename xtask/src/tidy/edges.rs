@@ -15,22 +15,23 @@ const EDGES: &[(&str, &[&str])] = &[
     ("imap", &["base", "sasl", "message"]),
     ("jmap", &["base"]),
     ("mailauth", &["base", "message"]),
+    ("webapi", &["base"]),
     // Services: reach the world, keep the mail, move the mail.
     ("config-derive", &[]),
     ("config", &["base", "config-derive"]),
     ("net", &["base", "mailauth"]),
     ("store", &["base", "message"]),
-    ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "store", "net"]),
+    ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "webapi", "store", "net"]),
     // Servers: sockets and sessions.
     ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "delivery"]),
     ("imapd", &["base", "message", "sasl", "imap", "store", "net"]),
     ("jmapd", &["base", "message", "jmap", "store", "delivery"]),
-    ("httpd", &["base", "config", "net", "store", "delivery", "jmap", "jmapd"]),
+    ("httpd", &["base", "message", "mailauth", "webapi", "config", "net", "store", "delivery", "jmap", "jmapd"]),
     // The binary wires all of them together.
     (
         "mox",
         &[
-            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "config", "net", "store", "delivery", "smtpd", "imapd", "jmapd",
+            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "webapi", "config", "net", "store", "delivery", "smtpd", "imapd", "jmapd",
             "httpd",
         ],
     ),

@@ -1,0 +1,278 @@
+//! The methods: names, requests, responses, errors.
+
+use crate::error::ErrorCode;
+use crate::object::{Describe, Object};
+use crate::send::{SendRequest, SendResponse};
+use crate::types::{Message, MessageMeta, Structure, Suppression};
+
+object! {
+    /// Nothing.
+    pub struct Empty {}
+
+    /// The suppression list.
+    pub struct SuppressionListResponse {
+        /// All entries, ordered by base address.
+        "Suppressions" suppressions: Vec<Suppression>,
+    }
+
+    /// An address to suppress.
+    pub struct SuppressionAddRequest {
+        /// The address; entries are compared by its simplified form.
+        "EmailAddress" email_address: String,
+        /// Whether a person asked for it; kept as given.
+        "Manual" manual: bool,
+        /// Free text.
+        "Reason" reason: String,
+    }
+
+    /// An address.
+    pub struct SuppressionRequest {
+        /// The address; entries are compared by its simplified form.
+        "EmailAddress" email_address: String,
+    }
+
+    /// Whether an address is suppressed.
+    pub struct SuppressionPresentResponse {
+        /// Whether it is on the list.
+        "Present" present: bool,
+    }
+
+    /// A stored message.
+    pub struct MessageRequest {
+        /// Id of the message, as in the incoming webhook. It stays the same when the message is moved.
+        "MsgID" msg_id: i64,
+    }
+
+    /// A stored message, read.
+    pub struct MessageGetResponse {
+        /// Headers and text.
+        "Message" message: Message,
+        /// The parts.
+        "Structure" structure: Structure,
+        /// What is known beside the contents.
+        "Meta" meta: MessageMeta,
+    }
+
+    /// A part of a stored message.
+    pub struct MessagePartRequest {
+        /// Id of the message.
+        "MsgID" msg_id: i64,
+        /// Indices from zero, from the message down. Empty selects the body of the message itself.
+        "PartPath" part_path: Vec<i64>,
+    }
+
+    /// Flags of a stored message.
+    pub struct MessageFlagsRequest {
+        /// Id of the message.
+        "MsgID" msg_id: i64,
+        /// Flags in any case: `\answered`, `\flagged`, `\deleted`, `\seen`, `\draft`, `$forwarded`, `$junk`, `$notjunk`,
+        /// `$phishing`, `$mdnsent`, or keywords.
+        "Flags" flags: Vec<String>,
+    }
+
+    /// Where to move a stored message.
+    pub struct MessageMoveRequest {
+        /// Id of the message.
+        "MsgID" msg_id: i64,
+        /// Name of an existing mailbox, such as `Archive`; the inbox is `Inbox`.
+        "DestMailboxName" dest_mailbox_name: String,
+    }
+}
+
+/// What a method answers.
+#[derive(Clone, Copy, Debug)]
+pub enum ResponseKind {
+    /// A JSON object.
+    Json(fn() -> &'static Object),
+    /// Bytes.
+    Bytes {
+        /// The media type.
+        media_type: &'static str,
+        /// What they are.
+        about: &'static str,
+    },
+}
+
+/// A method as documented.
+#[derive(Debug)]
+pub struct Method {
+    /// Its name, in paths.
+    pub name: &'static str,
+    /// In a few words.
+    pub summary: &'static str,
+    /// In full, a paragraph a line.
+    pub about: &'static str,
+    /// What it takes.
+    pub request: fn() -> &'static Object,
+    /// What it answers.
+    pub response: ResponseKind,
+    /// Errors beside `protocol`, `server` and `user`.
+    pub errors: &'static [ErrorCode],
+}
+
+impl Method {
+    /// The method with this name; case matters.
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        METHODS.iter().find(|method| method.name == name)
+    }
+}
+
+/// All methods of version 0.
+pub static METHODS: [Method; 12] = [
+    Method {
+        name: "Send",
+        summary: "Compose a message and queue it for delivery",
+        about: "Makes a message of the fields given, signs it, and adds an entry to the queue for each recipient. When the call \
+                succeeds, the message is stored durably and will be sent, whatever happens to the connection. What becomes of each \
+                recipient is told by webhooks.\n\
+                Files can be given in the JSON, or be uploaded with `multipart/form-data` as form files named `alternativefile`, \
+                `inlinefile` and `attachedfile`, each as often as needed; headers `Content-Type` and `Content-ID` of the form part are \
+                kept.\n\
+                With a request header `Idempotency-Key`, a key that you choose, a call can be repeated safely for 24 hours: the same \
+                request with the same key gets the same answer, and is sent once. Another request with the same key fails with code \
+                `user`.",
+        request: SendRequest::object,
+        response: ResponseKind::Json(SendResponse::object),
+        errors: &[
+            ErrorCode::BadAddress,
+            ErrorCode::MissingBody,
+            ErrorCode::MultipleFrom,
+            ErrorCode::BadFrom,
+            ErrorCode::DomainDisabled,
+            ErrorCode::NoRecipients,
+            ErrorCode::MessageLimitReached,
+            ErrorCode::RecipientLimitReached,
+            ErrorCode::MessageTooLarge,
+            ErrorCode::MalformedMessageId,
+            ErrorCode::SentOverQuota,
+        ],
+    },
+    Method {
+        name: "SuppressionList",
+        summary: "List the suppressed addresses",
+        about: "Returns all addresses that the account doesn't send to. Messages to them fail in the queue, with event `suppressed`.",
+        request: Empty::object,
+        response: ResponseKind::Json(SuppressionListResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "SuppressionAdd",
+        summary: "Suppress an address",
+        about: "Adds an address to the account's suppression list. The server adds addresses by itself when deliveries to them fail \
+                for good or again and again.",
+        request: SuppressionAddRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::BadAddress, ErrorCode::Error],
+    },
+    Method {
+        name: "SuppressionRemove",
+        summary: "Stop suppressing an address",
+        about: "Removes an address from the account's suppression list.",
+        request: SuppressionRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::BadAddress, ErrorCode::Error],
+    },
+    Method {
+        name: "SuppressionPresent",
+        summary: "Check whether an address is suppressed",
+        about: "Tells whether an address is on the account's suppression list.",
+        request: SuppressionRequest::object,
+        response: ResponseKind::Json(SuppressionPresentResponse::object),
+        errors: &[ErrorCode::BadAddress],
+    },
+    Method {
+        name: "MessageGet",
+        summary: "Get a message, parsed",
+        about: "Returns headers, texts and structure of a stored message, and what is known of how it arrived. Flags stay as they are.",
+        request: MessageRequest::object,
+        response: ResponseKind::Json(MessageGetResponse::object),
+        errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MessageRawGet",
+        summary: "Get a message as stored",
+        about: "Returns the whole message, including headers that were added on delivery. Flags stay as they are.",
+        request: MessageRequest::object,
+        response: ResponseKind::Bytes { media_type: "text/plain", about: "The message, with CRLF line endings." },
+        errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MessagePartGet",
+        summary: "Get a part of a message, decoded",
+        about: "Returns the body of a part without its transfer encoding. The character set of texts is not converted. The response \
+                has the part's own media type and is marked as a download.",
+        request: MessagePartRequest::object,
+        response: ResponseKind::Bytes { media_type: "application/octet-stream", about: "The decoded body of the part." },
+        errors: &[ErrorCode::MessageNotFound, ErrorCode::PartNotFound],
+    },
+    Method {
+        name: "MessageDelete",
+        summary: "Remove a message for good",
+        about: "Removes a message. It is not kept in a Trash mailbox.",
+        request: MessageRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MessageFlagsAdd",
+        summary: "Set flags on a message",
+        about: "Sets flags and leaves others as they are. Marking a message `$junk` or `$notjunk` teaches the account's junk filter.",
+        request: MessageFlagsRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MessageFlagsRemove",
+        summary: "Clear flags of a message",
+        about: "Clears flags and leaves others as they are.",
+        request: MessageFlagsRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MessageMove",
+        summary: "Move a message to another mailbox",
+        about: "Moves a message to a mailbox that exists. Its id stays the same.",
+        request: MessageMoveRequest::object,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::MessageNotFound],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Unknown, read, write};
+
+    #[test]
+    fn found_by_exact_name() {
+        assert_eq!(Method::by_name("Send").map(|m| m.name), Some("Send"));
+        assert!(Method::by_name("send").is_none());
+    }
+
+    #[test]
+    fn empty_responses() {
+        assert_eq!(write(&Empty::default()), "{}");
+        assert_eq!(write(&SuppressionListResponse::default()), r#"{"Suppressions":[]}"#);
+        assert!(read::<Empty>("null", Unknown::Refuse).is_ok());
+        assert!(read::<Empty>(r#"{"x":1}"#, Unknown::Refuse).is_err());
+    }
+
+    #[test]
+    fn ids_are_integers() {
+        for (text, id) in
+            [(r#"{"MsgID":-1}"#, Some(-1)), (r#"{"msgid":9007199254740993}"#, Some(9_007_199_254_740_993)), (r#"{"MsgID":1.5}"#, None)]
+        {
+            assert_eq!(read::<MessageRequest>(text, Unknown::Refuse).ok().map(|r| r.msg_id), id, "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_is_documented() {
+        for method in &METHODS {
+            for text in [method.summary, method.about, (method.request)().doc] {
+                assert!(!text.trim().is_empty(), "{}", method.name);
+            }
+        }
+    }
+}
