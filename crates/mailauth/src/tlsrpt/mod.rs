@@ -1,0 +1,13 @@
+//! Reports on TLS, RFC 8460: what happened to sessions, where reports are wanted, and the reports themselves.
+//!
+//! [`PolicyResult`]s are collected for each attempt, kept in the store by day, and become a [`Report`]: JSON, gzipped, in a
+//! message. Reports of others are read with limits on what they unpack to.
+
+mod record;
+mod report;
+mod result;
+mod wire;
+
+pub use record::{Record, RecordError, lookup, parse_record};
+pub use report::{Envelope, MAX_MESSAGE, MAX_REPORT, ReadError, Report, message, read};
+pub use result::{FailureDetail, PolicyKind, PolicyOf, PolicyResult, ResultType, merge};
