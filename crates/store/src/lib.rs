@@ -25,6 +25,7 @@ mod schema;
 pub mod store;
 pub mod uidset;
 pub mod view;
+pub mod webhook;
 pub mod wire;
 
 pub use account::{

@@ -32,13 +32,14 @@ pub use limits::SendLimits;
 
 use crate::db::{Database, Env, Error, Location, Sql, Tx};
 use crate::params;
+use crate::webhook::Webhooks;
 use mox_base::Timestamp;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::Notify as Wakeup;
 
 /// How often a transaction is tried that was in another server's way.
-const CONFLICT_ATTEMPTS: usize = 5;
+pub(crate) const CONFLICT_ATTEMPTS: usize = 5;
 
 /// The queue. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -47,6 +48,7 @@ pub struct Queue {
     /// Where large messages are.
     folder: Arc<PathBuf>,
     changed: Arc<Wakeup>,
+    webhooks_changed: Arc<Wakeup>,
 }
 
 impl Queue {
@@ -60,13 +62,23 @@ impl Queue {
         tokio::task::spawn_blocking(move || std::fs::create_dir_all(made)).await.map_err(|_| Error::Panicked)??;
         let db = Database::open(env, location, &schema::SCHEMA, ()).await?;
         if alone {
-            db.write(|tx| tx.exec("UPDATE queue_domain SET leased_until = 0 WHERE leased_until > 0", &[])).await?;
+            db.write(|tx| {
+                tx.exec("UPDATE queue_domain SET leased_until = 0 WHERE leased_until > 0", &[])?;
+                crate::webhook::end_leases(tx)
+            })
+            .await?;
         }
-        let queue = Self { db, folder: Arc::new(folder), changed: Arc::new(Wakeup::new()) };
+        let queue = Self { db, folder: Arc::new(folder), changed: Arc::new(Wakeup::new()), webhooks_changed: Arc::new(Wakeup::new()) };
         if alone {
             queue.sweep_files().await?;
         }
         Ok(queue)
+    }
+
+    /// The webhooks in the queue's database.
+    #[must_use]
+    pub fn webhooks(&self) -> Webhooks {
+        Webhooks::new(self.db.clone(), Arc::clone(&self.webhooks_changed))
     }
 
     /// Waits until entries were added or changed since the last call, by this handle or a clone.
@@ -107,6 +119,11 @@ impl Queue {
             }
         }
     }
+}
+
+/// Whether an error may come from another server's transaction.
+pub(crate) fn is_conflict(e: &Error) -> bool {
+    e.conflict()
 }
 
 /// Errors that may come from another server's transaction.

@@ -16,6 +16,7 @@ pub(super) const SCHEMA: Schema = Schema {
     migrations: &[
         &[Change::Create(&MESSAGE), Change::Create(&ENTRY), Change::Create(&RESULT), Change::Create(&DOMAIN), Change::Create(&RETIRED)],
         &[Change::Create(&SENT), Change::Create(&WRITTEN)],
+        crate::webhook::schema::CREATE,
     ],
 };
 
