@@ -47,7 +47,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("IncomingWebhook", accounts().any(|a| a.incoming_webhook.is_some()));
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));
-    note("AutomaticJunkFlags", accounts().any(|a| a.automatic_junk_flags.as_ref().is_some_and(|flags| flags.enabled)));
     note("RejectsMailbox", accounts().any(|a| a.rejects_mailbox.is_some()));
     note("Introbox", accounts().any(|a| a.introbox.is_some()));
     let destinations = || accounts().flat_map(|a| a.destinations.values());

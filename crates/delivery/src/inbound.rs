@@ -4,7 +4,8 @@
 //! directory says. [`Inbound::deliver`] asks [`InboundDecision`] for each account that would get it, and files what is
 //! accepted. When it returns, everything with [`Ok`] is durable and visible; everything else has the reply that says
 //! why not. Recipients of one transaction are filed one after the other, each in its account's own transaction, which
-//! deliveries of other connections share.
+//! deliveries of other connections share. Of a list, everybody has the message once, however often its sender has to try
+//! again because not all members could get it.
 
 mod reply;
 mod rulesets;
@@ -19,7 +20,7 @@ use mox_base::{Address, Domain, Host, Path, Timestamp};
 use mox_message::Structure;
 use mox_smtp::Reply;
 use mox_store::directory::{AddressError, Alias, Directory, LocalRecipient, Recipient};
-use mox_store::{Append, Delivery, Error, MailboxName, Message, SpecialUse, Store};
+use mox_store::{Append, Delivery, Error, Filing, FilingKey, FilingMark, MailboxName, Message, SpecialUse, Store};
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -96,6 +97,11 @@ impl Refusal {
 
     fn system_full() -> Self {
         Self::new(Reply::new(452, (4, 3, 1), "system storage full"))
+    }
+
+    /// For a store that failed.
+    fn of(error: &Error) -> Self {
+        if matches!(error, Error::Db(e) if e.is_full()) { Self::system_full() } else { Self::our_fault() }
     }
 }
 
@@ -188,7 +194,7 @@ impl Inbound {
     async fn to_account(&self, incoming: &Incoming, rcpt: &RcptTo, recipient: &LocalRecipient) -> Result<(), Refusal> {
         match self.decision.decide(incoming, &rcpt.path, recipient).await {
             Verdict::Reject(refusal) => Err(refusal),
-            Verdict::Accept(acceptance) => match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance).await {
+            Verdict::Accept(acceptance) => match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance, None).await {
                 Filed::Yes => Ok(()),
                 Filed::AccountFull => Err(Refusal::account_full()),
                 Filed::Failed(refusal) => Err(refusal),
@@ -220,7 +226,14 @@ impl Inbound {
             let mut given = recipients.iter().filter_map(|r| r.path.address());
             given.any(|given| incoming.directory.canonical(&given) == *address)
         };
-        let (mut filed, mut full) = (false, false);
+        let filing = match self.begin_filing(incoming, rcpt).await {
+            Ok(filing) => filing,
+            Err(e) => {
+                tracing::error!(alias = %alias.address, error = %e, "beginning delivery to an alias");
+                return Err(Refusal::of(&e));
+            }
+        };
+        let (mut filed, mut full, mut failed) = (false, false, None);
         for (member, verdict) in verdicts {
             // Who has a copy already, or wrote it, needs no other.
             if from.as_ref() == Some(&member.address) || explicit(&member.address) {
@@ -231,18 +244,38 @@ impl Inbound {
                 Verdict::Reject(_) => plain_acceptance(incoming, &member.recipient),
             };
             let delivered_to = Path::from(member.address.clone());
-            match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance).await {
+            match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance, Some(filing.mark())).await {
                 Filed::Yes => filed = true,
                 Filed::AccountFull => full = true,
-                Filed::Failed(refusal) if !filed => return Err(refusal),
-                Filed::Failed(_) => {}
+                Filed::Failed(refusal) => failed = failed.or(Some(refusal)),
             }
         }
+        // The others have it, and get no other when the sender tries again for whom we failed.
+        if let Some(refusal) = failed {
+            return Err(refusal);
+        }
+        filing.finish();
         if full && !filed { Err(Refusal::account_full()) } else { Ok(()) }
     }
 
-    async fn file(&self, incoming: &Incoming, rcpt_to: &Path, delivered_to: &Path, recipient: &LocalRecipient, how: &Acceptance) -> Filed {
-        match self.try_file(incoming, rcpt_to, delivered_to, recipient, how).await {
+    /// One delivery to an alias, also over several attempts of the sender: the same bytes with the same envelope.
+    async fn begin_filing(&self, incoming: &Incoming, rcpt: &RcptTo) -> Result<Filing, Error> {
+        let sender = incoming.mail_from.as_ref().map(Path::to_string).unwrap_or_default();
+        let recipient = rcpt.path.to_string();
+        let mut message = incoming.message.reader();
+        self.store.begin_filing(move || Ok(FilingKey::of(&[&sender, &recipient], &mut message)?)).await
+    }
+
+    async fn file(
+        &self,
+        incoming: &Incoming,
+        rcpt_to: &Path,
+        delivered_to: &Path,
+        recipient: &LocalRecipient,
+        how: &Acceptance,
+        filing: Option<FilingMark>,
+    ) -> Filed {
+        match self.try_file(incoming, rcpt_to, delivered_to, recipient, how, filing).await {
             Ok(()) => Filed::Yes,
             Err(Error::OverQuota) => {
                 tracing::info!(account = recipient.account.name, "message refused, account is full");
@@ -250,8 +283,7 @@ impl Inbound {
             }
             Err(e) => {
                 tracing::error!(account = recipient.account.name, mailbox = how.mailbox, error = %e, "delivering to mailbox");
-                let full = matches!(&e, Error::Db(e) if e.is_full());
-                Filed::Failed(if full { Refusal::system_full() } else { Refusal::our_fault() })
+                Filed::Failed(Refusal::of(&e))
             }
         }
     }
@@ -263,9 +295,10 @@ impl Inbound {
         delivered_to: &Path,
         recipient: &LocalRecipient,
         how: &Acceptance,
+        filing: Option<FilingMark>,
     ) -> Result<(), Error> {
         let account = self.store.account(&recipient.account.name).await?;
-        account.set_quota(recipient.account.quota);
+        account.configure(&recipient.account);
         let message = Message {
             prefix: prefix(incoming, delivered_to, &how.reason),
             content: incoming.message.content()?,
@@ -279,13 +312,18 @@ impl Inbound {
             delivery: Some(Box::new(delivery(incoming, rcpt_to, how))),
             ..Append::default()
         };
+        let member = filing.map(|filing| (filing, delivered_to.to_string()));
         account
             .write_message(message, move |tx, prepared| {
+                if let Some((filing, member)) = &member
+                    && !tx.file_once(*filing, member)?
+                {
+                    return Ok(());
+                }
                 let mailbox = tx.ensure_mailbox(&mailbox, SpecialUse::NONE)?;
-                tx.add(mailbox.mailbox.id, prepared, &append)
+                tx.add(mailbox.mailbox.id, prepared, &append).map(|_| ())
             })
-            .await?;
-        Ok(())
+            .await
     }
 }
 

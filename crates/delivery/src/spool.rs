@@ -3,7 +3,8 @@
 
 use mox_store::queue::Body;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -43,6 +44,11 @@ impl Spool {
         }
     }
 
+    /// For reading it from its start. On a thread that may wait for a file.
+    pub fn reader(&self) -> impl Read + use<> {
+        SpoolReader { spool: self.clone(), at: 0 }
+    }
+
     /// For an account's store.
     ///
     /// # Errors
@@ -52,6 +58,28 @@ impl Spool {
             Self::Memory(bytes) => mox_store::Content::Bytes(bytes.to_vec()),
             Self::File { file, .. } => mox_store::Content::File(file.try_clone()?),
         })
+    }
+}
+
+/// A place in a message.
+#[derive(Debug)]
+struct SpoolReader {
+    spool: Spool,
+    at: u64,
+}
+
+impl Read for SpoolReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = match &self.spool {
+            Spool::Memory(bytes) => {
+                let at = usize::try_from(self.at).unwrap_or(usize::MAX);
+                bytes.get(at..).unwrap_or_default().read(buffer)?
+            }
+            // The position of the file is everybody's.
+            Spool::File { file, .. } => file.read_at(buffer, self.at)?,
+        };
+        self.at = self.at.saturating_add(u64::try_from(n).unwrap_or(u64::MAX));
+        Ok(n)
     }
 }
 
@@ -154,7 +182,6 @@ fn unnamed(folder: &std::path::Path) -> io::Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::FileExt as _;
 
     #[tokio::test]
     async fn small_stays_in_memory_large_leaves_no_name() {
@@ -164,12 +191,17 @@ mod tests {
         writer.write(b"0123456789").await.unwrap();
         let spool = writer.finish().await.unwrap();
         assert!(matches!(&spool, Spool::Memory(bytes) if **bytes == *b"0123456789"));
+        assert_eq!(io::read_to_string(spool.reader()).unwrap(), "0123456789");
 
         let mut writer = SpoolWriter::new(settings);
         for _ in 0..5 {
             writer.write(b"0123456").await.unwrap();
         }
-        let Spool::File { file, len } = writer.finish().await.unwrap() else { panic!("in memory") };
+        let spool = writer.finish().await.unwrap();
+        for _ in 0..2 {
+            assert_eq!(io::read_to_string(spool.reader()).unwrap(), "0123456".repeat(5));
+        }
+        let Spool::File { file, len } = spool else { panic!("in memory") };
         let mut bytes = vec![0; 35];
         file.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!((len, bytes.as_slice()), (35, b"01234560123456012345601234560123456".as_slice()));

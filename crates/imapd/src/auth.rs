@@ -155,7 +155,7 @@ impl Session {
         let account = self.service.store.account(name).await?;
         let mut disabled = Vec::new();
         if let Some(settings) = self.service.directory.current().account(name) {
-            account.set_quota(settings.quota);
+            account.configure(settings);
             disabled.clone_from(&settings.imap_capabilities_disabled);
         }
         let watch = account.watch();

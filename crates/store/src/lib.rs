@@ -15,6 +15,7 @@ pub mod credentials;
 pub mod db;
 pub mod directory;
 pub mod error;
+pub mod filing;
 pub mod flags;
 mod index;
 pub mod mailbox;
@@ -34,6 +35,7 @@ pub use account::{
 };
 pub use change::{Change, ChangeKind, Origin};
 pub use error::Error;
+pub use filing::{Filing, FilingKey, FilingMark};
 pub use flags::{Flags, Keyword};
 pub use mailbox::{Counts, Mailbox, Mailboxes, SpecialUse};
 pub use name::{MailboxName, NameError};

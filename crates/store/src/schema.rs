@@ -206,23 +206,35 @@ const RECIPIENT: Table = Table {
     indexes: &[Index { name: "recipient_by_address", columns: &["domain", "localpart"], unique: false }],
 };
 
+/// Deliveries into several accounts of which this one has its copy, see `filing`.
+const FILED: Table = Table {
+    name: "filed",
+    account: true,
+    columns: &[Column::int("filing"), Column::text("recipient")],
+    key: Key::Clustered(&["filing", "recipient"]),
+    indexes: &[],
+};
+
 /// The schema of an account.
 pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
     name: "account",
-    migrations: &[&[
-        Change::Create(&ACCOUNT_STATE),
-        Change::Create(&MAILBOX),
-        Change::Create(&KEYWORD),
-        Change::Create(&SUBSCRIPTION),
-        Change::Create(&MAILBOX_BITMAP),
-        Change::Create(&MESSAGE_STATE),
-        Change::Create(&EXPUNGED),
-        Change::Create(&MESSAGE),
-        Change::Create(&MESSAGE_CONTENT),
-        Change::Create(&BLOB),
-        Change::Create(&CHANGE),
-        Change::Create(&RECIPIENT),
-    ]],
+    migrations: &[
+        &[
+            Change::Create(&ACCOUNT_STATE),
+            Change::Create(&MAILBOX),
+            Change::Create(&KEYWORD),
+            Change::Create(&SUBSCRIPTION),
+            Change::Create(&MAILBOX_BITMAP),
+            Change::Create(&MESSAGE_STATE),
+            Change::Create(&EXPUNGED),
+            Change::Create(&MESSAGE),
+            Change::Create(&MESSAGE_CONTENT),
+            Change::Create(&BLOB),
+            Change::Create(&CHANGE),
+            Change::Create(&RECIPIENT),
+        ],
+        &[Change::Create(&FILED)],
+    ],
 };
 
 /// Accounts' names and ids. An id is never used again, not even when an account of the same name is made later.
@@ -234,5 +246,14 @@ const ACCOUNT: Table = Table {
     indexes: &[Index { name: "account_by_name", columns: &["name"], unique: true }],
 };
 
+/// Deliveries into several accounts that aren't finished. A number is never used again: accounts note it.
+const FILING: Table = Table {
+    name: "filing",
+    account: false,
+    columns: &[Column::blob("key"), Column::int("started")],
+    key: Key::Auto("id"),
+    indexes: &[Index { name: "filing_by_key", columns: &["key"], unique: false }],
+};
+
 /// The schema of what concerns all accounts.
-pub(crate) const SERVER_SCHEMA: Schema = Schema { name: "server", migrations: &[&[Change::Create(&ACCOUNT)]] };
+pub(crate) const SERVER_SCHEMA: Schema = Schema { name: "server", migrations: &[&[Change::Create(&ACCOUNT)], &[Change::Create(&FILING)]] };

@@ -10,6 +10,7 @@ use crate::blob::{BlobStore, Folder};
 use crate::db::schema::{Change, Schema};
 use crate::db::{self, Database, Env, Faults, Location, NoFaults, PgPool};
 use crate::error::Error;
+use crate::filing::{Filing, FilingKey, Filings};
 use crate::mailbox::SpecialUse;
 use crate::name::MailboxName;
 use crate::params;
@@ -79,6 +80,7 @@ struct Inner {
     place: Place,
     random: Arc<dyn Random>,
     server: Database,
+    filings: Filings,
     accounts: Mutex<BTreeMap<String, Arc<OnceCell<Account>>>>,
     /// Accounts whose folders were looked through for orphans. Once per process: later, a file may be one that a delivery
     /// is about to refer to.
@@ -113,7 +115,9 @@ impl Store {
         };
         blocking(&env, move || make_folder(&folder)).await?;
         let server = Database::open(env.clone(), place.location("server"), &SERVER_SCHEMA, ()).await?;
-        Ok(Self { inner: Arc::new(Inner { env, place, random, server, accounts: Mutex::default(), swept: Mutex::default() }) })
+        let filings = Filings::new(server.clone(), Arc::clone(&env.clock));
+        let inner = Inner { env, place, random, server, filings, accounts: Mutex::default(), swept: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The account of this name, opened if it isn't.
@@ -215,6 +219,15 @@ impl Store {
         Ok(Database::open(self.inner.env.clone(), self.inner.place.location(name), schema, ()).await?)
     }
 
+    /// Begins to file a message into several accounts, or goes on with what was left of doing so. `key` is called on a thread
+    /// where it may read the message.
+    ///
+    /// # Errors
+    /// That of `key`; the database failed.
+    pub async fn begin_filing(&self, key: impl FnOnce() -> Result<FilingKey, Error> + Send + 'static) -> Result<Filing, Error> {
+        self.inner.filings.begin(key).await
+    }
+
     /// What databases beside the accounts are opened with.
     pub fn env(&self) -> &Env {
         &self.inner.env
@@ -273,6 +286,9 @@ impl Store {
         for account in quiet {
             account.release().await;
         }
+        if let Err(e) = self.inner.filings.tidy().await {
+            tracing::warn!(error = %e, "forgetting finished filings; done with the next");
+        }
     }
 
     /// Finishes what was queued and closes everything. Handles that are still around give errors from then on.
@@ -281,6 +297,8 @@ impl Store {
         for account in accounts.values().filter_map(|cell| cell.get()) {
             account.close().await;
         }
+        // Best effort: what stays is only found by the same message, should it come again.
+        drop(self.inner.filings.tidy().await);
         self.inner.server.close().await;
     }
 }

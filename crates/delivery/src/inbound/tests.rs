@@ -1,10 +1,12 @@
 use super::*;
 use mox_base::Clock as _;
 use mox_store::Settings as StoreSettings;
+use mox_store::db::{Faults, Step};
 use mox_store::directory::{
     AccountSettings, AliasSettings, Destination, DestinationKey, DomainSettings, HeaderPattern, MailboxOf, Ruleset, Settings,
 };
 use mox_testkit::{SeededRandom, VirtualClock};
+use std::sync::Mutex;
 use tempfile::TempDir;
 
 const MESSAGE: &[u8] = b"From: <Bob@remote.example>\r\nSubject: hi\r\nList-ID: The List <L.remote.example>\r\n\r\nbody\r\n";
@@ -13,15 +15,26 @@ struct Fixture {
     store: Store,
     directory: Arc<Directory>,
     clock: VirtualClock,
-    _folder: TempDir,
+    plan: Plan,
+    folder: TempDir,
+}
+
+/// What shall fail, if anything.
+#[derive(Clone, Debug, Default)]
+struct Plan(Arc<Mutex<Option<mox_testkit::Faults>>>);
+
+impl Faults for Plan {
+    fn check(&self, step: Step) -> std::io::Result<()> {
+        self.0.lock().unwrap().as_ref().map_or(Ok(()), |plan| plan.step(&format!("{step:?}")))
+    }
 }
 
 async fn fixture() -> Fixture {
     let folder = tempfile::tempdir().unwrap();
     let clock = VirtualClock::default();
-    let store =
-        Store::open(StoreSettings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::new(SeededRandom::default())).await.unwrap();
-    for name in ["ann", "cas", "full"] {
+    let plan = Plan::default();
+    let store = open(&folder, &clock, &plan).await;
+    for name in ["ann", "cas", "dot", "eve", "full"] {
         store.ensure_account(name, &[]).await.unwrap();
     }
     let ruleset = Ruleset {
@@ -42,9 +55,13 @@ async fn fixture() -> Fixture {
         list_members: false,
         allow_msg_from,
     };
+    let team = AliasSettings {
+        members: ["ann@a.example", "cas@a.example", "dot@a.example", "eve@a.example"].map(|m| m.parse().unwrap()).to_vec(),
+        ..alias("team", true, false)
+    };
     let domain = DomainSettings {
         separators: vec!["+".to_owned()],
-        aliases: vec![alias("public", true, false), alias("members", false, true), alias("closed", false, false)],
+        aliases: vec![alias("public", true, false), alias("members", false, true), alias("closed", false, false), team],
         ..DomainSettings::new("a.example".parse().unwrap())
     };
     let settings = Settings {
@@ -56,6 +73,8 @@ async fn fixture() -> Fixture {
         accounts: vec![
             (AccountSettings::new("ann"), vec![(key("ann@a.example"), with_rules)]),
             (AccountSettings::new("cas"), vec![(key("cas@a.example"), Destination::default())]),
+            (AccountSettings::new("dot"), vec![(key("dot@a.example"), Destination::default())]),
+            (AccountSettings::new("eve"), vec![(key("eve@a.example"), Destination::default())]),
             (
                 AccountSettings { quota: Some(mox_base::ByteSize(10)), ..AccountSettings::new("full") },
                 vec![(key("full@a.example"), Destination::default())],
@@ -64,7 +83,12 @@ async fn fixture() -> Fixture {
         ],
         everything: None,
     };
-    Fixture { store, directory: Arc::new(Directory::new(settings).unwrap()), clock, _folder: folder }
+    Fixture { store, directory: Arc::new(Directory::new(settings).unwrap()), clock, plan, folder }
+}
+
+async fn open(folder: &TempDir, clock: &VirtualClock, plan: &Plan) -> Store {
+    let settings = StoreSettings { faults: Arc::new(plan.clone()), ..StoreSettings::sqlite(folder.path()) };
+    Store::open(settings, Arc::new(clock.clone()), Arc::new(SeededRandom::default())).await.unwrap()
 }
 
 fn regex(pattern: &str) -> regex::Regex {
@@ -105,6 +129,31 @@ impl Fixture {
             .into_iter()
             .map(|o| o.map_or_else(|r| format!("{} {}", r.reply.code, r.reply.lines.join("/")), |()| "ok".to_owned()))
             .collect()
+    }
+
+    /// Delivers with these faults.
+    async fn deliver_with(&self, plan: &mox_testkit::Faults, incoming: &Incoming, rcpts: &[&str]) -> Vec<String> {
+        *self.plan.0.lock().unwrap() = Some(plan.clone());
+        let outcomes = self.deliver(incoming, rcpts).await;
+        *self.plan.0.lock().unwrap() = None;
+        outcomes
+    }
+
+    /// How many messages each member of the team has.
+    async fn team(&self) -> [u32; 4] {
+        let mut counts = [0; 4];
+        for (count, member) in counts.iter_mut().zip(["ann", "cas", "dot", "eve"]) {
+            *count = self.count(member, "Inbox").await;
+        }
+        counts
+    }
+
+    /// Everything holds in the team's accounts that must.
+    async fn check(&self) {
+        for member in ["ann", "cas", "dot", "eve"] {
+            let report = self.store.account(member).await.unwrap().check().await.unwrap();
+            assert_eq!(report.problems, Vec::<String>::new());
+        }
     }
 
     /// How many messages are in a mailbox.
@@ -195,4 +244,74 @@ async fn if_one_member_accepts_all_get_it() {
     assert_eq!(f.deliver(&spam, &["cas@a.example"]).await, ["451 refused"]);
     assert_eq!(f.deliver(&spam, &["public@a.example"]).await, ["ok"]);
     assert_eq!((f.count("ann", "Inbox").await, f.count("cas", "Inbox").await), (1, 1));
+}
+
+/// A crash at any step of a delivery to a list: whoever has the message doesn't get it again when its sender tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crash_halfway_through_a_list_doubles_nothing() {
+    let mut f = fixture().await;
+    let mut halfway = 0;
+    let mut before = f.team().await;
+    for n in 0.. {
+        let incoming = Incoming {
+            message: Spool::from(format!("Subject: {n}\r\n\r\n").into_bytes()),
+            ..f.incoming("bob@remote.example", "bob@remote.example")
+        };
+        let plan = mox_testkit::Faults::from(n);
+        let outcomes = f.deliver_with(&plan, &incoming, &["team@a.example"]).await;
+        f.store.close().await;
+        f.store = open(&f.folder, &f.clock, &f.plan).await;
+        if !plan.fired() {
+            assert_eq!(outcomes, ["ok"]);
+            break;
+        }
+        let filed = f.team().await.iter().zip(before).map(|(now, before)| now - before).sum::<u32>();
+        assert!(filed <= 4 && (filed == 4 || outcomes != ["ok"]), "step {n}: {outcomes:?} with {filed} copies");
+        halfway += u32::from((1..4).contains(&filed));
+        if outcomes != ["ok"] {
+            assert_eq!(f.deliver(&incoming, &["team@a.example"]).await, ["ok"], "step {n}");
+        }
+        before = before.map(|n| n + 1);
+        assert_eq!(f.team().await, before, "step {n}");
+    }
+    f.check().await;
+    assert!(halfway > 10, "only {halfway} of the crashes were halfway");
+}
+
+/// One failure of ours at any step: who has the message has it once, and who lacks it gets it when the sender tries again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_halfway_through_a_list_is_made_good() {
+    let f = fixture().await;
+    for n in 0.. {
+        let incoming = Incoming {
+            message: Spool::from(format!("Subject: {n}\r\n\r\n").into_bytes()),
+            ..f.incoming("bob@remote.example", "bob@remote.example")
+        };
+        let before = f.team().await;
+        let plan = mox_testkit::Faults::at(n);
+        let mut outcomes = f.deliver_with(&plan, &incoming, &["team@a.example"]).await;
+        for _ in 0..2 {
+            if outcomes != ["ok"] {
+                outcomes = f.deliver(&incoming, &["team@a.example"]).await;
+            }
+        }
+        assert_eq!(outcomes, ["ok"], "step {n}");
+        assert_eq!(f.team().await, before.map(|n| n + 1), "step {n}");
+        if !plan.fired() {
+            break;
+        }
+    }
+    f.check().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_the_same_to_a_list_twice_is_taken_at_their_word() {
+    let f = fixture().await;
+    let incoming = f.incoming("bob@remote.example", "bob@remote.example");
+    let (one, two) = tokio::join!(f.deliver(&incoming, &["team@a.example"]), f.deliver(&incoming, &["team@a.example"]));
+    assert_eq!((one, two), (vec!["ok".to_owned()], vec!["ok".to_owned()]));
+    assert_eq!(f.deliver(&incoming, &["team@a.example"]).await, ["ok"]);
+    f.store.close_idle(std::time::Duration::ZERO).await;
+    assert_eq!(f.deliver(&incoming, &["team@a.example"]).await, ["ok"]);
+    assert_eq!(f.count("cas", "Inbox").await, 4);
 }

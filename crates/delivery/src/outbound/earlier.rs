@@ -3,14 +3,19 @@
 //! When the server ends between another host's 250 and the record of it, nobody can tell, and the message is sent again,
 //! RFC 5321 §6.1. Not so for our own mailboxes: there we can look. A copy is found by its Message-ID, and is the same if
 //! it was delivered to the same address and has the same bytes, our own trace fields among them, behind what delivery
-//! put in front.
+//! put in front. Where only some of a list's members have it, it is sent again, and delivery leaves those out
+//! (`store::filing`).
 
 use super::Inner;
-use mox_base::{ByteSize, MessageId, Path};
+use mox_base::{Address, ByteSize, MessageId, Path};
 use mox_message::ident::canonical_message_id;
+use mox_message::{Headers, envelope};
 use mox_store::directory::Recipient;
 use mox_store::queue::{Entry, QueuedMessage};
 use mox_store::{Account, Columns, Error};
+
+/// Where From is looked for.
+const MAX_HEADER: usize = 256 << 10;
 
 /// Whether all accounts that an entry reaches have the message.
 pub(super) async fn is_in_mailbox(inner: &Inner, entry: &Entry, message: &QueuedMessage) -> Result<bool, Error> {
@@ -18,7 +23,10 @@ pub(super) async fn is_in_mailbox(inner: &Inner, entry: &Entry, message: &Queued
     let targets = match inner.directory.current().recipient(&entry.recipient) {
         Ok(Recipient::Account(recipient)) => vec![(recipient.account.name.clone(), entry.recipient.clone())],
         Ok(Recipient::Alias(alias)) => {
-            alias.members.iter().map(|m| (m.recipient.account.name.clone(), Path::from(m.address.clone()))).collect()
+            // A member who wrote it got none.
+            let author = author(inner, message).await?.map(|author| inner.directory.current().canonical(&author));
+            let members = alias.members.iter().filter(|m| author.as_ref() != Some(&m.address));
+            members.map(|m| (m.recipient.account.name.clone(), Path::from(m.address.clone()))).collect()
         }
         Err(_) => return Ok(false),
     };
@@ -29,6 +37,21 @@ pub(super) async fn is_in_mailbox(inner: &Inner, entry: &Entry, message: &Queued
         }
     }
     Ok(true)
+}
+
+/// The address in From, if there is exactly one.
+async fn author(inner: &Inner, message: &QueuedMessage) -> Result<Option<Address>, Error> {
+    let mut header = message.prefix.clone();
+    if let Some(mut body) = inner.queue.open_body(message.id).await? {
+        while header.len() < MAX_HEADER && !header.windows(4).any(|w| w == b"\r\n\r\n") {
+            let chunk = body.next_chunk().await?;
+            if chunk.is_empty() {
+                break;
+            }
+            header.extend_from_slice(&chunk);
+        }
+    }
+    Ok(envelope::author(&Headers::new(&header)).ok())
 }
 
 async fn has(inner: &Inner, account: &Account, message_id: &str, delivered_to: &Path, message: &QueuedMessage) -> Result<bool, Error> {

@@ -8,6 +8,7 @@ use super::rows::{load_mailboxes, load_state, save_mailboxes, save_state};
 use crate::blob::BlobStore;
 use crate::change::Change;
 use crate::db::{self, Scope, Tx};
+use crate::directory::AccountSettings;
 use crate::error::Error;
 use crate::index::Index;
 use crate::mailbox::{Mailbox, Mailboxes, State};
@@ -36,6 +37,7 @@ pub(crate) struct AccountScope {
     pub(crate) blobs: Arc<dyn BlobStore>,
     /// Bytes the account may use, `u64::MAX` for no limit.
     pub(crate) quota: AtomicU64,
+    settings: Mutex<Option<Arc<AccountSettings>>>,
     /// There may be removed messages to be erased.
     pub(crate) erasable: AtomicBool,
     notices: broadcast::Sender<Notice>,
@@ -73,10 +75,20 @@ impl AccountScope {
             id,
             blobs,
             quota: AtomicU64::new(u64::MAX),
+            settings: Mutex::default(),
             erasable: AtomicBool::new(true),
             notices: broadcast::channel(NOTICES).0,
             published: Mutex::new(Published { mailboxes: Arc::new(Mailboxes::none()), stale: true, views: BTreeMap::new() }),
         }
+    }
+
+    /// Its settings, once somebody told.
+    pub(crate) fn settings(&self) -> Option<Arc<AccountSettings>> {
+        lock(&self.settings).clone()
+    }
+
+    pub(super) fn set_settings(&self, settings: &Arc<AccountSettings>) {
+        *lock(&self.settings) = Some(Arc::clone(settings));
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Notice> {

@@ -18,6 +18,7 @@ pub(crate) use rows::{load_mailboxes, load_state};
 use self::core::AccountScope;
 use crate::blob::BlobStore;
 use crate::db::{self, Database, Env, Location, Scope, Tx};
+use crate::directory::AccountSettings;
 use crate::error::Error;
 use crate::mailbox::{Mailboxes, SpecialUse};
 use crate::name::MailboxName;
@@ -166,6 +167,12 @@ impl Account {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Treats its messages as these settings say: their limit, their junk flags. To be told again when they change.
+    pub fn configure(&self, settings: &Arc<AccountSettings>) {
+        self.set_quota(settings.quota);
+        self.inner.db.scope().set_settings(settings);
     }
 
     /// Sets the limit on the sum of sizes of its messages; none for no limit.

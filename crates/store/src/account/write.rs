@@ -6,7 +6,9 @@
 mod add;
 mod copy;
 mod expunge;
+mod file_once;
 mod flag;
+mod junk;
 mod mailboxes;
 mod thread;
 

@@ -8,6 +8,10 @@ mod db;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod filing;
+#[cfg(test)]
+mod junk;
+#[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
 mod messages;

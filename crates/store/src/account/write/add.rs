@@ -1,5 +1,6 @@
 //! Adding a message.
 
+use super::junk::with_junk;
 use super::{Tally, WriteTx};
 use crate::change::ChangeKind;
 use crate::error::Error;
@@ -74,12 +75,14 @@ pub struct Added {
 }
 
 impl WriteTx<'_> {
-    /// Adds a message to a mailbox.
+    /// Adds a message to a mailbox, with the junk flags that come with that.
     ///
     /// # Errors
     /// [`Error::NoMailbox`]; [`Error::OverQuota`]; [`Error::NoUids`].
     pub fn add(&mut self, mailbox: MailboxId, message: &Prepared, append: &Append) -> Result<Added, Error> {
-        let role = self.mailbox(mailbox)?.special_use;
+        let to = self.mailbox(mailbox)?;
+        let role = to.special_use;
+        let junk = self.junk_flags(&to);
         let parts = &*message.0;
         self.take_space(parts.size, !append.ignore_quota)?;
         let keywords = self.keyword_indexes(mailbox, &append.keywords)?;
@@ -87,7 +90,8 @@ impl WriteTx<'_> {
         let uid = self.next_uid(mailbox)?;
         let id = self.next_message();
         let thread = self.thread_of(parts, id, mailbox, append.received.unwrap_or(self.now))?;
-        let flags = if thread.muted() { append.flags | Flags::SEEN } else { append.flags };
+        let flags = with_junk(append.flags, junk);
+        let flags = if thread.muted() { flags | Flags::SEEN } else { flags };
         let blob = self.insert_blob(parts)?;
         self.insert_message(parts, append.delivery.as_deref(), &Row { id, uid, mailbox, blob, modseq, thread: &thread })?;
         self.tx.exec(

@@ -1,5 +1,6 @@
 //! Copying and moving messages.
 
+use super::junk::with_junk;
 use super::{Tally, WriteTx};
 use crate::change::ChangeKind;
 use crate::db;
@@ -32,6 +33,16 @@ struct State {
     received: i64,
 }
 
+/// What a message has where it arrives.
+#[derive(Clone, Copy)]
+struct Arriving {
+    modseq: ModSeq,
+    /// Junk flags instead of its own.
+    junk: Option<Flags>,
+    /// Flags that it loses.
+    clear: Flags,
+}
+
 /// Columns of `message` that a copy takes over; what is the place of the message is set anew.
 const COPIED: &str = "blob_id, prefix_size, envelope, bodystructure, message_id, message_key, subject, \
                       subject_key, thread_id, thread_parents, thread_flags, dsn, content_hash, remote_ip, ehlo, mail_from, rcpt_to, msg_from, \
@@ -47,18 +58,20 @@ impl WriteTx<'_> {
     /// [`Error::NoMailbox`]; [`Error::OverQuota`]; [`Error::NoUids`].
     pub fn copy_messages(&mut self, from: MailboxId, uids: &UidSet, to: MailboxId) -> Result<Copied, Error> {
         let states = self.states(from, uids)?;
-        let uidvalidity = self.mailbox(to)?.uidvalidity;
+        let destination = self.mailbox(to)?;
+        let uidvalidity = destination.uidvalidity;
         if states.is_empty() {
             return Ok(Copied { uidvalidity, from: Vec::new(), to: Vec::new(), modseq: None });
         }
         let total: i64 = states.iter().map(|s| s.size).sum();
         self.take_space(ByteSize(u64::try_from(total).unwrap_or(0)), true)?;
         let modseq = self.modseq();
-        let sent = self.mailbox(to)?.special_use.has(SpecialUse::SENT);
+        let sent = destination.special_use.has(SpecialUse::SENT);
+        let arriving = Arriving { modseq, junk: self.junk_flags(&destination), clear: Flags::NONE };
         let mut new = Vec::with_capacity(states.len());
         for state in &states {
             let id = self.next_message();
-            let uid = self.place(from, state, to, id, modseq, Flags::NONE)?;
+            let uid = self.place(from, state, to, id, arriving)?;
             let sql = format!(
                 "INSERT INTO message (account_id, id, mailbox_id, uid, create_seq, orig_mailbox_id, destined_mailbox_id, kind, {COPIED}) \
                  SELECT account_id, $3, $4, $5, $6, CASE WHEN kind & {REJECT} <> 0 THEN COALESCE(destined_mailbox_id, orig_mailbox_id) ELSE orig_mailbox_id END, \
@@ -100,11 +113,13 @@ impl WriteTx<'_> {
             return Err(Error::SameMailbox);
         }
         let states = self.states(from, uids)?;
-        let uidvalidity = self.mailbox(to)?.uidvalidity;
+        let destination = self.mailbox(to)?;
+        let uidvalidity = destination.uidvalidity;
         if states.is_empty() {
             return Ok(Copied { uidvalidity, from: Vec::new(), to: Vec::new(), modseq: None });
         }
         let modseq = self.modseq();
+        let junk = self.junk_flags(&destination);
         let mut new = Vec::with_capacity(states.len());
         for state in &states {
             let reject = self.tx.query_row(
@@ -114,7 +129,7 @@ impl WriteTx<'_> {
             )?;
             // A reject was stored as seen; once its owner moves it, it is mail to be read.
             let clear = if reject { Flags::SEEN } else { Flags::NONE };
-            let uid = self.place(from, state, to, state.id, modseq, clear)?;
+            let uid = self.place(from, state, to, state.id, Arriving { modseq, junk, clear })?;
             let sql = if reject {
                 "UPDATE message SET mailbox_id = $3, uid = $4, create_seq = $5, orig_mailbox_id = destined_mailbox_id, destined_mailbox_id = NULL, \
                  kind = kind - 1 WHERE account_id = $1 AND id = $2"
@@ -149,10 +164,11 @@ impl WriteTx<'_> {
         Ok(states)
     }
 
-    /// Gives a message a place in another mailbox, with its flags and keywords.
-    fn place(&mut self, from: MailboxId, state: &State, to: MailboxId, id: MessageId, modseq: ModSeq, clear: Flags) -> Result<Uid, Error> {
+    /// Gives a message a place in another mailbox, with its flags and keywords, and the junk flags that come with that.
+    fn place(&mut self, from: MailboxId, state: &State, to: MailboxId, id: MessageId, arriving: Arriving) -> Result<Uid, Error> {
         let (flags, keywords) = self.index(from)?.flags(state.uid.get());
-        let flags = flags & !clear;
+        let Arriving { modseq, junk, clear } = arriving;
+        let flags = with_junk(flags & !clear, junk);
         let keywords = if from == to || keywords.is_empty() {
             keywords
         } else {
