@@ -1,8 +1,10 @@
 //! The TLS of connections we make.
 
+use super::check::{Check, Checking, Findings};
 use super::info::HandshakeError;
 use super::provider;
 use super::verify::AnyServerCert;
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -62,6 +64,7 @@ fn pem_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, RootsError> {
 #[derive(Clone, Debug)]
 pub struct ClientTls {
     config: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
 }
 
 impl ClientTls {
@@ -75,7 +78,7 @@ impl ClientTls {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyServerCert::new()))
             .with_no_client_auth();
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), roots: Arc::new(RootCertStore::empty()) })
     }
 
     /// Verification of chain and name against roots.
@@ -83,11 +86,29 @@ impl ClientTls {
     /// # Errors
     /// When the provider lacks what TLS needs.
     pub fn verified(roots: RootCertStore) -> Result<Self, rustls::Error> {
+        let roots = Arc::new(roots);
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
+            .with_root_certificates(Arc::clone(&roots))
             .with_no_client_auth();
-        Ok(Self { config: Arc::new(config) })
+        Ok(Self { config: Arc::new(config), roots })
+    }
+
+    /// For one connection: a check of the certificate, with the roots of this one, and what it finds. No session is resumed,
+    /// because that would skip the check.
+    ///
+    /// # Errors
+    /// When the provider lacks what TLS needs.
+    pub fn checking(&self, check: Check) -> Result<(Self, Findings), rustls::Error> {
+        let findings = Findings::default();
+        let verifier = Checking::new(check, Arc::clone(&self.roots), findings.clone());
+        let mut config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.resumption = Resumption::disabled();
+        Ok((Self { config: Arc::new(config), roots: Arc::clone(&self.roots) }, findings))
     }
 
     pub(crate) fn config(&self) -> Arc<ClientConfig> {

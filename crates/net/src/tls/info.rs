@@ -1,9 +1,11 @@
 //! What a handshake agreed on, or why it failed.
 
+use super::check::{Fault, NoMatch};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mox_mailauth::tlsrpt::ResultType;
 use rustls::pki_types::CertificateDer;
-use rustls::{AlertDescription, CipherSuite, CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
+use rustls::{AlertDescription, CertificateError, CipherSuite, CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io;
@@ -113,6 +115,18 @@ impl HandshakeError {
         }
     }
 
+    /// What a TLS report says, RFC 8460 §4.3.
+    pub fn fault(&self) -> Fault {
+        let failure = |reason: &str| Fault { result: ResultType::ValidationFailure, reason: reason.to_owned() };
+        match self {
+            Self::Tls(e) => fault_of(e),
+            Self::Timeout => failure("io-timeout-during-handshake"),
+            Self::Eof => failure("connection-closed-during-handshake"),
+            Self::BadName(_) => failure("bad-server-name"),
+            Self::NotPlain | Self::Io(_) => failure("connection-error-during-handshake"),
+        }
+    }
+
     /// A label for metrics: `eof`, `unsupportedversions`, `nottls`, `alert-<number>-<name>` or `other`.
     pub fn reason(&self) -> String {
         match self {
@@ -128,6 +142,33 @@ impl HandshakeError {
             _ => "other".into(),
         }
     }
+}
+
+/// What a TLS report says of an error, RFC 8460 §4.3.
+pub(super) fn fault_of(e: &Error) -> Fault {
+    let (result, reason) = match e {
+        Error::InvalidCertificate(why) => match why {
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => (ResultType::CertificateExpired, String::new()),
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                (ResultType::CertificateHostMismatch, String::new())
+            }
+            CertificateError::UnknownIssuer => (ResultType::CertificateNotTrusted, String::new()),
+            CertificateError::Other(other) if other.0.is::<NoMatch>() => (ResultType::TlsaInvalid, "dane-no-match".to_owned()),
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                (ResultType::CertificateNotTrusted, "not-yet-valid".to_owned())
+            }
+            CertificateError::BadEncoding => (ResultType::CertificateNotTrusted, "bad-encoding".to_owned()),
+            CertificateError::BadSignature => (ResultType::CertificateNotTrusted, "bad-signature".to_owned()),
+            CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                (ResultType::CertificateNotTrusted, "not-for-servers".to_owned())
+            }
+            _ => (ResultType::CertificateNotTrusted, "not-authorized-to-sign".to_owned()),
+        },
+        Error::AlertReceived(alert) => (ResultType::ValidationFailure, format!("tls-remote-{}", alert_label(*alert))),
+        Error::InvalidMessage(_) => (ResultType::ValidationFailure, "tls-record-header-error".to_owned()),
+        _ => (ResultType::ValidationFailure, "tls-handshake-error".to_owned()),
+    };
+    Fault { result, reason }
 }
 
 /// `alert-42-bad-certificate`.

@@ -3,15 +3,18 @@
 //! rustls with aws-lc-rs, given explicitly, so there is no process-wide default to install. Post-quantum key exchange is preferred.
 //! TLS 1.2 and 1.3 only: older versions in a configuration mean 1.2.
 //! [`Certificates`] are ours and can be replaced while serving; [`ServerTls`] is one listening socket's configuration, with
-//! session tickets of its own; [`ClientTls`] is for connecting.
+//! session tickets of its own; [`ClientTls`] is for connecting, and [`Check`] for judging by what a domain has published.
 
 mod certs;
+mod check;
 mod client;
 mod info;
 mod server;
+mod signature;
 mod verify;
 
 pub use certs::{CertError, Certificates, KeyCert};
+pub use check::{Check, DaneCheck, Fault, Findings, NoMatch, Severity};
 pub use client::{ClientTls, RootsError, read_roots};
 pub use info::{ClientCert, HandshakeError, TlsInfo};
 pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};

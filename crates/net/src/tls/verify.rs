@@ -1,31 +1,28 @@
 //! Verifiers that accept any certificate, but insist that the peer has its key.
 
-use super::provider;
+use super::signature::{Signatures, spki};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
-use std::sync::Arc;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
 /// For servers: client certificates are requested, not required, and only their key matters, which the session looks up afterwards.
 #[derive(Debug)]
-pub(super) struct AnyClientCert(Arc<CryptoProvider>);
+pub(super) struct AnyClientCert(Signatures);
 
 /// For clients that encrypt opportunistically.
 #[derive(Debug)]
-pub(super) struct AnyServerCert(Arc<CryptoProvider>);
+pub(super) struct AnyServerCert(Signatures);
 
 impl AnyClientCert {
     pub(super) fn new() -> Self {
-        Self(provider())
+        Self(Signatures::new())
     }
 }
 
 impl AnyServerCert {
     pub(super) fn new() -> Self {
-        Self(provider())
+        Self(Signatures::new())
     }
 }
 
@@ -49,7 +46,7 @@ impl ClientCertVerifier for AnyClientCert {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        self.0.tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -58,11 +55,11 @@ impl ClientCertVerifier for AnyClientCert {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13(&self.0, message, cert, dss)
+        self.0.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
 }
 
@@ -84,7 +81,7 @@ impl ServerCertVerifier for AnyServerCert {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        self.0.tls12(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -93,31 +90,10 @@ impl ServerCertVerifier for AnyServerCert {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13(&self.0, message, cert, dss)
+        self.0.tls13(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.0.schemes()
     }
-}
-
-/// webpki refuses certificates that are odd in ways that don't matter here (version 1, unknown critical extensions):
-/// then the signature is checked with the bare key.
-fn verify_tls13(
-    provider: &CryptoProvider,
-    message: &[u8],
-    cert: &CertificateDer<'_>,
-    dss: &DigitallySignedStruct,
-) -> Result<HandshakeSignatureValid, Error> {
-    let algorithms = &provider.signature_verification_algorithms;
-    match verify_tls13_signature(message, cert, dss, algorithms) {
-        Err(Error::InvalidCertificate(CertificateError::BadSignature)) => Err(CertificateError::BadSignature.into()),
-        Err(Error::InvalidCertificate(_)) => verify_tls13_signature_with_raw_key(message, &spki(cert)?, dss, algorithms),
-        result => result,
-    }
-}
-
-fn spki<'a>(cert: &'a CertificateDer<'_>) -> Result<SubjectPublicKeyInfoDer<'a>, Error> {
-    let (_, parsed) = X509Certificate::from_der(cert).map_err(|_| CertificateError::BadEncoding)?;
-    Ok(SubjectPublicKeyInfoDer::from(parsed.tbs_certificate.subject_pki.raw))
 }
