@@ -111,6 +111,10 @@ pub struct OutgoingWebhook {
     /// Value of the Authorization header.
     #[config(optional)]
     pub authorization: Option<Secret<String>>,
+    /// Key for the signature of calls. With it, calls have the header X-Mox-Webhook-Signature: t=<time>,v1=<hex>, where the
+    /// time is in seconds since 1970, and the hex is HMAC-SHA256, with this key, of the time, a dot, and the body.
+    #[config(optional)]
+    pub secret: Option<Secret<String>>,
     /// Events to call for: delivered, suppressed, delayed, failed, relayed, expanded, canceled, unrecognized. Default: all.
     #[config(optional)]
     pub events: Vec<OutgoingEvent>,
@@ -147,6 +151,10 @@ pub struct IncomingWebhook {
     /// Value of the Authorization header.
     #[config(optional)]
     pub authorization: Option<Secret<String>>,
+    /// Key for the signature of calls. With it, calls have the header X-Mox-Webhook-Signature: t=<time>,v1=<hex>, where the
+    /// time is in seconds since 1970, and the hex is HMAC-SHA256, with this key, of the time, a dot, and the body.
+    #[config(optional)]
+    pub secret: Option<Secret<String>>,
 }
 
 /// An address of an account.

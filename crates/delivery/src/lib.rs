@@ -3,6 +3,7 @@
 //! - [`inbound`]: what came over SMTP is decided upon and filed. The one function between SMTP and store.
 //! - [`submit`]: what is to be sent goes into the queue. The one function between submission and queue.
 //! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
+//! - [`webhook`]: programs are told of what happened, over HTTP.
 //! - [`spool`]: a message while it comes in.
 //!
 //! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
@@ -12,3 +13,4 @@ pub mod metrics;
 pub mod outbound;
 pub mod spool;
 pub mod submit;
+pub mod webhook;

@@ -11,7 +11,7 @@ mod tests;
 
 pub use settings::{
     AccountSettings, AliasSettings, AutomaticJunkFlags, Destination, DestinationKey, DomainSettings, HeaderPattern, HostTlsReports,
-    MailboxOf, ReportAddress, Reports, Ruleset, Settings, SmtpError, SmtpErrorKind,
+    MailboxOf, OutgoingWebhook, ReportAddress, Reports, Ruleset, Settings, SmtpError, SmtpErrorKind, WebhookTarget,
 };
 
 use mox_base::{Address, Domain, Host, Localpart, Path};

@@ -1,10 +1,10 @@
 //! From the configuration to the store's directory of addresses.
 
-use mox_base::{Address, ByteSize, Domain};
+use mox_base::{Address, ByteSize, Domain, Secret};
 use mox_config::{Account, AsciiText, DomainConfig, Pattern, Snapshot, Static};
 use mox_store::directory::{
     AccountSettings, AliasSettings, AutomaticJunkFlags, Destination, DestinationKey, Directory, DirectoryError, DomainSettings,
-    HeaderPattern, HostTlsReports, MailboxOf, ReportAddress, Ruleset, Settings, SmtpError, SmtpErrorKind,
+    HeaderPattern, HostTlsReports, MailboxOf, OutgoingWebhook, ReportAddress, Ruleset, Settings, SmtpError, SmtpErrorKind, WebhookTarget,
 };
 
 /// The directory of a configuration. With `everything`, all addresses of all domains that nobody has are that address'.
@@ -81,9 +81,24 @@ fn account(fixed: &Static, name: &str, config: &Account) -> (AccountSettings, Ve
         imap_capabilities_disabled: config.imap_capabilities_disabled.clone(),
         from_id_login_addresses: config.from_id_login_addresses.clone(),
         keep_retired_messages: config.keep_retired_message_period,
+        keep_retired_webhooks: config.keep_retired_webhook_period,
+        outgoing_webhook: config.outgoing_webhook.as_ref().map(|hook| OutgoingWebhook {
+            target: webhook_target(hook.url.as_str(), hook.authorization.as_ref(), hook.secret.as_ref()),
+            // The names are the same, a test says.
+            events: hook.events.iter().filter_map(|event| event.name().parse().ok()).collect(),
+        }),
+        incoming_webhook: config
+            .incoming_webhook
+            .as_ref()
+            .map(|hook| webhook_target(hook.url.as_str(), hook.authorization.as_ref(), hook.secret.as_ref())),
     };
     let destinations = config.destinations.iter().filter_map(|(key, config)| Some((destination_key(key)?, destination(config))));
     (settings, destinations.collect())
+}
+
+fn webhook_target(url: &str, authorization: Option<&Secret<String>>, secret: Option<&Secret<String>>) -> WebhookTarget {
+    let given = |text: Option<&Secret<String>>| text.filter(|text| !text.expose().is_empty()).cloned();
+    WebhookTarget { url: url.to_owned(), authorization: given(authorization), secret: given(secret) }
 }
 
 fn destination_key(key: &mox_config::DestinationKey) -> Option<DestinationKey> {
@@ -171,6 +186,13 @@ mod tests {
             assert_eq!(mailbox.as_deref(), want, "{address}");
         }
         assert_eq!(directory.account("ann").unwrap().quota, Some(ByteSize(1000)));
+    }
+
+    #[test]
+    fn webhook_events_have_the_same_names() {
+        for event in mox_config::OutgoingEvent::ALL {
+            assert!(event.name().parse::<mox_store::webhook::Event>().is_ok(), "{}", event.name());
+        }
     }
 
     #[test]

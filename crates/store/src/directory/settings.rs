@@ -1,7 +1,8 @@
 //! What a [`super::Directory`] is built from: the parts of the configuration that say who has which address and how
 //! mail for it is treated, with names resolved and patterns compiled. Plain values without promises of their own.
 
-use mox_base::{Address, ByteSize, Domain, Localpart};
+use crate::webhook::Event;
+use mox_base::{Address, ByteSize, Domain, Localpart, Secret};
 use regex::Regex;
 use std::time::Duration;
 
@@ -155,6 +156,12 @@ pub struct AccountSettings {
     pub from_id_login_addresses: Vec<Address>,
     /// How long finished queue entries are kept; zero for not at all.
     pub keep_retired_messages: Duration,
+    /// How long finished webhooks are kept; zero for not at all.
+    pub keep_retired_webhooks: Duration,
+    /// What is called about messages that the account sent.
+    pub outgoing_webhook: Option<OutgoingWebhook>,
+    /// What is called about messages that the account received.
+    pub incoming_webhook: Option<WebhookTarget>,
 }
 
 impl AccountSettings {
@@ -178,7 +185,38 @@ impl AccountSettings {
             imap_capabilities_disabled: Vec::new(),
             from_id_login_addresses: Vec::new(),
             keep_retired_messages: Duration::ZERO,
+            keep_retired_webhooks: Duration::ZERO,
+            outgoing_webhook: None,
+            incoming_webhook: None,
         }
+    }
+}
+
+/// Where a webhook goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebhookTarget {
+    /// Of http or https.
+    pub url: String,
+    /// Value of the Authorization header.
+    pub authorization: Option<Secret<String>>,
+    /// What bodies are signed with.
+    pub secret: Option<Secret<String>>,
+}
+
+/// Calls about messages that an account sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingWebhook {
+    /// Where to.
+    pub target: WebhookTarget,
+    /// What is told; empty for everything.
+    pub events: Vec<Event>,
+}
+
+impl OutgoingWebhook {
+    /// Whether it is told of such an event.
+    #[must_use]
+    pub fn wants(&self, event: Event) -> bool {
+        self.events.is_empty() || self.events.contains(&event)
     }
 }
 

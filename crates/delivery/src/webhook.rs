@@ -1,0 +1,21 @@
+//! Webhooks: what is told to the programs of an account about its mail, and how they are called.
+//!
+//! [`outgoing`] makes the webhook of an event about a message that was sent; whoever records the event inserts it in
+//! the same transaction.
+
+mod outgoing;
+
+pub use outgoing::{Facts, outgoing};
+
+use mox_store::directory::AccountSettings;
+use std::time::Duration;
+
+/// How long retired webhooks of accounts that are gone are kept.
+const KEEP_WITHOUT_ACCOUNT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long retired webhooks of an account are kept, none for not at all. Without the account, a while.
+#[must_use]
+pub fn keep_retired(account: Option<&AccountSettings>) -> Option<Duration> {
+    let period = account.map_or(KEEP_WITHOUT_ACCOUNT, |account| account.keep_retired_webhooks);
+    (!period.is_zero()).then_some(period)
+}
