@@ -6,6 +6,8 @@
 //! sender. Nothing is lost when an attempt panics or the server ends: the queue counted the attempt and scheduled the next
 //! before it began.
 
+mod admin;
+mod aftermath;
 mod attempt;
 mod bounce;
 mod connection;
@@ -20,6 +22,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use aftermath::AccountAftermath;
 pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
 pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
 pub use runner::Runner;
@@ -30,13 +33,9 @@ use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
 use mox_net::{ClientTls, Dial};
 use mox_store::Store;
 use mox_store::directory::SharedDirectory;
-use mox_store::queue::{Owner, Queue};
+use mox_store::queue::{Aftermath, Owner, Queue};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long retired entries of accounts that are gone are kept.
-const KEEP_WITHOUT_ACCOUNT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
@@ -97,6 +96,7 @@ struct Inner {
     ports: Ports,
     metrics: Metrics,
     owner: Owner,
+    aftermath: Arc<dyn Aftermath>,
 }
 
 impl Inner {
@@ -112,10 +112,7 @@ impl Inner {
         self.settings.local_ips.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4())
     }
 
-    /// Until when a finished entry of the account is remembered.
-    fn keep_until(&self, account: &str, now: Timestamp) -> Option<Timestamp> {
-        let directory = self.directory.current();
-        let period = directory.account(account).map_or(KEEP_WITHOUT_ACCOUNT, |account| account.keep_retired_messages);
-        (period > Duration::ZERO).then(|| now.after(period))
+    fn aftermath(&self) -> Arc<dyn Aftermath> {
+        Arc::clone(&self.aftermath)
     }
 }

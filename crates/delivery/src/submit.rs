@@ -8,7 +8,7 @@ use crate::spool::Spool;
 use mox_base::{Clock, Path, QueueId, Random, Timestamp};
 use mox_smtp::grammar::RcptParameters;
 use mox_store::db;
-use mox_store::queue::{AddError, NewEntry, NewMessage, Notify, Queue, ReportKind, SendLimits};
+use mox_store::queue::{AddError, AddStep, NewEntry, NewMessage, Notify, Queue, ReportKind, SendLimits};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -51,6 +51,19 @@ pub struct Submission {
     pub return_full: bool,
     /// How much the account may send; none for what the server sends by itself.
     pub limits: Option<SendLimits>,
+    /// What somebody else does in the transaction that queues: remembering the answer to a request, say.
+    pub step: Option<Arc<dyn AddStep>>,
+}
+
+/// A queued recipient.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    /// Its entry.
+    pub id: QueueId,
+    /// To whom.
+    pub recipient: Path,
+    /// What in the sender's address identifies the entry.
+    pub from_id: Option<String>,
 }
 
 /// A recipient, with what RCPT said about DSNs.
@@ -80,12 +93,12 @@ pub enum SubmitError {
     /// No recipient.
     #[error("submission without recipients")]
     NoRecipients,
-    /// The account has sent too much in 24 hours.
-    #[error("account has sent too many messages in the past 24 hours")]
-    MessageLimit,
-    /// The account has written to too many in 24 hours to whom it never wrote before.
-    #[error("account has written to too many new recipients in the past 24 hours")]
-    FirstTimeLimit,
+    /// The account has sent too much in 24 hours. Holds the limit.
+    #[error("account may send to {0} recipients in 24 hours, see MaxOutgoingMessagesPerDay in its configuration")]
+    MessageLimit(u32),
+    /// The account has written to too many in 24 hours to whom it never wrote before. Holds the limit.
+    #[error("account may send to {0} first-time recipients in 24 hours, see MaxFirstTimeRecipientsPerDay in its configuration")]
+    FirstTimeLimit(u32),
     /// The sender chose an id that is in use.
     #[error("fromid not unique")]
     FromIdNotUnique,
@@ -95,6 +108,9 @@ pub enum SubmitError {
     /// With the id, the localpart would be too long.
     #[error("localpart too long for a unique sender")]
     FromIdTooLong,
+    /// The submission's [`AddStep`] had an answer, so that nothing was to be queued.
+    #[error("submission was answered before")]
+    Answered(Vec<u8>),
     /// The database or a file failed.
     #[error("queueing: {0}")]
     Store(#[from] db::Error),
@@ -114,13 +130,16 @@ impl Submitter {
         Self { queue, clock, random }
     }
 
-    /// Queues a submission; the ids of its entries, in the order of the recipients.
+    /// Queues a submission; its entries, in the order of the recipients.
     ///
     /// # Errors
     /// See [`SubmitError`]: nothing was queued.
-    pub async fn submit(&self, submission: Submission) -> Result<Vec<QueueId>, SubmitError> {
+    pub async fn submit(&self, submission: Submission) -> Result<Vec<Submitted>, SubmitError> {
         let now = self.clock.now();
         let entries = self.entries(&submission, now)?;
+        let mut submitted: Vec<_> =
+            entries.iter().map(|e| Submitted { id: QueueId(0), recipient: e.recipient.clone(), from_id: e.from_id.clone() }).collect();
+        let limits = submission.limits.unwrap_or(SendLimits { messages: 0, first_time: 0 });
         let message = NewMessage {
             account: submission.account,
             queued: now,
@@ -137,14 +156,20 @@ impl Submitter {
             envelope_id: submission.envelope_id,
             return_full: submission.return_full,
             limits: submission.limits,
+            step: submission.step,
         };
-        self.queue.add(message, entries).await.map_err(|e| match e {
+        let ids = self.queue.add(message, entries).await.map_err(|e| match e {
             AddError::NoRecipients => SubmitError::NoRecipients,
-            AddError::MessageLimit => SubmitError::MessageLimit,
-            AddError::FirstTimeLimit => SubmitError::FirstTimeLimit,
+            AddError::MessageLimit => SubmitError::MessageLimit(limits.messages),
+            AddError::FirstTimeLimit => SubmitError::FirstTimeLimit(limits.first_time),
             AddError::FromIdNotUnique => SubmitError::FromIdNotUnique,
+            AddError::Answered(answer) => SubmitError::Answered(answer),
             AddError::Store(e) => SubmitError::Store(e),
-        })
+        })?;
+        for (entry, id) in submitted.iter_mut().zip(ids) {
+            entry.id = id;
+        }
+        Ok(submitted)
     }
 
     fn entries(&self, submission: &Submission, now: Timestamp) -> Result<Vec<NewEntry>, SubmitError> {

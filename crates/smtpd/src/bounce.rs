@@ -38,5 +38,6 @@ pub(crate) fn submission(service: &Service, dsn: Dsn, to: &Path, require_tls: Op
         envelope_id: None,
         return_full: false,
         limits: None,
+        step: None,
     }
 }

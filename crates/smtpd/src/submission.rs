@@ -91,6 +91,7 @@ impl Connection {
                 messages: login.account.max_outgoing_messages_per_day,
                 first_time: login.account.max_first_time_recipients_per_day,
             }),
+            step: None,
             message: message.content,
         };
         let queued = self.service.submitter.submit(submission).await.map_err(|error| {
@@ -99,7 +100,8 @@ impl Connection {
             }
             submit_reply(&error)
         })?;
-        tracing::info!(cid = self.cid, account = login.account.name, entries = ?queued, "message queued");
+        let entries: Vec<i64> = queued.iter().map(|entry| entry.id.0).collect();
+        tracing::info!(cid = self.cid, account = login.account.name, ?entries, "message queued");
         Ok(())
     }
 
@@ -254,12 +256,12 @@ fn hold_until(hold: Hold, now: Timestamp) -> (Timestamp, String) {
 
 fn submit_reply(error: &SubmitError) -> Refused {
     match error {
-        SubmitError::MessageLimit => ("messagelimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
-        SubmitError::FirstTimeLimit => ("recipientlimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
+        SubmitError::MessageLimit(_) => ("messagelimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
+        SubmitError::FirstTimeLimit(_) => ("recipientlimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
         SubmitError::FromIdNotUnique => ("badmessage", Reply::new(554, (5, 1, 7), "id in mail from address was used before")),
         SubmitError::FromIdRecipients => ("badmessage", Reply::new(554, (5, 5, 3), error.to_string())),
         SubmitError::FromIdTooLong => ("badmessage", Reply::new(550, (5, 1, 7), error.to_string())),
-        SubmitError::NoRecipients => ("badmessage", internal_error()),
+        SubmitError::NoRecipients | SubmitError::Answered(_) => ("badmessage", internal_error()),
         SubmitError::Store(error) if error.is_full() => ("queueerror", Reply::new(452, (4, 3, 1), "storage full")),
         SubmitError::Store(_) => ("queueerror", internal_error()),
     }

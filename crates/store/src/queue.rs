@@ -14,21 +14,29 @@ mod admin;
 mod body;
 mod claim;
 mod entry;
+mod events;
 mod filter;
 mod finish;
+mod hold;
 mod limits;
+mod lookup;
 mod schema;
+pub mod suppression;
 
-pub use add::{AddError, NewEntry, NewMessage};
-pub use admin::{Page, Reschedule};
+pub use add::{AddError, AddStep, NewEntry, NewMessage};
+pub use admin::{Cancel, Page, Reschedule};
 pub use body::{Body, OpenBody};
 pub use claim::{Claim, Claiming, Owner};
 pub use entry::{
-    AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry,
+    AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry, Via,
+    parse_path,
 };
+pub use events::{Aftermath, Event, EventEntry, EventKind, NoAftermath};
 pub use filter::{Filter, Sort, SortField, TimeBound, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
+pub use hold::HoldRule;
 pub use limits::SendLimits;
+pub use lookup::{by_envelope_id, by_from_id, by_message_id, note_returned};
 
 use crate::db::{Database, Env, Error, Location, Sql, Tx};
 use crate::params;
@@ -84,6 +92,12 @@ impl Queue {
     /// Waits until entries were added or changed since the last call, by this handle or a clone.
     pub async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// Wakes who delivers entries, and who calls webhooks.
+    fn wake(&self) {
+        self.changed.notify_one();
+        self.webhooks_changed.notify_one();
     }
 
     /// When the earliest entry is due that isn't held and to whose domain nobody is delivering; none if there is none.

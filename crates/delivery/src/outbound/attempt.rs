@@ -176,6 +176,14 @@ impl<'a> Attempt<'a> {
         if disabled {
             return (String::new(), Err(HostFailure::Failed(Failure::temporary("domain of sender temporarily disabled"))));
         }
+        for (index, _) in self.claim.entries.iter().enumerate().filter(|(_, entry)| entry.suppressed) {
+            if self.results.get(index).is_some_and(Option::is_none) {
+                self.set(index, Err(Failure::suppressed()));
+            }
+        }
+        if self.open().is_empty() {
+            return (String::new(), Ok(()));
+        }
         let routing = self.inner.routing.current();
         let before = first.attempts.saturating_sub(1);
         let name = match first.transport.as_str() {
@@ -213,7 +221,7 @@ impl<'a> Attempt<'a> {
             match earlier::is_in_mailbox(self.inner, entry, &self.claim.message).await {
                 Ok(true) => {
                     tracing::info!(id = entry.id.0, "an attempt that was cut short had delivered the message");
-                    let remote = Remote { name: self.inner.settings.hostname.ascii().to_owned(), ip: None };
+                    let remote = Remote::named(self.inner.settings.hostname.ascii().to_owned());
                     self.set(index, Ok(Delivered { code: 250, secode: String::new(), remote, dsn: false }));
                 }
                 Ok(false) => {}
@@ -382,7 +390,7 @@ impl<'a> Attempt<'a> {
     async fn direct_host(&mut self, host: &Host, require_tls: Option<bool>, (ipv4, ipv6): (bool, bool)) -> Result<(), HostFailure> {
         let metrics = &self.inner.metrics;
         let name = host.domain().map_or_else(|| host_ip(host), |d| d.ascii().to_owned());
-        let remote = Remote { name: name.clone(), ip: None };
+        let remote = Remote::named(name.clone());
         let policy = TlsPolicy::of(require_tls).inspect_err(|_| {
             metrics.requiretls_unsupported.get_or_create(&crate::metrics::RequireTlsLabels { reason: "nopolicy" }).inc();
         });
@@ -425,9 +433,12 @@ impl<'a> Attempt<'a> {
         loop {
             self.tlsmode = mode_name(mode);
             let (stream, ip) = self.dial(hop, &ips).await?;
-            let remote = Remote { name: hop.name.clone(), ip: Some(ip) };
+            let mut remote = Remote::at(hop.name.clone(), ip);
             match self.ready(hop, mode, stream).await? {
-                Ok(connection) => return self.hand_over(hop.manner, connection, &remote, 0).await,
+                Ok(connection) => {
+                    remote.tls = connection.tls_in_words(hop.verified);
+                    return self.hand_over(hop.manner, connection, &remote, 0).await;
+                }
                 // RFC 7435: what can't be encrypted for sure goes in the clear, rather than not at all.
                 Err(e) if e.kind == ErrorKind::Tls && hop.fallback && mode != TlsMode::Skip => {
                     tracing::debug!(host = hop.name, error = %e, "TLS failed, connecting again without");
@@ -468,7 +479,7 @@ impl<'a> Attempt<'a> {
                 }
                 Err(e) => {
                     self.inner.metrics.connected(if matches!(e, DialError::Timeout) { "timeout" } else { "error" });
-                    let remote = Remote { name: hop.name.clone(), ip: Some(*ip) };
+                    let remote = Remote::at(hop.name.clone(), *ip);
                     last = Failure::temporary(format!("connecting to {ip}: {e}")).at(&remote);
                 }
             }

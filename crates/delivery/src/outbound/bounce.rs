@@ -7,7 +7,7 @@ use mox_base::{Address, Localpart, Path, Timestamp};
 use mox_message::date::DateTime;
 use mox_message::dsn::{Action, Dsn, DsnRecipient, RemoteMta};
 use mox_message::ident::new_message_id;
-use mox_store::queue::{Claim, Entry, ReportKind};
+use mox_store::queue::{Entry, QueuedMessage, ReportKind};
 use mox_store::{Append, Content, Error, Flags, MailboxName, Message, SpecialUse};
 
 /// The header section of the original that is returned, at most.
@@ -27,7 +27,7 @@ pub(super) enum What<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bounce<'a> {
     pub(super) inner: &'a Inner,
-    pub(super) claim: &'a Claim,
+    pub(super) message: &'a QueuedMessage,
     pub(super) entry: &'a Entry,
     pub(super) what: What<'a>,
 }
@@ -50,7 +50,7 @@ impl Bounce<'_> {
     }
 
     async fn original_header(&self) -> Result<Vec<u8>, Error> {
-        let message = &self.claim.message;
+        let message = self.message;
         let mut original = message.prefix.clone();
         if let Some(mut body) = self.inner.queue.open_body(message.id).await? {
             while original.len() < MAX_HEADER && !original.windows(4).any(|w| w == b"\r\n\r\n") {
@@ -66,7 +66,7 @@ impl Bounce<'_> {
     }
 
     fn dsn(&self, original: Vec<u8>) -> Dsn {
-        let (entry, message) = (self.entry, &self.claim.message);
+        let (entry, message) = (self.entry, self.message);
         let hostname = &self.inner.settings.hostname;
         let now = self.inner.now();
         let postmaster = postmaster_of(hostname);
@@ -175,7 +175,7 @@ impl Bounce<'_> {
         let directory = self.inner.directory.current();
         let postmaster = directory.postmaster();
         let postmaster_mailbox = &postmaster.destination.mailbox;
-        if self.claim.message.report == ReportKind::Dmarc {
+        if self.message.report == ReportKind::Dmarc {
             self.inner.metrics.dmarc_report_failure.inc();
             return self.file_into(&postmaster.account.name, &format!("{postmaster_mailbox}/dmarc"), Flags::SEEN, dsn).await;
         }
@@ -190,7 +190,7 @@ impl Bounce<'_> {
 
     async fn file_into(&self, account: &str, mailbox: &str, flags: Flags, dsn: Vec<u8>) -> Result<(), Error> {
         let account = self.inner.store.account(account).await?;
-        let utf8 = self.claim.message.smtputf8;
+        let utf8 = self.message.smtputf8;
         let delivered_to = self.entry.sender.as_ref().map(|p| p.for_smtputf8(utf8)).unwrap_or_default();
         // RFC 3464 §2: a DSN has the null reverse-path.
         let prefix = format!("Delivered-To: {delivered_to}\r\nReturn-Path: <>\r\n").into_bytes();

@@ -107,6 +107,11 @@ impl Connection {
         self.session.extensions()
     }
 
+    /// TLS version and cipher suite, and whether the certificate was verified; empty in the clear.
+    pub(super) fn tls_in_words(&self, verified: bool) -> String {
+        self.stream.tls().map(|tls| format!("{tls} {}", if verified { "verified" } else { "unverified" })).unwrap_or_default()
+    }
+
     /// Whether another transaction can follow.
     pub(super) const fn is_usable(&self) -> bool {
         self.session.is_usable()

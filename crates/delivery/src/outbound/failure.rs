@@ -10,6 +10,20 @@ pub struct Remote {
     pub name: String,
     /// Its address, when connected.
     pub ip: Option<IpAddr>,
+    /// TLS version and cipher suite, and whether the certificate was verified; empty in the clear.
+    pub tls: String,
+}
+
+impl Remote {
+    /// A host that isn't connected.
+    pub const fn named(name: String) -> Self {
+        Self { name, ip: None, tls: String::new() }
+    }
+
+    /// A host at an address, without TLS.
+    pub const fn at(name: String, ip: IpAddr) -> Self {
+        Self { name, ip: Some(ip), tls: String::new() }
+    }
 }
 
 /// A failure for one recipient.
@@ -19,6 +33,8 @@ pub struct Failure {
     pub permanent: bool,
     /// Whether the fault is ours (a full disk, a shutdown): such a failure never uses up an attempt.
     pub ours: bool,
+    /// Whether it wasn't tried, because the recipient is on the account's suppression list.
+    pub suppressed: bool,
     /// The SMTP reply code, 0 without one.
     pub code: u16,
     /// The enhanced status code without its class; may be empty.
@@ -33,7 +49,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(permanent: bool, text: String) -> Self {
-        Self { permanent, ours: false, code: 0, secode: String::new(), text, lines: Vec::new(), remote: None }
+        Self { permanent, ours: false, suppressed: false, code: 0, secode: String::new(), text, lines: Vec::new(), remote: None }
     }
 
     /// Trying again may help.
@@ -44,6 +60,11 @@ impl Failure {
     /// It won't.
     pub fn permanent(text: impl Into<String>) -> Self {
         Self::new(true, text.into())
+    }
+
+    /// The recipient is on the account's suppression list.
+    pub fn suppressed() -> Self {
+        Self { suppressed: true, ..Self::permanent("address is on the suppression list") }
     }
 
     /// Our own fault, and thus temporary.
@@ -64,6 +85,7 @@ impl Failure {
         Self {
             permanent: error.permanent,
             ours: error.kind == ErrorKind::Message,
+            suppressed: false,
             code: error.code().unwrap_or(0),
             secode: if needs_tls { REQUIRETLS_SECODE.to_owned() } else { error.secode() },
             text: error.to_string(),

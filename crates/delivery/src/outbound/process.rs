@@ -7,8 +7,7 @@ use super::failure::Failure;
 use super::schedule::{DELAY_DSN_AFTER, retry_until};
 use crate::metrics::DeliveryLabels;
 use mox_base::Timestamp;
-use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, ReportKind};
-use std::net::IpAddr;
+use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, ReportKind, Via};
 use std::time::Duration;
 
 /// For so long, attempts that fail by our own fault aren't counted.
@@ -27,36 +26,26 @@ pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, 
     let mut outcomes = Vec::with_capacity(claim.entries.len());
     for (entry, result) in claim.entries.iter().zip(attempted.results) {
         log(entry, &result);
-        outcomes.push(outcome(inner, claim, entry, result, &attempted.dialed, took).await);
+        let ending = match &result {
+            Ok(delivered) => delivered_to(inner, claim, entry, delivered).await,
+            Err(failure) => failed(inner, claim, entry, failure).await,
+        };
+        let mut dialed = entry.dialed.clone();
+        for (host, ip) in &attempted.dialed {
+            dialed.note(host, *ip);
+        }
+        let result = attempt_result(result, &attempted.transport, took);
+        outcomes.push(Outcome { id: entry.id, result, dialed, ending });
     }
     outcomes
-}
-
-async fn outcome(
-    inner: &Inner,
-    claim: &Claim,
-    entry: &Entry,
-    result: RecipientResult,
-    connections: &[(String, IpAddr)],
-    took: Took,
-) -> Outcome {
-    let ending = match &result {
-        Ok(delivered) => delivered_to(inner, claim, entry, delivered).await,
-        Err(failure) => failed(inner, claim, entry, failure).await,
-    };
-    let mut dialed = entry.dialed.clone();
-    for (host, ip) in connections {
-        dialed.note(host, *ip);
-    }
-    Outcome { id: entry.id, result: attempt_result(&result, took), dialed, ending }
 }
 
 async fn delivered_to(inner: &Inner, claim: &Claim, entry: &Entry, delivered: &Delivered) -> Ending {
     // RFC 3461 §5.2.2: the next host won't tell, so we say that we handed it on.
     if entry.notify.success && !delivered.dsn {
-        Bounce { inner, claim, entry, what: What::Relayed(delivered) }.send().await;
+        Bounce { inner, message: &claim.message, entry, what: What::Relayed(delivered) }.send().await;
     }
-    Ending::Retire { delivered: true, keep_until: inner.keep_until(&entry.account, inner.now()) }
+    Ending::Delivered
 }
 
 async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) -> Ending {
@@ -67,23 +56,25 @@ async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) 
     let report = claim.message.report;
     if failure.permanent || entry.attempts >= entry.attempts_allowed() {
         if entry.notify.failure {
-            Bounce { inner, claim, entry, what: What::Failed(failure) }.send().await;
+            Bounce { inner, message: &claim.message, entry, what: What::Failed(failure) }.send().await;
         }
-        return Ending::Retire { delivered: false, keep_until: inner.keep_until(&entry.account, inner.now()) };
+        return if failure.suppressed { Ending::Suppressed } else { Ending::Failed };
     }
     if entry.attempts == DELAY_DSN_AFTER && entry.notify.delay && report != ReportKind::Dmarc {
         let until = retry_until(entry.attempts, entry.attempts_allowed(), entry.next_attempt);
-        Bounce { inner, claim, entry, what: What::Delayed(failure, until) }.send().await;
+        Bounce { inner, message: &claim.message, entry, what: What::Delayed(failure, until) }.send().await;
     }
     Ending::Retry
 }
 
-fn attempt_result(result: &RecipientResult, took: Took) -> AttemptResult {
-    let Took { start, duration } = took;
-    match result {
-        Ok(d) => AttemptResult { start, duration, success: true, code: d.code, secode: d.secode.clone(), error: String::new() },
-        Err(f) => AttemptResult { start, duration, success: false, code: f.code, secode: f.secode.clone(), error: f.text.clone() },
-    }
+fn attempt_result(result: RecipientResult, transport: &str, took: Took) -> AttemptResult {
+    let (success, code, secode, error, remote) = match result {
+        Ok(d) => (true, d.code, d.secode, String::new(), Some(d.remote)),
+        Err(f) => (false, f.code, f.secode, f.text, f.remote),
+    };
+    let via = remote.map_or_else(Via::default, |r| Via { host: r.name, ip: r.ip, tls: r.tls, ..Via::default() });
+    let via = Via { transport: transport.to_owned(), ..via };
+    AttemptResult { start: took.start, duration: took.duration, success, code, secode, error, via }
 }
 
 fn log(entry: &Entry, result: &RecipientResult) {
@@ -119,14 +110,7 @@ fn count(inner: &Inner, claim: &Claim, attempted: &Attempted, took: Took) {
 ///
 /// They are due at once, for the next start.
 pub(super) fn interrupted(claim: &Claim, took: Took) -> Vec<Outcome> {
-    let result = AttemptResult {
-        start: took.start,
-        duration: took.duration,
-        success: false,
-        code: 0,
-        secode: String::new(),
-        error: "interrupted by shutdown".to_owned(),
-    };
+    let result = AttemptResult { duration: took.duration, ..AttemptResult::failed(took.start, "interrupted by shutdown") };
     claim
         .entries
         .iter()

@@ -1,5 +1,6 @@
 //! The scheduler: starts attempts when entries are due, few at once, and ends them when the server does.
 
+use super::aftermath::AccountAftermath;
 use super::attempt::{Kept, attempt};
 use super::process::{Took, interrupted, process};
 use super::schedule::{backoff, base_interval};
@@ -58,7 +59,12 @@ impl Runner {
         metrics: Metrics,
     ) -> Self {
         let owner = Owner(ports.random.u64().cast_signed());
-        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner }) }
+        let aftermath = Arc::new(AccountAftermath::new(directory.clone()));
+        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner, aftermath }) }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// Runs until `shutdown`: then no attempt begins, those that run are told to stop, and are awaited.
@@ -175,7 +181,7 @@ impl Runner {
 
     /// Brings the gauge of held entries up to date; to be called after they were changed.
     pub async fn count_held(&self) {
-        if let Ok((_, held)) = self.inner.queue.counts().await {
+        if let Ok(held) = self.inner.queue.held().await {
             self.inner.metrics.hold.set(i64::try_from(held).unwrap_or(i64::MAX));
         }
     }
@@ -225,10 +231,16 @@ async fn record(inner: &Inner, claim: &Claim, outcomes: Vec<Outcome>, go_on: boo
         let recorded = if go_on && !shutdown.is_cancelled() {
             let base = base_interval(&*inner.ports.random);
             let claiming = Claiming { owner: inner.owner, now: inner.now(), domains: 1, lease: LEASE };
-            let finishing = inner.queue.finish_and_claim(domain.clone(), claiming, move |before| backoff(base, before), outcomes.clone());
+            let finishing = inner.queue.finish_and_claim(
+                domain.clone(),
+                claiming,
+                move |before| backoff(base, before),
+                outcomes.clone(),
+                inner.aftermath(),
+            );
             finishing.await.map(|(_, next)| next)
         } else {
-            inner.queue.finish(domain.clone(), inner.owner, outcomes.clone()).await.map(|_| None)
+            inner.queue.finish(domain.clone(), inner.owner, outcomes.clone(), inner.aftermath()).await.map(|_| None)
         };
         match recorded {
             Ok(next) => return next,

@@ -17,6 +17,7 @@ use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, So
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
 use peer::Peer;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -133,10 +134,11 @@ impl Fixture {
             envelope_id: None,
             return_full: false,
             limits: None,
+            step: None,
         };
         adjust(&mut submission);
         self.accepted += recipients.len();
-        self.submitter.submit(submission).await.unwrap()
+        self.submitter.submit(submission).await.unwrap().into_iter().map(|s| s.id).collect()
     }
 
     async fn run(&self) -> usize {

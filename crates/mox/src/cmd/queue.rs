@@ -1,7 +1,11 @@
 //! `mox queue …`: looking into the queue, and changing it.
 
+mod holdrules;
+mod retired;
+mod suppress;
+
 use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome};
-use crate::ctl::{self, QueueAction, QueueFilter, QueueSort, Request};
+use crate::ctl::{self, QueueAction, QueueFilter, QueueSort, QueueTask, Request};
 use mox_store::queue::parse_duration;
 
 const IDS: Flag = Flag::text("ids", "value", "comma-separated list of message IDs");
@@ -24,7 +28,10 @@ const HOLD: Flag = Flag::text("hold", "value", "true or false, whether to match 
 
 const FILTER: &[Flag] = &[IDS, N, ACCOUNT, FROM, TO, SUBMITTED, NEXT_ATTEMPT, TRANSPORT, HOLD];
 
-pub(super) const COMMANDS: &[Command] = &[
+/// The groups of commands, in the order of the usage.
+pub(super) const COMMANDS: &[&[Command]] = &[holdrules::COMMANDS, ENTRIES, retired::COMMANDS, suppress::COMMANDS];
+
+const ENTRIES: &[Command] = &[
     Command {
         words: "queue list",
         params: &["[filtersortflags]"],
@@ -101,11 +108,31 @@ pub(super) const COMMANDS: &[Command] = &[
         run: require_tls,
     },
     Command {
+        words: "queue transport",
+        params: &["[filterflags] transport"],
+        listed: true,
+        help: "Set the transport that the matching entries use.\n\n\
+        The name is one of those configured in mox.conf. It is used for all further attempts, whatever the routes say; with an empty name, routes decide again.",
+        flags: FILTER,
+        args: 1..=1,
+        run: |invocation| act(invocation, QueueAction::Transport(invocation.arg(0).to_owned())),
+    },
+    Command {
+        words: "queue fail",
+        params: &["[filterflags]"],
+        listed: true,
+        help: "Give up delivery of the matching entries.\n\n\
+        As if the last attempt had failed: the senders get a DSN that says that the delivery was canceled, webhooks tell of a failure, and the entries leave the queue.",
+        flags: FILTER,
+        args: 0..=0,
+        run: |invocation| act(invocation, QueueAction::Fail),
+    },
+    Command {
         words: "queue drop",
         params: &["[filterflags]"],
         listed: true,
         help: "Delete the matching entries.\n\n\
-        They are gone without a trace and the sender isn't told. \"queue dump\" can save a message before.",
+        The sender isn't told. They are listed as retired if their account keeps retired messages. \"queue dump\" can save a message before.",
         flags: FILTER,
         args: 0..=0,
         run: |invocation| act(invocation, QueueAction::Drop),
@@ -131,6 +158,14 @@ fn list(invocation: &Invocation) -> Outcome {
     act(invocation, QueueAction::List(QueueSort { queued, ascending: invocation.flags.bool("asc") }))
 }
 
+fn task(invocation: &Invocation, task: QueueTask) -> Outcome {
+    ask(invocation, &Request::QueueTask(task))
+}
+
+fn id(invocation: &Invocation) -> Result<i64, Failure> {
+    invocation.arg(0).parse().map_err(|e| Failure::new("parsing id", e))
+}
+
 fn schedule(invocation: &Invocation) -> Outcome {
     let text = invocation.arg(0);
     let micros = parse_duration(text).ok_or_else(|| Failure::Error(format!("parsing duration: invalid duration {text:?}")))?;
@@ -148,8 +183,7 @@ fn require_tls(invocation: &Invocation) -> Outcome {
 }
 
 fn dump(invocation: &Invocation) -> Outcome {
-    let id = invocation.arg(0).parse().map_err(|e| Failure::new("parsing id", e))?;
-    ask(invocation, &Request::QueueDump { id })
+    ask(invocation, &Request::QueueDump { id: id(invocation)? })
 }
 
 fn act(invocation: &Invocation, action: QueueAction) -> Outcome {
@@ -166,6 +200,12 @@ fn filter(flags: &Flags) -> Result<QueueFilter, Failure> {
     let text = |name: &str| flags.text(name).map(str::to_owned);
     let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
     let hold = flags.text("hold").filter(|h| !h.is_empty());
+    let success = match flags.text("result").unwrap_or_default() {
+        "" => None,
+        "success" => Some(true),
+        "failure" => Some(false),
+        other => return Err(Failure::Error(format!("bad result {other:?}, want \"success\" or \"failure\""))),
+    };
     Ok(QueueFilter {
         max: flags.text("n").map_or(Ok(0), str::parse).map_err(|e| Failure::new("parsing -n", e))?,
         ids: ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))?,
@@ -176,5 +216,7 @@ fn filter(flags: &Flags) -> Result<QueueFilter, Failure> {
         next_attempt: text("nextattempt"),
         transport: text("transport"),
         hold: hold.map(str::parse).transpose().map_err(|e| Failure::new("parsing -hold", e))?,
+        last_activity: text("lastactivity"),
+        success,
     })
 }

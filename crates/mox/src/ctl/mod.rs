@@ -12,7 +12,7 @@ mod server;
 
 pub(crate) use client::{connect, request, send};
 pub(crate) use config::ConfigEdit;
-pub(crate) use queue::{QueueAction, QueueFilter, QueueSort};
+pub(crate) use queue::{QueueAction, QueueFilter, QueueSort, QueueTask};
 pub(crate) use server::{Handler, Output, serve};
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,8 @@ pub(crate) enum Request {
         /// What to do.
         action: QueueAction,
     },
+    /// Do something else with the queue.
+    QueueTask(QueueTask),
     /// Change the configuration.
     Config {
         /// How.
@@ -75,13 +77,8 @@ impl Request {
             Self::SetAccountPassword { .. } => "setaccountpassword",
             Self::LogLevels => "loglevels",
             Self::SetLogLevel { .. } => "setloglevels",
-            Self::Queue { action, .. } => match action {
-                QueueAction::List(_) => "queuelist",
-                QueueAction::Hold(_) => "queueholdset",
-                QueueAction::Schedule { .. } => "queueschedule",
-                QueueAction::RequireTls(_) => "queuerequiretls",
-                QueueAction::Drop => "queuedrop",
-            },
+            Self::Queue { action, .. } => action.name(),
+            Self::QueueTask(task) => task.name(),
             Self::Config { .. } => "config",
             Self::QueueDump { .. } => "queuedump",
         }

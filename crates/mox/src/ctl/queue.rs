@@ -26,6 +26,10 @@ pub(crate) struct QueueFilter {
     pub(crate) transport: Option<String>,
     /// Held or not.
     pub(crate) hold: Option<bool>,
+    /// `<` or `>` and a duration from now; of retired entries.
+    pub(crate) last_activity: Option<String>,
+    /// Delivered or not; of retired entries.
+    pub(crate) success: Option<bool>,
 }
 
 impl QueueFilter {
@@ -48,9 +52,10 @@ impl QueueFilter {
             hold: self.hold,
             submitted: bound("submitted", &self.submitted)?,
             next_attempt: bound("nextattempt", &self.next_attempt)?,
-            last_activity: None,
+            last_activity: bound("lastactivity", &self.last_activity)?,
             transport: self.transport.clone(),
-            success: None,
+            success: self.success,
+            ..Filter::default()
         })
     }
 }
@@ -59,7 +64,7 @@ impl QueueFilter {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueueSort {
-    /// By when it was queued instead of when it is due.
+    /// By when it was queued instead of when it is due, or something last happened to it.
     pub(crate) queued: bool,
     /// Upwards.
     pub(crate) ascending: bool,
@@ -90,6 +95,91 @@ pub(crate) enum QueueAction {
     },
     /// Require TLS policies, or not, or leave it to recipients.
     RequireTls(Option<bool>),
+    /// Force a transport; empty for none.
+    Transport(String),
+    /// End them, and tell their senders.
+    Fail,
     /// End them without telling anybody.
     Drop,
+    /// Print those that were retired.
+    RetiredList(QueueSort),
+}
+
+impl QueueAction {
+    /// Its name, for the log.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::List(_) => "queuelist",
+            Self::Hold(_) => "queueholdset",
+            Self::Schedule { .. } => "queueschedule",
+            Self::RequireTls(_) => "queuerequiretls",
+            Self::Transport(_) => "queuetransport",
+            Self::Fail => "queuefail",
+            Self::Drop => "queuedrop",
+            Self::RetiredList(_) => "queueretiredlist",
+        }
+    }
+}
+
+/// What else there is to do with the queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum QueueTask {
+    /// Print a retired entry.
+    RetiredPrint(i64),
+    /// Print the hold rules.
+    HoldRulesList,
+    /// Add one; empty parts match everything.
+    HoldRulesAdd {
+        /// The sender's account.
+        account: String,
+        /// The domain of MAIL FROM.
+        sender_domain: String,
+        /// The domain of RCPT TO.
+        recipient_domain: String,
+    },
+    /// Remove one.
+    HoldRulesRemove(i64),
+    /// Print suppression lists.
+    SuppressList {
+        /// Of one account; empty for all.
+        account: String,
+    },
+    /// Add an address to one.
+    SuppressAdd {
+        /// The account.
+        account: String,
+        /// The address.
+        address: String,
+    },
+    /// Remove an address from one.
+    SuppressRemove {
+        /// The account.
+        account: String,
+        /// The address.
+        address: String,
+    },
+    /// Look for an address.
+    SuppressLookup {
+        /// In one account's list; empty for any.
+        account: String,
+        /// The address.
+        address: String,
+    },
+}
+
+impl QueueTask {
+    /// Its name, for the log.
+    pub(super) const fn name(&self) -> &'static str {
+        match self {
+            Self::RetiredPrint(_) => "queueretiredprint",
+            Self::HoldRulesList => "queueholdruleslist",
+            Self::HoldRulesAdd { .. } => "queueholdrulesadd",
+            Self::HoldRulesRemove(_) => "queueholdrulesremove",
+            Self::SuppressList { .. } => "queuesuppresslist",
+            Self::SuppressAdd { .. } => "queuesuppressadd",
+            Self::SuppressRemove { .. } => "queuesuppressremove",
+            Self::SuppressLookup { .. } => "queuesuppresslookup",
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use super::services::Shared;
 use crate::ctl::{Handler, Output, Request};
 use mox_config::LogLevel;
+use mox_delivery::outbound::Runner;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::mpsc;
 /// Carries out what comes over the control socket.
 pub(super) struct Control {
     pub(super) services: Arc<Shared>,
+    pub(super) runner: Runner,
     pub(super) stop: mpsc::Sender<()>,
 }
 
@@ -26,7 +28,8 @@ impl Handler for Control {
                 }
                 Request::SetAccountPassword { account, password } => self.services.logins.set_password(&account, password).await,
                 Request::LogLevels => out.write(self.services.log.levels.list().as_bytes()).await,
-                Request::Queue { filter, action } => super::queue::act(&self.services, filter, action, out).await,
+                Request::Queue { filter, action } => super::queue::act(&self.services, &self.runner, filter, action, out).await,
+                Request::QueueTask(task) => super::queue::tasks::perform(&self.services, task, out).await,
                 Request::Config { edit } => super::config_edit::edit(&self.services, edit).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {

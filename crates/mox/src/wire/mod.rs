@@ -108,7 +108,7 @@ async fn serve(startup: Startup, started: impl FnOnce(&Started)) -> Result<u8, S
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
     let mode = startup.mode;
     let services = Services::start(startup, clock, random, &life).await?;
-    let control = control::Control { services: Arc::clone(&services.shared), stop: stop_by_ctl };
+    let control = control::Control { services: Arc::clone(&services.shared), runner: services.runner.clone(), stop: stop_by_ctl };
     ctl::serve(&services.shared.data_dir, Arc::new(control), life.background.clone(), life.finish.clone())
         .await
         .map_err(|e| format!("listening on control socket: {e}"))?;

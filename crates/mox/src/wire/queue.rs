@@ -1,5 +1,8 @@
 //! The queue's delivery, and queue commands on a running server.
 
+mod retired;
+pub(super) mod tasks;
+
 use super::Mode;
 use super::services::Shared;
 use crate::ctl::{Output, QueueAction, QueueFilter};
@@ -60,7 +63,13 @@ fn local_ips(fixed: &Static) -> Vec<IpAddr> {
 }
 
 /// Does it and says what was done.
-pub(super) async fn act(shared: &Shared, filter: QueueFilter, action: QueueAction, out: &mut Output) -> Result<(), String> {
+pub(super) async fn act(
+    shared: &Shared,
+    runner: &Runner,
+    filter: QueueFilter,
+    action: QueueAction,
+    out: &mut Output,
+) -> Result<(), String> {
     let clock = shared.store.clock();
     let (queue, now) = (&shared.queue, clock.now());
     let filter = filter.filter(clock.as_ref())?;
@@ -79,15 +88,18 @@ pub(super) async fn act(shared: &Shared, filter: QueueFilter, action: QueueActio
         QueueAction::RequireTls(require) => {
             format!("{} message(s) changed\n", queue.set_require_tls(filter, require).await.map_err(failed)?)
         }
-        QueueAction::Drop => {
-            let directory = shared.directory.current();
-            let keep = move |account: &str| {
-                let period = directory.account(account)?.keep_retired_messages;
-                (!period.is_zero()).then(|| now.after(period))
-            };
-            format!("{} message(s) dropped\n", queue.drop_entries(filter, now, keep).await.map_err(failed)?)
+        QueueAction::Transport(name) => {
+            // An entry with a transport that isn't there would wait in vain.
+            if !runner.has_transport(&name) {
+                return Err(format!("no such transport: {name:?}"));
+            }
+            format!("{} message(s) changed\n", queue.set_transport(filter, name).await.map_err(failed)?)
         }
+        QueueAction::Fail => format!("{} message(s) marked as failed\n", runner.fail(filter).await.map_err(failed)?),
+        QueueAction::RetiredList(sort) => return retired::list(shared, filter, sort.sort(), out).await,
+        QueueAction::Drop => format!("{} message(s) dropped\n", runner.drop_entries(filter).await.map_err(failed)?),
     };
+    runner.count_held().await;
     out.write(text.as_bytes()).await
 }
 
@@ -134,9 +146,13 @@ fn line(listed: &Listed<Entry>, now: Timestamp) -> String {
     let sender = entry.sender.as_ref().map(ToString::to_string).unwrap_or_default();
     let last = entry.last_attempt.map(|at| relative(at, now)).unwrap_or_default();
     let error = listed.results.last().map_or("", |r| r.error.as_str());
-    let queued = Timestamp::from_secs(entry.queued.secs()).rfc3339();
+    let queued = whole_seconds(entry.queued).rfc3339();
     let next = relative(now, entry.next_attempt);
     format!("{:5} {queued} from:{sender} to:{} next {next} last {last} error {error:?}\n", entry.id.0, entry.recipient)
+}
+
+const fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_secs(time.secs())
 }
 
 /// From one time to another in whole seconds, as durations are written: `-1m30s` when the second is earlier.

@@ -10,7 +10,7 @@ use super::{Life, accounts, imap, queue, smtp};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
-use mox_delivery::outbound::SharedRouting;
+use mox_delivery::outbound::{Runner, SharedRouting};
 use mox_httpd::{ConnectionLabels, Metrics};
 use mox_mailauth::DkimSelector;
 use mox_net::listen::{self, Serving};
@@ -75,6 +75,7 @@ impl Shared {
 /// Everything that runs.
 pub(super) struct Services {
     pub(super) shared: Arc<Shared>,
+    pub(super) runner: Runner,
     pub(super) sockets: Vec<(Service, SocketAddr)>,
 }
 
@@ -167,9 +168,9 @@ impl Services {
         }
         let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
         let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics)?;
-        let finish = life.finish.clone();
-        life.background.spawn(async move { runner.run(finish).await });
-        Ok(Self { shared, sockets: listening })
+        let (running, finish) = (runner.clone(), life.finish.clone());
+        life.background.spawn(async move { running.run(finish).await });
+        Ok(Self { shared, runner, sockets: listening })
     }
 
     /// Lets background work end that waits for us.

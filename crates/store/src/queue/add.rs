@@ -2,12 +2,15 @@
 
 use super::body::StoredBody;
 use super::entry::{Notify, ReportKind, extra_to_text, without_nul};
+use super::hold::HoldRules;
 use super::limits::{self, SendLimits};
+use super::lookup::from_id_key;
 use super::{Body, Conflict, Queue};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
 use mox_base::{Path, QueueId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::sync::Arc;
 
 /// What the entries of a submission share.
@@ -43,6 +46,23 @@ pub struct NewMessage {
     pub return_full: bool,
     /// How much the account may send; none for what the server sends by itself, which isn't counted.
     pub limits: Option<SendLimits>,
+    /// What somebody else does in the transaction.
+    pub step: Option<Arc<dyn AddStep>>,
+}
+
+/// A step of somebody else in the transaction that adds a submission. It may run more than once, of which one counts.
+pub trait AddStep: Debug + Send + Sync {
+    /// Runs first. With a value, nothing is added, and adding fails with [`AddError::Answered`].
+    ///
+    /// # Errors
+    /// The database failed: nothing is added.
+    fn before(&self, tx: &Tx<'_>) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Runs last, with the entries and their ids in the same order.
+    ///
+    /// # Errors
+    /// The database failed: nothing is added.
+    fn after(&self, tx: &Tx<'_>, entries: &[NewEntry], ids: &[QueueId]) -> Result<(), Error>;
 }
 
 /// A recipient of a submission.
@@ -100,6 +120,9 @@ pub enum AddError {
     /// A from id is in use already.
     #[error("fromid not unique")]
     FromIdNotUnique,
+    /// The submission's [`AddStep`] had an answer.
+    #[error("submission was answered before")]
+    Answered(Vec<u8>),
     /// Database or file system failed.
     #[error("adding to the queue: {0}")]
     Store(#[from] Error),
@@ -146,6 +169,9 @@ impl Queue {
 
 fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
     let Submission { message, body, size, entries } = submission;
+    if let Some(answer) = message.step.as_ref().map(|step| step.before(tx)).transpose()?.flatten() {
+        return Err(AddError::Answered(answer));
+    }
     for from_id in entries.iter().filter_map(|e| e.from_id.as_ref()) {
         let sql = "SELECT 1 FROM queue_entry WHERE from_id = $1 UNION ALL SELECT 1 FROM queue_retired WHERE from_id = $1 LIMIT 1";
         if tx.query_opt(sql, params![from_id], |row| row.int(0))?.is_some() {
@@ -160,10 +186,12 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
         let recipients = entries.iter().map(|e| e.recipient.to_string()).collect();
         limits::count(tx, &message.account, &recipients, message.queued, limits)?;
     }
+    let rules = HoldRules::load(tx)?;
+    let held: Vec<bool> = entries.iter().map(|e| e.hold || rules.hold(&message.account, e)).collect();
     let id = add_message(tx, message, body, *size)?;
     let mut ids: Vec<QueueId> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        ids.push(add_entry(tx, message, id, entry)?);
+    for (entry, hold) in entries.iter().zip(&held) {
+        ids.push(add_entry(tx, message, id, entry, *hold)?);
     }
     let same_sender = entries.iter().all(|e| e.sender == entries.first().and_then(|first| first.sender.clone()));
     if let Some(base) = ids.first().filter(|_| ids.len() > 1 && same_sender) {
@@ -171,14 +199,17 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
     }
     // In order of their names, so that two servers that add at once don't wait for each other.
     let mut due = BTreeMap::new();
-    for entry in entries {
+    for (entry, hold) in entries.iter().zip(&held) {
         let next = due.entry(entry.recipient.host.to_string()).or_insert(None);
-        if !entry.hold {
+        if !hold {
             *next = Some(next.map_or(entry.next_attempt, |n: Timestamp| n.min(entry.next_attempt)));
         }
     }
     for (domain, next) in &due {
         lower_due(tx, domain, *next)?;
+    }
+    if let Some(step) = &message.step {
+        step.after(tx, entries, &ids)?;
     }
     Ok(ids)
 }
@@ -210,17 +241,17 @@ fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) 
     )
 }
 
-fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry) -> Result<QueueId, Error> {
+fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry, hold: bool) -> Result<QueueId, Error> {
     let sender = entry.sender.as_ref().map(Path::to_string).unwrap_or_default();
     tx.query_row(
         "INSERT INTO queue_entry (base_id, message, account, queued, hold, sender, from_id, recipient, domain, attempts, max_attempts, \
-         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient) \
-         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13) RETURNING id",
+         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient, from_id_key) \
+         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13, $14) RETURNING id",
         params![
             id,
             &message.account,
             message.queued,
-            entry.hold,
+            hold,
             &sender,
             entry.from_id.as_ref(),
             &entry.recipient.to_string(),
@@ -230,6 +261,7 @@ fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry) -> Re
             entry.require_tls,
             entry.notify.bits(),
             entry.original_recipient.as_deref().map(without_nul).as_ref(),
+            entry.from_id.as_deref().map(from_id_key).as_ref(),
         ],
         |row| Ok(QueueId(row.int(0)?)),
     )

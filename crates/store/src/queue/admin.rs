@@ -1,17 +1,20 @@
 //! Looking into the queue, and changing what is in it: what administrators do.
 
 use super::entry::{AttemptResult, Entry, Listed, QueuedMessage, RetiredEntry};
+use super::events::{Aftermath, EventKind, Happened, announce};
 use super::filter::{Of, Selection};
 use super::finish::{record, retire};
 use super::{Filter, Queue, Sort, refresh_domain};
 use crate::db::{Error, Param, Row, Sql, Tx};
 use crate::params;
 use mox_base::{QueueId, Timestamp};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-/// How many entries are ended in one transaction, so that others aren't kept waiting.
-const BATCH: u64 = 500;
+/// How many entries are changed in one transaction, so that others aren't kept waiting.
+const BATCH: usize = 500;
+
+const HELD: &str = "SELECT count(*) FROM queue_entry WHERE hold = 1";
 
 /// The error of a result that an administrator caused.
 const CANCELED: &str = "delivery canceled by admin";
@@ -81,14 +84,15 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn counts(&self) -> Result<(u64, u64), Error> {
-        let count = |n: i64| u64::try_from(n).unwrap_or(0);
-        self.db
-            .read(move |tx| {
-                let sql = "SELECT count(*), coalesce(sum(hold), 0) FROM queue_entry";
-                let sql = Sql { sqlite: sql, postgres: "SELECT count(*), CAST(coalesce(sum(hold), 0) AS BIGINT) FROM queue_entry" };
-                tx.query_row(sql, &[], |row| Ok((count(row.int(0)?), count(row.int(1)?))))
-            })
-            .await
+        self.db.read(|tx| Ok((count(tx, "SELECT count(*) FROM queue_entry")?, count(tx, HELD)?))).await
+    }
+
+    /// How many entries are held.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn held(&self) -> Result<u64, Error> {
+        self.db.read(|tx| count(tx, HELD)).await
     }
 
     /// Changes when matching entries are due; how many.
@@ -96,13 +100,13 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn reschedule(&self, filter: Filter, to: Reschedule) -> Result<u64, Error> {
-        let (expression, value) = match to {
-            Reschedule::Add(micros) => ("next_attempt + ", micros),
-            Reschedule::At(time) => ("", time.micros()),
+        let (set, value) = match to {
+            Reschedule::Add(micros) => ("next_attempt = next_attempt + $1", micros),
+            Reschedule::At(time) => ("next_attempt = $1", time.micros()),
         };
         // Far sums stay far: a number that Timestamp holds.
         let value = value.clamp(-(1 << 60), 1 << 60);
-        self.change(filter, "next_attempt", expression, Change::Int(Some(value))).await
+        self.change(filter, set, Change::Int(Some(value))).await
     }
 
     /// Holds matching entries, or lets them go; how many.
@@ -110,7 +114,7 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn set_hold(&self, filter: Filter, hold: bool) -> Result<u64, Error> {
-        self.change(filter, "hold", "", Change::Int(Some(i64::from(hold)))).await
+        self.change(filter, "hold = $1", Change::Int(Some(i64::from(hold)))).await
     }
 
     /// Forces a transport on matching entries, or with an empty name lets routes decide again; how many.
@@ -118,7 +122,7 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn set_transport(&self, filter: Filter, transport: String) -> Result<u64, Error> {
-        self.change(filter, "transport", "", Change::Text(transport)).await
+        self.change(filter, "transport = $1", Change::Text(transport)).await
     }
 
     /// Changes what TLS matching entries require; how many.
@@ -126,68 +130,88 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn set_require_tls(&self, filter: Filter, require: Option<bool>) -> Result<u64, Error> {
-        self.change(filter, "require_tls", "", Change::Int(require.map(i64::from))).await
+        self.change(filter, "require_tls = $1", Change::Int(require.map(i64::from))).await
     }
 
-    async fn change(&self, filter: Filter, column: &'static str, expression: &'static str, value: Change) -> Result<u64, Error> {
-        let changed = self
-            .write(move |tx| {
-                let selection = Selection::new(&filter, &Sort::default(), None, Of::Entries);
-                let n = selection.next_param();
-                let update = |rest: &str| {
-                    // PostgreSQL can't tell the type of a lone parameter that may be NULL.
-                    format!("UPDATE queue_entry SET {column} = {expression}${n} WHERE id IN (SELECT e.id FROM queue_entry e {rest})")
-                };
-                let (sqlite, postgres) = (update(selection.sqlite()), update(selection.postgres()));
-                let mut params = selection.params();
-                params.push(value.param());
-                let changed = tx.exec(Sql { sqlite: &sqlite, postgres: &postgres }, &params)?;
-                refresh_all_domains(tx)?;
-                Ok::<_, Error>(changed)
-            })
-            .await?;
-        self.changed.notify_one();
-        Ok(changed)
+    /// `set` says what becomes of `value`, `$1`.
+    pub(super) async fn change(&self, filter: Filter, set: &'static str, value: Change) -> Result<u64, Error> {
+        self.in_batches(filter, move |tx, found, _| {
+            let ids: Vec<String> = found.iter().map(|f| f.id.0.to_string()).collect();
+            tx.exec(&format!("UPDATE queue_entry SET {set} WHERE id IN ({})", ids.join(", ")), &[value.param()])
+        })
+        .await
     }
 
-    /// Ends matching entries without telling anybody; how many. With `keep`, they are remembered until the time that it
-    /// gives for their account.
+    /// Ends matching entries; how many. The sender isn't told here.
     ///
     /// # Errors
     /// The database failed; entries ended before stay ended.
-    pub async fn drop_entries(
+    pub async fn cancel(&self, filter: Filter, how: Cancel, now: Timestamp, aftermath: Arc<dyn Aftermath>) -> Result<u64, Error> {
+        self.in_batches(filter, move |tx, found, files| {
+            for Found { id, account, .. } in found {
+                let result = AttemptResult::failed(now, CANCELED);
+                record(tx, *id, &result)?;
+                tx.exec("UPDATE queue_entry SET last_attempt = $1 WHERE id = $2 AND last_attempt IS NULL", params![now, *id])?;
+                let kind = if how == Cancel::Fail { EventKind::Failed } else { EventKind::Canceled };
+                announce(tx, &*aftermath, Happened { id: *id, account, kind, result: &result, suppressing: false, at: now })?;
+                retire(tx, *id, kind, now, aftermath.keep_until(account, now), files)?;
+            }
+            Ok(u64::try_from(found.len()).unwrap_or(u64::MAX))
+        })
+        .await
+    }
+
+    /// Acts on all matching entries, [`BATCH`] in a transaction, and sets right when their domains are due. Files that
+    /// nobody needs any more are deleted after each.
+    async fn in_batches(
         &self,
         filter: Filter,
-        now: Timestamp,
-        keep: impl Fn(&str) -> Option<Timestamp> + Clone + Send + Sync + 'static,
+        act: impl Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error> + Clone + Send + 'static,
     ) -> Result<u64, Error> {
-        let mut left = filter.max.unwrap_or(u64::MAX);
-        let mut total = 0;
-        while left > 0 {
-            let batch = left.min(BATCH);
-            let (filter, keep) = (filter.clone(), keep.clone());
-            let (count, files) = self.write(move |tx| drop_batch(tx, &filter, batch, now, &keep)).await?;
-            self.delete_files(files).await;
+        // Which are meant with a maximum depends on their order, so these are chosen first.
+        let mut chosen = match filter.max {
+            Some(_) => Some(self.ids(filter.clone()).await?.into_iter()),
+            None => None,
+        };
+        let (mut last, mut total) = (QueueId(0), 0);
+        loop {
+            let mut filter = filter.clone();
+            if let Some(chosen) = &mut chosen {
+                filter.ids = chosen.take(BATCH).collect();
+                last = QueueId(0);
+                if filter.ids.is_empty() {
+                    break;
+                }
+            }
+            let act = act.clone();
+            let (count, next, files) = self.write(move |tx| batch(tx, &filter, last, &act)).await?;
             total += count;
-            left -= count.min(left);
-            if count < batch {
-                break;
+            self.delete_files(files).await;
+            match next {
+                Some(id) => last = id,
+                None if chosen.is_none() => break,
+                None => {}
             }
         }
-        self.changed.notify_one();
+        self.wake();
         Ok(total)
     }
 
-    /// Ends one entry with a failure that an administrator asked for, after the sender was told.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn fail_entry(&self, id: QueueId, now: Timestamp, keep_until: Option<Timestamp>) -> Result<bool, Error> {
-        let filter = Filter { ids: vec![id], ..Filter::default() };
-        let (count, files) = self.write(move |tx| drop_batch(tx, &filter, 1, now, &|_: &str| keep_until)).await?;
-        self.delete_files(files).await;
-        self.changed.notify_one();
-        Ok(count > 0)
+    /// The ids of matching entries, latest next attempt first.
+    async fn ids(&self, filter: Filter) -> Result<Vec<QueueId>, Error> {
+        self.db
+            .read(move |tx| {
+                let selection = Selection::new(&filter, &Sort::default(), None, Of::Entries);
+                let select = |rest: &str| format!("SELECT e.id FROM queue_entry e {rest}");
+                let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
+                let mut ids = Vec::new();
+                tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
+                    ids.push(QueueId(row.int(0)?));
+                    Ok::<_, Error>(())
+                })?;
+                Ok(ids)
+            })
+            .await
     }
 
     /// Forgets retired entries whose time is over; how many.
@@ -195,16 +219,79 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn remove_expired(&self, now: Timestamp) -> Result<u64, Error> {
-        self.write(move |tx| {
-            tx.exec("DELETE FROM queue_result WHERE entry IN (SELECT id FROM queue_retired WHERE keep_until < $1)", params![now])?;
-            tx.exec("DELETE FROM queue_retired WHERE keep_until < $1", params![now])
-        })
-        .await
+        let mut total = 0;
+        loop {
+            let removed = self
+                .write(move |tx| {
+                    let expired = format!("SELECT id FROM queue_retired WHERE keep_until < $1 ORDER BY keep_until, id LIMIT {BATCH}");
+                    tx.exec(&format!("DELETE FROM queue_result WHERE entry IN ({expired})"), params![now])?;
+                    tx.exec(&format!("DELETE FROM queue_retired WHERE id IN ({expired})"), params![now])
+                })
+                .await?;
+            total += removed;
+            if removed == 0 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// A retired entry with its results, none if there is no such entry.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn retired(&self, id: QueueId) -> Result<Option<Listed<RetiredEntry>>, Error> {
+        let found = self.list_retired(Filter { ids: vec![id], ..Filter::default() }, Sort::default(), Page { limit: 1 }).await?;
+        Ok(found.into_iter().next())
     }
 }
 
+/// How an administrator ends entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancel {
+    /// As if delivery had failed.
+    Fail,
+    /// As if they had never been.
+    Drop,
+}
+
+/// An entry that matched.
+struct Found {
+    id: QueueId,
+    account: String,
+    domain: String,
+}
+
+/// Acts on the next entries beyond `last`; how many were changed, and the last of them if there may be more.
+fn batch(
+    tx: &Tx<'_>,
+    filter: &Filter,
+    last: QueueId,
+    act: &dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error>,
+) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
+    let selection = Selection::by_id(filter, last, BATCH);
+    let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
+    let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
+    let mut found = Vec::new();
+    tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
+        found.push(Found { id: QueueId(row.int(0)?), account: row.text(1)?.to_owned(), domain: row.text(2)?.to_owned() });
+        Ok::<_, Error>(())
+    })?;
+    let mut files = Vec::new();
+    if found.is_empty() {
+        return Ok((0, None, files));
+    }
+    let count = act(tx, &found, &mut files)?;
+    let domains: BTreeSet<&String> = found.iter().map(|f| &f.domain).collect();
+    for domain in domains {
+        refresh_domain(tx, domain, None)?;
+    }
+    let more = found.len() >= BATCH;
+    Ok((count, found.last().map(|f| f.id).filter(|_| more), files))
+}
+
+/// A value that a column gets.
 #[derive(Clone, Debug)]
-enum Change {
+pub(super) enum Change {
     Int(Option<i64>),
     Text(String),
 }
@@ -216,6 +303,10 @@ impl Change {
             Self::Text(text) => Param::from(text),
         }
     }
+}
+
+fn count(tx: &Tx<'_>, sql: &str) -> Result<u64, Error> {
+    tx.query_row(sql, &[], |row| Ok(u64::try_from(row.int(0)?).unwrap_or(0)))
 }
 
 fn listed<T>(
@@ -250,50 +341,4 @@ fn entry_and_message(tx: &Tx<'_>, id: QueueId) -> Result<Option<(Entry, QueuedMe
     let sql = format!("SELECT {} FROM queue_message m WHERE m.id = $1", QueuedMessage::COLUMNS);
     let message = tx.query_row(&sql, params![entry.message.0], QueuedMessage::from_row)?;
     Ok(Some((entry, message)))
-}
-
-fn drop_batch(
-    tx: &Tx<'_>,
-    filter: &Filter,
-    batch: u64,
-    now: Timestamp,
-    keep: &dyn Fn(&str) -> Option<Timestamp>,
-) -> Result<(u64, Vec<String>), Error> {
-    let selection = Selection::new(filter, &Sort::default(), Some(batch), Of::Entries);
-    let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
-    let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
-    let mut found = Vec::new();
-    tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
-        found.push((QueueId(row.int(0)?), row.text(1)?.to_owned(), row.text(2)?.to_owned()));
-        Ok::<_, Error>(())
-    })?;
-    let mut kept: BTreeMap<&str, Option<Timestamp>> = BTreeMap::new();
-    let mut files = Vec::new();
-    for (id, account, _) in &found {
-        let keep_until = *kept.entry(account).or_insert_with(|| keep(account));
-        let result = AttemptResult {
-            start: now,
-            duration: Duration::ZERO,
-            success: false,
-            code: 0,
-            secode: String::new(),
-            error: CANCELED.to_owned(),
-        };
-        record(tx, *id, &result)?;
-        tx.exec("UPDATE queue_entry SET last_attempt = $1 WHERE id = $2 AND last_attempt IS NULL", params![now, *id])?;
-        retire(tx, *id, false, now, keep_until, &mut files)?;
-    }
-    let domains: BTreeSet<&String> = found.iter().map(|(_, _, domain)| domain).collect();
-    for domain in domains {
-        refresh_domain(tx, domain, None)?;
-    }
-    Ok((u64::try_from(found.len()).unwrap_or(u64::MAX), files))
-}
-
-fn refresh_all_domains(tx: &Tx<'_>) -> Result<(), Error> {
-    tx.exec(
-        "UPDATE queue_domain SET next_due = (SELECT min(e.next_attempt) FROM queue_entry e WHERE e.domain = queue_domain.domain AND e.hold = 0)",
-        &[],
-    )?;
-    Ok(())
 }

@@ -5,7 +5,6 @@ use super::Queue;
 use super::entry::QueueMessageId;
 use crate::db::{Error, Step, check};
 use crate::params;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt as _;
@@ -208,14 +207,16 @@ impl Queue {
         let folder = self.folder.clone();
         self.db
             .read(move |tx| {
-                let mut known = BTreeSet::new();
-                tx.query("SELECT file FROM queue_message WHERE file IS NOT NULL", &[], |row| {
-                    known.insert(row.text(0)?.to_owned());
-                    Ok::<_, Error>(())
-                })?;
                 for found in std::fs::read_dir(&*folder)? {
                     let found = found?;
-                    if found.file_name().to_str().is_none_or(|name| !known.contains(name)) {
+                    let known = match found.file_name().to_str() {
+                        Some(name) => {
+                            let sql = "SELECT 1 FROM queue_message WHERE file = $1 LIMIT 1";
+                            tx.query_opt(sql, params![name], |row| row.int(0))?.is_some()
+                        }
+                        None => false,
+                    };
+                    if !known {
                         tracing::info!(file = %found.path().display(), "deleting a file of the queue without an entry");
                         remove(&found.path());
                     }

@@ -1,6 +1,7 @@
 //! Claiming what is due: one domain at a time, under a lease.
 
 use super::entry::{AttemptResult, Entry, QueuedMessage};
+use super::suppression::is_suppressed;
 use super::{Queue, refresh_domain};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
@@ -12,8 +13,8 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner(pub i64);
 
-/// The most entries that are delivered together: as many recipients as a transaction has.
-const MAX_GROUP: i64 = 1000;
+/// The most entries that are delivered together besides the first: as many recipients as a transaction has.
+const MAX_GROUP: i64 = 999;
 
 /// What to claim.
 #[derive(Clone, Copy, Debug)]
@@ -84,10 +85,14 @@ impl Queue {
 }
 
 fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Claim>, Error> {
-    let due = "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain LIMIT $2";
-    let sql = Sql { sqlite: due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
+    // The limit is in the text: SQLite would plan again for each value of a parameter there.
+    let due = format!(
+        "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain LIMIT {}",
+        claiming.domains
+    );
+    let sql = Sql { sqlite: &due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
     let mut domains = Vec::new();
-    tx.query(sql, params![claiming.now, claiming.domains], |row| {
+    tx.query(sql, params![claiming.now], |row| {
         domains.push(row.text(0)?.to_owned());
         Ok::<_, Error>(())
     })?;
@@ -132,7 +137,7 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Durati
         tx.query(
             &format!(
                 "SELECT {columns} FROM queue_entry e WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
-                 AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT $8"
+                 AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT {MAX_GROUP}"
             ),
             params![
                 base,
@@ -141,8 +146,7 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Durati
                 first.attempts,
                 first.next_attempt,
                 first.require_tls.map_or(-1, i64::from),
-                &first.transport,
-                MAX_GROUP - 1
+                &first.transport
             ],
             |row| {
                 entries.push(Entry::from_row(row)?);
@@ -169,6 +173,7 @@ fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp
     let last = "SELECT error FROM queue_result WHERE entry = $1 ORDER BY number DESC LIMIT 1";
     let last = tx.query_opt(last, params![entry.id], |row| Ok::<_, Error>(row.text(0)? == AttemptResult::DELIVERING))?;
     entry.unfinished = last == Some(true);
+    entry.suppressed = is_suppressed(tx, &entry.account, &entry.recipient)?;
     entry.attempts = entry.attempts.saturating_add(1);
     entry.last_attempt = Some(now);
     entry.next_attempt = next;
@@ -176,13 +181,6 @@ fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp
         "UPDATE queue_entry SET attempts = $1, last_attempt = $2, next_attempt = $3 WHERE id = $4",
         params![entry.attempts, now, next, entry.id],
     )?;
-    let result = AttemptResult {
-        start: now,
-        duration: Duration::ZERO,
-        success: false,
-        code: 0,
-        secode: String::new(),
-        error: AttemptResult::DELIVERING.to_owned(),
-    };
+    let result = AttemptResult::failed(now, AttemptResult::DELIVERING);
     super::finish::append_result(tx, entry.id, &result)
 }

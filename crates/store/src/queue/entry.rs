@@ -1,5 +1,6 @@
 //! What is in the queue, as values, and their way into rows and back.
 
+use super::events::EventKind;
 use crate::db::{Error, Row};
 use mox_base::{ByteSize, Domain, Host, Localpart, Path, QueueId, Timestamp};
 use std::collections::BTreeMap;
@@ -88,6 +89,11 @@ impl DialedIps {
         self.0.get(host).map_or(&[], Vec::as_slice)
     }
 
+    /// All hosts by name.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &[IpAddr])> {
+        self.0.iter().map(|(host, ips)| (host.as_str(), ips.as_slice()))
+    }
+
     /// Notes a connection.
     pub fn note(&mut self, host: &str, ip: IpAddr) {
         let ips = self.0.entry(host.to_owned()).or_default();
@@ -136,6 +142,21 @@ pub struct AttemptResult {
     pub secode: String,
     /// Empty for success; [`AttemptResult::DELIVERING`] meanwhile.
     pub error: String,
+    /// How it went out.
+    pub via: Via,
+}
+
+/// How an attempt went out. Empty as far as it didn't.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Via {
+    /// The transport's name, empty for straight delivery.
+    pub transport: String,
+    /// The host that answered, or would have been connected to.
+    pub host: String,
+    /// Its address.
+    pub ip: Option<IpAddr>,
+    /// TLS version and cipher suite, and whether the certificate was verified; empty in the clear.
+    pub tls: String,
 }
 
 impl AttemptResult {
@@ -147,7 +168,12 @@ impl AttemptResult {
         self.error == Self::DELIVERING
     }
 
-    pub(super) const COLUMNS: &str = "start, duration, success, code, secode, error";
+    /// Something that failed without a reply of another host.
+    pub fn failed(start: Timestamp, error: impl Into<String>) -> Self {
+        Self { start, duration: Duration::ZERO, success: false, code: 0, secode: String::new(), error: error.into(), via: Via::default() }
+    }
+
+    pub(super) const COLUMNS: &str = "start, duration, success, code, secode, error, transport, host, ip, tls";
 
     pub(super) fn from_row(row: &Row<'_>, at: usize) -> Result<Self, Error> {
         Ok(Self {
@@ -157,6 +183,12 @@ impl AttemptResult {
             code: u16::try_from(row.int(at + 3)?).unwrap_or(0),
             secode: row.text(at + 4)?.to_owned(),
             error: row.text(at + 5)?.to_owned(),
+            via: Via {
+                transport: row.text(at + 6)?.to_owned(),
+                host: row.text(at + 7)?.to_owned(),
+                ip: row.text(at + 8)?.parse().ok(),
+                tls: row.text(at + 9)?.to_owned(),
+            },
         })
     }
 }
@@ -263,6 +295,8 @@ pub struct Entry {
     /// Of claimed entries: the attempt before this one has no outcome, because the server ended or had a bug. The message
     /// may have been delivered.
     pub unfinished: bool,
+    /// Of claimed entries: the account's mail isn't sent to the recipient any more.
+    pub suppressed: bool,
 }
 
 impl Entry {
@@ -296,6 +330,7 @@ impl Entry {
             notify: Notify::from_bits(row.int(16)?),
             original_recipient: row.opt_text(17)?.map(str::to_owned),
             unfinished: false,
+            suppressed: false,
         })
     }
 }
@@ -351,11 +386,16 @@ pub struct RetiredEntry {
     pub success: bool,
     /// When it is forgotten.
     pub keep_until: Timestamp,
+    /// How it ended; none for entries that were retired by an earlier version.
+    pub event: Option<EventKind>,
+    /// ENVID, decoded.
+    pub envelope_id: Option<String>,
 }
 
 impl RetiredEntry {
     pub(super) const COLUMNS: &str = "id, base_id, account, queued, sender, from_id, recipient, attempts, max_attempts, dialed, last_attempt, \
-         transport, require_tls, has_8bit, smtputf8, report, size, message_id, subject, future_release, extra, last_activity, success, keep_until";
+         transport, require_tls, has_8bit, smtputf8, report, size, message_id, subject, future_release, extra, last_activity, success, keep_until, event, \
+         envelope_id";
 
     pub(super) fn from_row(row: &Row<'_>) -> Result<Self, Error> {
         Ok(Self {
@@ -383,6 +423,8 @@ impl RetiredEntry {
             last_activity: Timestamp::from_micros(row.int(21)?),
             success: row.bool(22)?,
             keep_until: Timestamp::from_micros(row.int(23)?),
+            event: row.text(24)?.parse().ok(),
+            envelope_id: row.opt_text(25)?.map(str::to_owned),
         })
     }
 }
@@ -405,7 +447,7 @@ pub(super) fn extra_to_text(extra: &BTreeMap<String, String>) -> String {
     serde_json::to_string(extra).unwrap_or_else(|_| "{}".to_owned())
 }
 
-fn extra_from_text(text: &str) -> BTreeMap<String, String> {
+pub(super) fn extra_from_text(text: &str) -> BTreeMap<String, String> {
     serde_json::from_str(text).unwrap_or_default()
 }
 
@@ -414,12 +456,12 @@ pub(super) fn without_nul(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-fn stored_path(text: &str) -> Result<Path, Error> {
+pub(super) fn stored_path(text: &str) -> Result<Path, Error> {
     parse_path(text).ok_or_else(|| Error::Corrupt(format!("queue: not an address: {text:?}")))
 }
 
-/// Reads an address as [`Path`] prints it.
-fn parse_path(text: &str) -> Option<Path> {
+/// Reads an address as [`Path`] prints it; none for anything else.
+pub fn parse_path(text: &str) -> Option<Path> {
     // The last @: a quoted localpart may hold one.
     let (localpart, host) = text.rsplit_once('@')?;
     let localpart: Localpart = localpart.parse().ok()?;

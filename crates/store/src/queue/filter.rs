@@ -1,7 +1,7 @@
 //! Which entries, in which order: what lists and actions of administrators are told.
 
 use crate::db::Param;
-use mox_base::{QueueId, Timestamp};
+use mox_base::{Domain, QueueId, Timestamp};
 
 /// Conditions, all of which must hold. The default matches everything.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,10 @@ pub struct Filter {
     pub from: Option<String>,
     /// Part of the recipient's address, in Unicode.
     pub to: Option<String>,
+    /// The domain of MAIL FROM.
+    pub sender_domain: Option<Domain>,
+    /// The domain of RCPT TO.
+    pub recipient_domain: Option<Domain>,
     /// Held or not. Not of retired entries.
     pub hold: Option<bool>,
     /// When it was queued.
@@ -147,9 +151,7 @@ enum Value {
 impl Selection {
     /// `limit` further bounds the filter's own maximum.
     pub(super) fn new(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Self {
-        let mut s = Self { sqlite: String::from("WHERE 1 = 1"), postgres: String::new(), values: Vec::new() };
-        s.postgres.clone_from(&s.sqlite);
-        s.conditions(filter, of);
+        let mut s = Self::matching(filter, of);
         let column = match (sort.field, of) {
             (SortField::Queued, _) => "queued",
             (SortField::Time, Of::Entries) => "next_attempt",
@@ -162,15 +164,32 @@ impl Selection {
         }
         s.both(&format!(" ORDER BY e.{column} {direction}, e.id {direction}"));
         if let Some(max) = [filter.max, limit].into_iter().flatten().min() {
-            let n = s.int(i64::try_from(max).unwrap_or(i64::MAX));
-            s.both(&format!(" LIMIT ${n}"));
+            // In the text: SQLite would plan again for each value of a parameter here.
+            s.both(&format!(" LIMIT {}", max.min(i64::MAX.unsigned_abs())));
         }
+        s
+    }
+
+    /// All that match, in no order and without the filter's maximum.
+    pub(super) fn matching(filter: &Filter, of: Of) -> Self {
+        let mut s = Self { sqlite: String::from("WHERE 1 = 1"), postgres: String::new(), values: Vec::new() };
+        s.postgres.clone_from(&s.sqlite);
+        s.conditions(filter, of);
+        s
+    }
+
+    /// As [`Self::matching`], with ids beyond `last`, the lowest `limit` of them.
+    pub(super) fn by_id(filter: &Filter, last: QueueId, limit: usize) -> Self {
+        let mut s = Self::matching(filter, Of::Entries);
+        let n = s.int(last.0);
+        s.both(&format!(" AND e.id > ${n} ORDER BY e.id LIMIT {limit}"));
         s
     }
 
     fn conditions(&mut self, filter: &Filter, of: Of) {
         if !filter.ids.is_empty() {
-            let numbers: Vec<String> = filter.ids.iter().map(|id| format!("${}", self.int(id.0))).collect();
+            // In the text, because there may be more than a statement has parameters.
+            let numbers: Vec<String> = filter.ids.iter().map(|id| id.0.to_string()).collect();
             self.both(&format!(" AND e.id IN ({})", numbers.join(", ")));
         }
         for (column, value) in [("account", &filter.account), ("transport", &filter.transport)] {
@@ -185,6 +204,16 @@ impl Selection {
                 self.sqlite.push_str(&format!(" AND instr(e.{column}, ${n}) > 0"));
                 self.postgres.push_str(&format!(" AND strpos(e.{column}, ${n}) > 0"));
             }
+        }
+        if let Some(domain) = &filter.sender_domain {
+            // What follows the last @ of a sender is its host: no domain holds an @.
+            let n = self.text(&format!("@{domain}"));
+            self.sqlite.push_str(&format!(" AND substr(e.sender, -length(${n})) = ${n}"));
+            self.postgres.push_str(&format!(" AND right(e.sender, length(${n})) = ${n}"));
+        }
+        if let Some(domain) = &filter.recipient_domain {
+            let n = self.text(&domain.to_string());
+            self.both(&format!(" AND e.domain = ${n}"));
         }
         let (hold, success) = if of == Of::Entries { (filter.hold, None) } else { (None, filter.success) };
         for (column, want) in [("hold", hold), ("success", success)] {
@@ -218,11 +247,6 @@ impl Selection {
         // A NUL matches nothing, and PostgreSQL refuses it.
         self.values.push(Value::Text(text.replace('\0', "\u{fffd}")));
         self.values.len()
-    }
-
-    /// The number of the next parameter.
-    pub(super) fn next_param(&self) -> usize {
-        self.values.len() + 1
     }
 
     pub(super) fn sqlite(&self) -> &str {

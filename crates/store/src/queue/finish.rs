@@ -1,6 +1,8 @@
-//! What came of entries: recorded, and ended in the same transaction when it was final.
+//! What came of entries: recorded, and ended in the same transaction when it was final, with all that follows from it.
 
-use super::entry::{AttemptResult, DialedIps};
+use super::entry::{AttemptResult, DialedIps, stored_path};
+use super::events::{Aftermath, EventKind, Happened, announce};
+use super::suppression::{self, FailedDelivery, Source};
 use super::{Claim, Claiming, Owner, Queue, refresh_domain};
 use crate::db::{Error, Tx};
 use crate::params;
@@ -31,13 +33,12 @@ pub enum Ending {
         /// When it is tried again.
         next: Timestamp,
     },
-    /// It is done, and leaves the queue.
-    Retire {
-        /// Whether the message was delivered.
-        delivered: bool,
-        /// How long it is remembered, none for not at all.
-        keep_until: Option<Timestamp>,
-    },
+    /// It was delivered, and leaves the queue.
+    Delivered,
+    /// It won't be delivered, and leaves the queue.
+    Failed,
+    /// It isn't sent to such a recipient, and leaves the queue.
+    Suppressed,
 }
 
 /// What [`Queue::finish`] did.
@@ -45,6 +46,8 @@ pub enum Ending {
 pub struct Finished {
     /// Entries that were no longer there, because an administrator removed them meanwhile: their outcome is lost.
     pub gone: Vec<QueueId>,
+    /// Entries whose recipients were put on the suppression list.
+    pub suppressing: Vec<QueueId>,
     /// Files whose last entry is done.
     pub(super) files: Vec<String>,
 }
@@ -54,13 +57,19 @@ impl Queue {
     ///
     /// # Errors
     /// The database failed: nothing was recorded, and the entries will be attempted again.
-    pub async fn finish(&self, domain: String, owner: Owner, outcomes: Vec<Outcome>) -> Result<Finished, Error> {
+    pub async fn finish(
+        &self,
+        domain: String,
+        owner: Owner,
+        outcomes: Vec<Outcome>,
+        aftermath: Arc<dyn Aftermath>,
+    ) -> Result<Finished, Error> {
         let outcomes = Arc::new(outcomes);
         let finished = self
             .write(move |tx| {
                 let mut finished = Finished::default();
                 for outcome in outcomes.iter() {
-                    apply(tx, outcome, &mut finished)?;
+                    apply(tx, outcome, &*aftermath, &mut finished)?;
                 }
                 refresh_domain(tx, &domain, Some(owner))?;
                 Ok::<_, Error>(finished)
@@ -79,13 +88,14 @@ impl Queue {
         claiming: Claiming,
         backoff: impl Fn(u32) -> Duration + Send + Sync + 'static,
         outcomes: Vec<Outcome>,
+        aftermath: Arc<dyn Aftermath>,
     ) -> Result<(Finished, Option<Claim>), Error> {
         let (outcomes, backoff) = (Arc::new(outcomes), Arc::new(backoff));
         let (finished, claim) = self
             .write(move |tx| {
                 let mut finished = Finished::default();
                 for outcome in outcomes.iter() {
-                    apply(tx, outcome, &mut finished)?;
+                    apply(tx, outcome, &*aftermath, &mut finished)?;
                 }
                 let claim = super::claim::claim_domain(tx, &claiming, &*backoff, &domain)?;
                 if claim.is_none() {
@@ -98,38 +108,59 @@ impl Queue {
     }
 
     async fn after_finish(&self, mut finished: Finished) -> Finished {
-        self.changed.notify_one();
+        self.wake();
         self.delete_files(std::mem::take(&mut finished.files)).await;
         finished
     }
 }
 
-fn apply(tx: &Tx<'_>, outcome: &Outcome, finished: &mut Finished) -> Result<(), Error> {
-    let there = tx.exec("UPDATE queue_entry SET dialed = $1 WHERE id = $2", params![&outcome.dialed.to_text(), outcome.id])?;
-    if there == 0 {
-        finished.gone.push(outcome.id);
+fn apply(tx: &Tx<'_>, outcome: &Outcome, aftermath: &dyn Aftermath, finished: &mut Finished) -> Result<(), Error> {
+    let (id, result) = (outcome.id, &outcome.result);
+    let there = tx.query_opt(
+        "UPDATE queue_entry SET dialed = $1 WHERE id = $2 RETURNING account, recipient",
+        params![&outcome.dialed.to_text(), id],
+        |row| Ok::<_, Error>((row.text(0)?.to_owned(), row.text(1)?.to_owned())),
+    )?;
+    let Some((account, recipient)) = there else {
+        finished.gone.push(id);
         return Ok(());
-    }
-    record(tx, outcome.id, &outcome.result)?;
-    match outcome.ending {
-        Ending::Retry => {}
+    };
+    record(tx, id, result)?;
+    let now = result.start.after(result.duration);
+    let kind = match outcome.ending {
+        Ending::Retry => EventKind::Delayed,
+        Ending::Delivered => EventKind::Delivered,
+        Ending::Failed => EventKind::Failed,
+        Ending::Suppressed => EventKind::Suppressed,
         Ending::Uncounted { next } => {
             let sql = "UPDATE queue_entry SET attempts = attempts - 1, next_attempt = $1 WHERE id = $2 AND attempts > 0";
-            tx.exec(sql, params![next, outcome.id])?;
+            tx.exec(sql, params![next, id])?;
+            return Ok(());
         }
-        Ending::Retire { delivered, keep_until } => {
-            let now = outcome.result.start.after(outcome.result.duration);
-            retire(tx, outcome.id, delivered, now, keep_until, &mut finished.files)?;
+    };
+    let mut suppressing = false;
+    if kind == EventKind::Failed && result.code > 0 {
+        let recipient = stored_path(&recipient)?;
+        let (code, secode) = (result.code, result.secode.as_str());
+        let failed = FailedDelivery { id, account: &account, recipient: &recipient, code, secode, source: Source::Queue, now };
+        suppressing = suppression::after_failure(tx, &failed)?;
+        if suppressing {
+            finished.suppressing.push(id);
         }
+    }
+    announce(tx, aftermath, Happened { id, account: &account, kind, result, suppressing, at: now })?;
+    if kind != EventKind::Delayed {
+        retire(tx, id, kind, now, aftermath.keep_until(&account, now), &mut finished.files)?;
     }
     Ok(())
 }
 
-/// Records a result: in place of the last if that says that delivery is going on, else after it.
+/// Records a result: in place of the last that says that delivery is going on, else after all others.
 pub(super) fn record(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result<(), Error> {
     let changed = tx.exec(
-        "UPDATE queue_result SET start = $1, duration = $2, success = $3, code = $4, secode = $5, error = $6 \
-         WHERE entry = $7 AND error = $8 AND number = (SELECT max(number) FROM queue_result WHERE entry = $7)",
+        "UPDATE queue_result SET start = $1, duration = $2, success = $3, code = $4, secode = $5, error = $6, transport = $9, \
+         host = $10, ip = $11, tls = $12 \
+         WHERE entry = $7 AND number = (SELECT max(number) FROM queue_result WHERE entry = $7 AND error = $8)",
         params![
             result.start,
             micros(result),
@@ -138,7 +169,11 @@ pub(super) fn record(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result
             &super::entry::without_nul(&result.secode),
             &super::entry::without_nul(&result.error),
             id,
-            AttemptResult::DELIVERING
+            AttemptResult::DELIVERING,
+            &result.via.transport,
+            &result.via.host,
+            &result.via.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            &result.via.tls,
         ],
     )?;
     if changed == 0 { append_result(tx, id, result) } else { Ok(()) }
@@ -147,7 +182,8 @@ pub(super) fn record(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result
 pub(super) fn append_result(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) -> Result<(), Error> {
     let number = tx.query_row("SELECT coalesce(max(number), 0) + 1 FROM queue_result WHERE entry = $1", params![id], |row| row.int(0))?;
     tx.exec(
-        "INSERT INTO queue_result (entry, number, start, duration, success, code, secode, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "INSERT INTO queue_result (entry, number, start, duration, success, code, secode, error, transport, host, ip, tls) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
         params![
             id,
             number,
@@ -156,7 +192,11 @@ pub(super) fn append_result(tx: &Tx<'_>, id: QueueId, result: &AttemptResult) ->
             result.success,
             result.code,
             &super::entry::without_nul(&result.secode),
-            &super::entry::without_nul(&result.error)
+            &super::entry::without_nul(&result.error),
+            &result.via.transport,
+            &result.via.host,
+            &result.via.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            &result.via.tls,
         ],
     )?;
     Ok(())
@@ -170,7 +210,7 @@ fn micros(result: &AttemptResult) -> u64 {
 pub(super) fn retire(
     tx: &Tx<'_>,
     id: QueueId,
-    delivered: bool,
+    kind: EventKind,
     now: Timestamp,
     keep_until: Option<Timestamp>,
     files: &mut Vec<String>,
@@ -179,11 +219,12 @@ pub(super) fn retire(
         tx.exec(
             "INSERT INTO queue_retired (id, base_id, account, queued, sender, from_id, recipient, domain, attempts, max_attempts, dialed, \
              last_attempt, transport, require_tls, has_8bit, smtputf8, report, size, message_id, subject, future_release, extra, last_activity, \
-             success, keep_until) \
+             success, keep_until, event, envelope_id, from_id_key) \
              SELECT e.id, e.base_id, e.account, e.queued, e.sender, e.from_id, e.recipient, e.domain, e.attempts, e.max_attempts, e.dialed, \
              e.last_attempt, e.transport, e.require_tls, m.has_8bit, m.smtputf8, m.report, m.size, m.message_id, m.subject, m.future_release, \
-             m.extra, CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT) FROM queue_entry e JOIN queue_message m ON m.id = e.message WHERE e.id = $1",
-            params![id, now, delivered, keep_until],
+             m.extra, CAST($2 AS BIGINT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS TEXT), m.envelope_id, e.from_id_key \
+             FROM queue_entry e JOIN queue_message m ON m.id = e.message WHERE e.id = $1",
+            params![id, now, kind == EventKind::Delivered, keep_until, kind.name()],
         )?;
     } else {
         tx.exec("DELETE FROM queue_result WHERE entry = $1", params![id])?;

@@ -8,6 +8,8 @@
 //!   entries for one busy domain are never looked at to find one for another.
 //! - `queue_retired`: entries that are done, kept for a while.
 //! - `queue_sent`, `queue_written`: how much each account has sent lately, and ever to whom.
+//! - `queue_suppression`: to whom an account's mail isn't sent any more.
+//! - `queue_hold_rule`: which entries are held.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
@@ -17,8 +19,38 @@ pub(super) const SCHEMA: Schema = Schema {
         &[Change::Create(&MESSAGE), Change::Create(&ENTRY), Change::Create(&RESULT), Change::Create(&DOMAIN), Change::Create(&RETIRED)],
         &[Change::Create(&SENT), Change::Create(&WRITTEN)],
         crate::webhook::schema::CREATE,
+        &[
+            Change::Create(&SUPPRESSION),
+            Change::Create(&HOLD_RULE),
+            // How the attempt went out: transport, host, address, TLS.
+            Change::AddColumn("queue_result", Column::text("transport").default("''")),
+            Change::AddColumn("queue_result", Column::text("host").default("''")),
+            Change::AddColumn("queue_result", Column::text("ip").default("''")),
+            Change::AddColumn("queue_result", Column::text("tls").default("''")),
+            // From ids in lower case: other systems change the case of addresses.
+            Change::AddColumn("queue_entry", Column::text("from_id_key").null()),
+            Change::AddColumn("queue_retired", Column::text("from_id_key").null()),
+            Change::Run("UPDATE queue_entry SET from_id_key = lower(from_id)", "UPDATE queue_entry SET from_id_key = lower(from_id)"),
+            Change::Run("UPDATE queue_retired SET from_id_key = lower(from_id)", "UPDATE queue_retired SET from_id_key = lower(from_id)"),
+            Change::AddIndex(&ENTRY, Index { name: "queue_entry_from_id_key", columns: &["from_id_key"], unique: false }),
+            Change::AddIndex(&RETIRED, Index { name: "queue_retired_from_id_key", columns: &["from_id_key"], unique: false }),
+            // By which returned messages are recognised besides.
+            Change::AddColumn("queue_retired", Column::text("envelope_id").null()),
+            Change::AddIndex(&MESSAGE, Index { name: "queue_message_message_id", columns: &["message_id"], unique: false }),
+            Change::AddIndex(&RETIRED, Index { name: "queue_retired_message_id", columns: &["message_id"], unique: false }),
+            Change::AddIndex(&MESSAGE, Index { name: "queue_message_envelope_id", columns: &["envelope_id"], unique: false }),
+            Change::AddIndex(&RETIRED, Index { name: "queue_retired_envelope_id", columns: &["envelope_id"], unique: false }),
+            // Which files are known is asked at each start, whatever is queued.
+            Change::AddIndex(&MESSAGE, Index { name: "queue_message_file", columns: &["file"], unique: false }),
+            // How it ended: `delivered`, `failed`, `suppressed`, `canceled`.
+            Change::AddColumn("queue_retired", Column::text("event").default("''")),
+            Change::Run(HELD_INDEX, HELD_INDEX),
+        ],
     ],
 };
+
+/// Few entries are held, and how many is asked often.
+const HELD_INDEX: &str = "CREATE INDEX queue_entry_held ON queue_entry (id) WHERE hold = 1";
 
 const MESSAGE: Table = Table {
     name: "queue_message",
@@ -177,5 +209,30 @@ const WRITTEN: Table = Table {
     account: false,
     columns: &[Column::text("account"), Column::text("recipient")],
     key: Key::Columns(&["account", "recipient"]),
+    indexes: &[],
+};
+
+const SUPPRESSION: Table = Table {
+    name: "queue_suppression",
+    account: false,
+    columns: &[
+        Column::text("account"),
+        // The address without what users add to it themselves.
+        Column::text("base"),
+        Column::text("original"),
+        Column::int("created"),
+        Column::int("manual"),
+        Column::text("reason"),
+    ],
+    key: Key::Auto("id"),
+    indexes: &[Index { name: "queue_suppression_base", columns: &["account", "base"], unique: true }],
+};
+
+const HOLD_RULE: Table = Table {
+    name: "queue_hold_rule",
+    account: false,
+    // Empty for any. Domains in Unicode.
+    columns: &[Column::text("account"), Column::text("sender_domain"), Column::text("recipient_domain")],
+    key: Key::Auto("id"),
     indexes: &[],
 };

@@ -1,5 +1,6 @@
 use super::*;
 use crate::db::NoFaults;
+use crate::webhook::NewWebhook;
 use mox_base::{Clock as _, Path, QueueId};
 use mox_testkit::VirtualClock;
 use mox_testkit::peers::Postgres;
@@ -66,6 +67,7 @@ impl Fixture {
             envelope_id: Some("env".to_owned()),
             return_full: false,
             limits: None,
+            step: None,
         }
     }
 
@@ -82,13 +84,18 @@ impl Fixture {
             code: if error.is_empty() { 250 } else { 451 },
             secode: String::new(),
             error: error.to_owned(),
+            via: Via { host: "mx.example".to_owned(), ip: "192.0.2.1".parse().ok(), ..Via::default() },
         };
         Outcome { id: entry.id, result, dialed: DialedIps::default(), ending }
     }
 
     async fn finish(&self, claim: &Claim, error: &str, ending: Ending) {
+        self.finish_and(claim, error, ending, forget()).await;
+    }
+
+    async fn finish_and(&self, claim: &Claim, error: &str, ending: Ending, aftermath: Arc<dyn Aftermath>) {
         let outcomes = claim.entries.iter().map(|e| self.outcome(e, error, ending)).collect();
-        let finished = self.queue.finish(claim.domain(), OWNER, outcomes).await.unwrap();
+        let finished = self.queue.finish(claim.domain(), OWNER, outcomes, aftermath).await.unwrap();
         assert_eq!(finished, Finished::default());
     }
 
@@ -110,7 +117,42 @@ fn path(text: &str) -> Path {
     Path { localpart: localpart.parse().unwrap(), host }
 }
 
-const DELIVERED: Ending = Ending::Retire { delivered: true, keep_until: None };
+/// Remembers finished entries until then.
+#[derive(Debug)]
+struct Keep(Option<Timestamp>);
+
+impl Aftermath for Keep {
+    fn keep_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
+        self.0
+    }
+
+    fn is_announced(&self, _account: &str, kind: EventKind) -> bool {
+        kind != EventKind::Delivered
+    }
+
+    fn webhook(&self, event: &Event<'_>) -> Option<NewWebhook> {
+        let entry = event.entry;
+        Some(NewWebhook {
+            queue_id: Some(entry.id),
+            from_id: entry.from_id.clone().unwrap_or_default(),
+            message_id: entry.message_id.clone(),
+            subject: entry.subject.clone(),
+            extra: entry.extra.clone(),
+            account: entry.account.clone(),
+            url: "http://127.0.0.1/".to_owned(),
+            authorization: None,
+            secret: None,
+            event: event.kind,
+            payload: format!("{} {} {} {}", entry.recipient, event.result.code, event.result.error, event.suppressing),
+            submitted: event.at,
+            keep_replaced: None,
+        })
+    }
+}
+
+fn forget() -> Arc<dyn Aftermath> {
+    Arc::new(NoAftermath)
+}
 
 fn domains(claims: &[Claim]) -> Vec<String> {
     claims.iter().map(Claim::domain).collect()
@@ -152,6 +194,15 @@ on_both!(
     a_removed_entry_loses_its_outcome,
     held_entries_wait,
     our_faults_cost_no_attempt,
+    failures_suppress_by_the_rules,
+    three_failures_in_a_row_suppress,
+    suppression_lists_page_and_change,
+    hold_rules_match_new_and_old_alike,
+    returned_messages_find_their_entries,
+    steps_share_the_transaction,
+    mass_actions_go_in_batches,
+    results_say_how_it_went_out,
+    events_are_announced_in_the_transaction,
 );
 
 /// A database of its own.
@@ -189,7 +240,7 @@ async fn delivers_and_forgets(f: Fixture) {
     // Nobody else gets it, and nothing is due, while it is being delivered.
     assert!(f.claim(10).await.is_empty());
     assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
-    f.finish(claim, "", DELIVERED).await;
+    f.finish(claim, "", Ending::Delivered).await;
     assert!(f.listed().await.is_empty());
     assert!(f.queue.open_body(claim.message.id).await.unwrap().is_none());
     assert_eq!(f.queue.counts().await.unwrap(), (0, 0));
@@ -212,7 +263,7 @@ async fn one_claim_per_domain_earliest_first(f: Fixture) {
     let more = f.claim(10).await;
     assert_eq!(domains(&more), ["[192.0.2.1]"]);
     // The end of one lets the next of the same domain go.
-    f.finish(&claims[0], "", DELIVERED).await;
+    f.finish(&claims[0], "", Ending::Delivered).await;
     assert_eq!(domains(&f.claim(10).await), ["one.example"]);
     assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), Some(later));
     // A lease that isn't renewed ends, one that is doesn't.
@@ -231,11 +282,11 @@ async fn groups_share_an_attempt(f: Fixture) {
     assert!(claims[0].entries.iter().all(|e| e.base == Some(added[0]) && e.attempts == 1 && e.next_attempt == f.clock.now().after(HOUR)));
     // One is delivered, the others are tried again together; the message stays for them.
     let outcomes = vec![
-        f.outcome(&claims[0].entries[0], "", DELIVERED),
+        f.outcome(&claims[0].entries[0], "", Ending::Delivered),
         f.outcome(&claims[0].entries[1], "busy", Ending::Retry),
         f.outcome(&claims[0].entries[2], "busy", Ending::Retry),
     ];
-    f.queue.finish("b.example".to_owned(), OWNER, outcomes).await.unwrap();
+    f.queue.finish("b.example".to_owned(), OWNER, outcomes, forget()).await.unwrap();
     assert_eq!(domains(&f.claim(10).await), ["b.example", "other.example"]);
     f.queue.release("b.example".to_owned(), OWNER).await.unwrap();
     f.clock.advance(HOUR);
@@ -274,7 +325,7 @@ async fn from_ids_are_unique(f: Fixture) {
     assert_eq!(f.queue.counts().await.unwrap(), (1, 0));
     // A retired entry's id stays taken.
     let claims = f.claim(1).await;
-    f.finish(&claims[0], "", Ending::Retire { delivered: true, keep_until: Some(f.clock.now().after(HOUR)) }).await;
+    f.finish_and(&claims[0], "", Ending::Delivered, Arc::new(Keep(Some(f.clock.now().after(HOUR))))).await;
     assert!(matches!(f.queue.add(f.message(b"x"), vec![with("1")]).await, Err(AddError::FromIdNotUnique)));
     assert!(matches!(f.queue.add(f.message(b"x"), vec![]).await, Err(AddError::NoRecipients)));
 }
@@ -290,9 +341,9 @@ async fn large_messages_are_files(f: Fixture) {
     let claims = f.claim(2).await;
     assert_eq!(claims[0].message.size.0, 200_016);
     let mut open = f.queue.open_body(claims[0].message.id).await.unwrap().unwrap();
-    f.finish(&claims[0], "", DELIVERED).await;
+    f.finish(&claims[0], "", Ending::Delivered).await;
     assert_eq!(f.files(), 1, "another recipient still needs it");
-    f.finish(&claims[1], "", DELIVERED).await;
+    f.finish(&claims[1], "", Ending::Delivered).await;
     assert_eq!(f.files(), 0);
     // Whoever is reading it isn't disturbed.
     assert_eq!(open.read_up_to(1 << 20).await.unwrap(), body);
@@ -319,15 +370,15 @@ async fn administrators_change_entries(f: Fixture) {
     assert_eq!(f.queue.entry(added[0]).await.unwrap().unwrap().0.require_tls, None);
     let filter = Filter { transport: Some("smart".to_owned()), ..Filter::default() };
     let keep = now.after(HOUR);
-    assert_eq!(f.queue.drop_entries(filter, now, move |_| Some(keep)).await.unwrap(), 1);
+    assert_eq!(f.queue.cancel(filter, Cancel::Drop, now, Arc::new(Keep(Some(keep)))).await.unwrap(), 1);
     assert_eq!(f.queue.counts().await.unwrap(), (1, 0));
     let retired = f.queue.list_retired(Filter::default(), Sort::default(), Page::default()).await.unwrap();
     assert_eq!(retired[0].row.id, added[0]);
     assert!(!retired[0].row.success);
     assert_eq!(retired[0].results.last().unwrap().error, "delivery canceled by admin");
     assert_eq!(retired[0].row.last_attempt, Some(now));
-    assert_eq!(f.queue.drop_entries(Filter { max: Some(5), ..Filter::default() }, now, |_| None).await.unwrap(), 1);
-    assert_eq!(f.queue.drop_entries(Filter::default(), now, |_| None).await.unwrap(), 0);
+    assert_eq!(f.queue.cancel(Filter { max: Some(5), ..Filter::default() }, Cancel::Drop, now, forget()).await.unwrap(), 1);
+    assert_eq!(f.queue.cancel(Filter::default(), Cancel::Drop, now, forget()).await.unwrap(), 0);
 }
 
 async fn lists_page_and_filter(f: Fixture) {
@@ -367,7 +418,7 @@ async fn retired_are_kept_and_forgotten(f: Fixture) {
     let added = f.add(&["a@b.example"]).await;
     let claims = f.claim(1).await;
     let until = f.clock.now().after(HOUR);
-    f.finish(&claims[0], "", Ending::Retire { delivered: true, keep_until: Some(until) }).await;
+    f.finish_and(&claims[0], "", Ending::Delivered, Arc::new(Keep(Some(until)))).await;
     let retired =
         f.queue.list_retired(Filter { success: Some(true), ..Filter::default() }, Sort::default(), Page::default()).await.unwrap();
     let row = &retired[0].row;
@@ -383,9 +434,9 @@ async fn retired_are_kept_and_forgotten(f: Fixture) {
 async fn a_removed_entry_loses_its_outcome(f: Fixture) {
     let added = f.add(&["a@b.example"]).await;
     let claims = f.claim(1).await;
-    assert_eq!(f.queue.drop_entries(Filter::default(), f.clock.now(), |_| None).await.unwrap(), 1);
-    let outcomes = vec![f.outcome(&claims[0].entries[0], "", DELIVERED)];
-    let finished = f.queue.finish("b.example".to_owned(), OWNER, outcomes).await.unwrap();
+    assert_eq!(f.queue.cancel(Filter::default(), Cancel::Drop, f.clock.now(), forget()).await.unwrap(), 1);
+    let outcomes = vec![f.outcome(&claims[0].entries[0], "", Ending::Delivered)];
+    let finished = f.queue.finish("b.example".to_owned(), OWNER, outcomes, forget()).await.unwrap();
     assert_eq!(finished.gone, added);
     f.add(&["c@b.example"]).await;
     assert_eq!(f.claim(1).await.len(), 1, "the domain is free again");
@@ -398,7 +449,7 @@ async fn held_entries_wait(f: Fixture) {
     assert_eq!(f.queue.counts().await.unwrap(), (2, 1));
     let claims = f.claim(10).await;
     assert_eq!(ids(&claims[0]), [added[1]]);
-    f.finish(&claims[0], "", DELIVERED).await;
+    f.finish(&claims[0], "", Ending::Delivered).await;
     assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
     assert!(f.claim(10).await.is_empty());
     f.queue.set_hold(only, false).await.unwrap();
@@ -442,8 +493,8 @@ async fn nothing_acknowledged_is_lost() {
                 let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
                 let claims = f.queue.claim(claiming, |_| HOUR).await.unwrap_or_default();
                 if let [claim] = claims.as_slice() {
-                    let outcomes = vec![f.outcome(&claim.entries[0], "", DELIVERED)];
-                    finished = Some(f.queue.finish(claim.domain(), OWNER, outcomes).await);
+                    let outcomes = vec![f.outcome(&claim.entries[0], "", Ending::Delivered)];
+                    finished = Some(f.queue.finish(claim.domain(), OWNER, outcomes, forget()).await);
                 }
             }
             f.env.faults = Arc::new(NoFaults);
@@ -477,9 +528,9 @@ async fn going_on_keeps_the_domain() {
     let added = [f.add(&["a@b.example"]).await, f.add(&["c@b.example"]).await];
     let claims = f.claim(1).await;
     let next = |claim: &Claim| {
-        let outcomes = claim.entries.iter().map(|e| f.outcome(e, "", DELIVERED)).collect();
+        let outcomes = claim.entries.iter().map(|e| f.outcome(e, "", Ending::Delivered)).collect();
         let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
-        f.queue.finish_and_claim(claim.domain(), claiming, |_| HOUR, outcomes)
+        f.queue.finish_and_claim(claim.domain(), claiming, |_| HOUR, outcomes, forget())
     };
     let (_, second) = next(&claims[0]).await.unwrap();
     let second = second.unwrap();
@@ -489,4 +540,280 @@ async fn going_on_keeps_the_domain() {
     assert!(none.is_none());
     f.add(&["d@b.example"]).await;
     assert_eq!(f.claim(1).await.len(), 1, "the domain is free");
+}
+
+async fn failures_suppress_by_the_rules(f: Fixture) {
+    for (recipient, code, secode, suppresses) in [
+        ("a@b.example", 550, "7.26", true),
+        ("b@b.example", 554, "1.1", true),
+        ("c@b.example", 554, "3.0", false),
+        ("d@b.example", 0, "", false),
+        ("A.B+x@b.example", 551, "", true),
+    ] {
+        f.add(&[recipient]).await;
+        let claims = f.claim(1).await;
+        let mut outcome = f.outcome(&claims[0].entries[0], "no", Ending::Failed);
+        (outcome.result.code, outcome.result.secode) = (code, secode.to_owned());
+        let finished = f.queue.finish(claims[0].domain(), OWNER, vec![outcome], forget()).await.unwrap();
+        assert_eq!(finished.suppressing.len(), usize::from(suppresses), "{recipient} {code} {secode}");
+    }
+    // What waits is concerned too, by the base address; other accounts aren't.
+    let other = NewMessage { account: "bob".to_owned(), ..f.message(b"x") };
+    f.queue.add(other, vec![NewEntry::new(None, path("ab@b.example"), f.clock.now())]).await.unwrap();
+    f.add(&["ab-y@b.example", "fine@b.example"]).await;
+    let (mut suppressed, mut seen) = (Vec::new(), 0);
+    loop {
+        let claims = f.claim(1).await;
+        let Some(claim) = claims.first() else { break };
+        for entry in &claim.entries {
+            seen += 1;
+            if entry.suppressed {
+                suppressed.push((entry.account.clone(), entry.recipient.to_string()));
+            }
+        }
+        f.finish(claim, "", Ending::Suppressed).await;
+    }
+    assert_eq!(seen, 3);
+    assert_eq!(suppressed, [("ann".to_owned(), "ab-y@b.example".to_owned())]);
+    let list = f.queue.suppressions(Some("ann".to_owned()), None, 10).await.unwrap();
+    let shown: Vec<_> = list.iter().map(|s| (s.base_address.as_str(), s.original_address.as_str(), s.manual)).collect();
+    assert_eq!(
+        shown,
+        [("a@b.example", "a@b.example", false), ("ab@b.example", "A.B+x@b.example", false), ("b@b.example", "b@b.example", false)]
+    );
+    assert_eq!(list[0].reason, "delivery failure from queue with smtp code 550, enhanced code \"7.26\"");
+}
+
+async fn three_failures_in_a_row_suppress(f: Fixture) {
+    let keep = || Arc::new(Keep(Some(f.clock.now().after(HOUR))));
+    let attempt = async |account: &str, recipient: &str, code: u16, ending: Ending| {
+        let message = NewMessage { account: account.to_owned(), ..f.message(b"x") };
+        f.queue.add(message, vec![NewEntry::new(None, path(recipient), f.clock.now())]).await.unwrap();
+        f.clock.advance(Duration::from_secs(1));
+        let claims = f.claim(1).await;
+        let mut outcome = f.outcome(&claims[0].entries[0], "", ending);
+        outcome.result.code = code;
+        let finished = f.queue.finish(claims[0].domain(), OWNER, vec![outcome], keep()).await.unwrap();
+        finished.suppressing.len()
+    };
+    // A success, or what isn't the recipient's doing, breaks or doesn't count.
+    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 0);
+    assert_eq!(attempt("ann", "a@b.example", 250, Ending::Delivered).await, 0);
+    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 0);
+    assert_eq!(attempt("bob", "a@b.example", 451, Ending::Failed).await, 0, "another account");
+    assert_eq!(attempt("ann", "a@b.example", 0, Ending::Suppressed).await, 0);
+    f.add(&["a@b.example"]).await;
+    f.queue.cancel(Filter::default(), Cancel::Drop, f.clock.now(), keep()).await.unwrap();
+    // A failure without a code is no trigger, but counts.
+    assert_eq!(attempt("ann", "a@b.example", 0, Ending::Failed).await, 0);
+    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 1);
+    let entry = f.queue.suppression(Some("ann".to_owned()), path("a@b.example")).await.unwrap().unwrap();
+    assert_eq!(entry.reason, "delivery failure from queue and three consecutive failures");
+    assert_eq!(attempt("ann", "a@b.example", 550, Ending::Failed).await, 0, "it is there already");
+}
+
+async fn suppression_lists_page_and_change(f: Fixture) {
+    let add = async |account: &str, address: &str| {
+        let new =
+            suppression::NewSuppression { account: account.to_owned(), address: path(address), manual: true, reason: "because".to_owned() };
+        f.queue.suppress(new, f.clock.now()).await
+    };
+    let first = add("ann", "C@d.example").await.unwrap();
+    add("ann", "a@d.example").await.unwrap();
+    let other = add("bob", "b@d.example").await.unwrap();
+    assert!(other > first);
+    assert!(matches!(add("ann", "c+x@d.example").await, Err(suppression::SuppressError::Exists)));
+    let page = f.queue.suppressions(None, None, 2).await.unwrap();
+    assert_eq!(page.iter().map(|s| s.base_address.as_str()).collect::<Vec<_>>(), ["a@d.example", "c@d.example"]);
+    let after = page.last().map(|s| (s.account.clone(), s.base_address.clone()));
+    let page = f.queue.suppressions(None, after, 2).await.unwrap();
+    assert_eq!((page.len(), page[0].account.as_str()), (1, "bob"));
+    assert_eq!(f.queue.suppression(None, path("b@d.example")).await.unwrap().unwrap().id, other);
+    assert_eq!(f.queue.suppression(Some("ann".to_owned()), path("b@d.example")).await.unwrap(), None);
+    assert!(f.queue.unsuppress("ann".to_owned(), path("c-y@d.example")).await.unwrap());
+    assert!(!f.queue.unsuppress("ann".to_owned(), path("c@d.example")).await.unwrap());
+    assert_eq!(f.queue.suppressions(Some("ann".to_owned()), None, 10).await.unwrap().len(), 1);
+}
+
+async fn hold_rules_match_new_and_old_alike(f: Fixture) {
+    let rule = |account: &str, sender: &str, recipient: &str| HoldRule {
+        id: 0,
+        account: Some(account.to_owned()).filter(|a| !a.is_empty()),
+        sender_domain: sender.parse().ok(),
+        recipient_domain: recipient.parse().ok(),
+    };
+    let mails = [
+        ("ann", "ann@a.example", "x@b.example"),
+        ("ann", "ann@bücher.example", "x@b.example"),
+        ("ann", "", "x@b.example"),
+        ("bob", "\"b@a.example\"@z.example", "x@c.example"),
+        ("bob", "bob@sub.a.example", "x@[192.0.2.1]"),
+    ];
+    let add_all = async || {
+        for (account, sender, recipient) in mails {
+            let message = NewMessage { account: account.to_owned(), ..f.message(b"x") };
+            let sender = Some(sender).filter(|s| !s.is_empty()).map(path);
+            f.queue.add(message, vec![NewEntry::new(sender, path(recipient), f.clock.now())]).await.unwrap();
+        }
+    };
+    for (rule, want) in [
+        (rule("", "", ""), vec![0, 1, 2, 3, 4]),
+        (rule("ann", "", ""), vec![0, 1, 2]),
+        (rule("", "a.example", ""), vec![0]),
+        (rule("", "bücher.example", ""), vec![1]),
+        (rule("", "", "b.example"), vec![0, 1, 2]),
+        (rule("ann", "a.example", "c.example"), vec![]),
+        (rule("bob", "", "c.example"), vec![3]),
+    ] {
+        add_all().await;
+        let (id, held) = f.queue.add_hold_rule(rule.clone()).await.unwrap();
+        assert_eq!(held, u64::try_from(want.len()).unwrap(), "{rule:?}");
+        let listed = f.queue.hold_rules().await.unwrap();
+        assert_eq!(listed, [HoldRule { id, ..rule.clone() }]);
+        add_all().await;
+        let all = f
+            .queue
+            .list(Filter::default(), Sort { field: SortField::Queued, ascending: true, after: None }, Page::default())
+            .await
+            .unwrap();
+        let held: Vec<usize> = all.iter().enumerate().filter(|(_, l)| l.row.hold).map(|(i, _)| i).collect();
+        let both: Vec<usize> = want.iter().copied().chain(want.iter().map(|i| i + 5)).collect();
+        assert_eq!(held, both, "{rule:?}");
+        assert!(f.queue.remove_hold_rule(id).await.unwrap());
+        assert!(!f.queue.remove_hold_rule(id).await.unwrap());
+        assert_eq!(f.queue.held().await.unwrap(), u64::try_from(both.len()).unwrap(), "they stay held");
+        f.queue.cancel(Filter::default(), Cancel::Drop, f.clock.now(), forget()).await.unwrap();
+    }
+}
+
+async fn returned_messages_find_their_entries(f: Fixture) {
+    let with = |id: &str, to: &str| NewEntry {
+        from_id: Some(id.to_owned()),
+        ..NewEntry::new(Some(path("ann@a.example")), path(to), f.clock.now())
+    };
+    let first = f.queue.add(f.message(b"x"), vec![with("AbC", "a@b.example")]).await.unwrap()[0];
+    let second = f.queue.add(f.message(b"x"), vec![with("aBc", "c@d.example")]).await.unwrap()[0];
+    let find = |by: &'static str, key: &'static str, to: &'static str| {
+        let queue = f.queue.clone();
+        async move {
+            let find = move |tx: &Tx<'_>| match by {
+                "from_id" => by_from_id(tx, key),
+                "envid" => by_envelope_id(tx, "ann", key, &path(to)),
+                _ => by_message_id(tx, "ann", key, &path(to)),
+            };
+            queue.db.read(find).await.unwrap().map(|e| (e.id, e.retired))
+        }
+    };
+    for retired in [false, true] {
+        assert_eq!(find("from_id", "AbC", "").await, Some((first, retired)));
+        assert_eq!(find("from_id", "aBc", "").await, Some((second, false)));
+        assert_eq!(find("from_id", "abc", "").await, Some((second, false)), "the case was lost: the newest");
+        assert_eq!(find("from_id", "other", "").await, None);
+        assert_eq!(find("envid", "env", "a@b.example").await, Some((first, retired)));
+        assert_eq!(find("envid", "env", "c@d.example").await, Some((second, false)));
+        assert_eq!(find("envid", "env", "x@d.example").await, None);
+        assert_eq!(find("message", "<1@a.example>", "a@b.example").await, Some((first, retired)));
+        assert_eq!(find("message", "", "a@b.example").await, None);
+        if !retired {
+            let claims = f.claim(1).await;
+            f.finish_and(&claims[0], "", Ending::Delivered, Arc::new(Keep(Some(f.clock.now().after(HOUR))))).await;
+        }
+    }
+    f.clock.advance(HOUR / 2);
+    let now = f.clock.now();
+    f.queue.write(move |tx| note_returned(tx, first, &AttemptResult::failed(now, "incoming message"), now)).await.unwrap();
+    let retired = f.queue.retired(first).await.unwrap().unwrap();
+    assert_eq!((retired.row.last_activity, retired.row.success, retired.results.len()), (now, true, 2));
+    assert_eq!((retired.row.event, retired.row.envelope_id.as_deref()), (Some(EventKind::Delivered), Some("env")));
+    // While it is being delivered, the attempt's result still takes the place that was kept for it.
+    let claims = f.claim(1).await;
+    f.queue.write(move |tx| note_returned(tx, second, &AttemptResult::failed(now, "incoming message"), now)).await.unwrap();
+    f.finish(&claims[0], "busy", Ending::Retry).await;
+    let errors: Vec<String> = f.listed().await[0].results.iter().map(|r| r.error.clone()).collect();
+    assert_eq!(errors, ["busy", "incoming message"]);
+}
+
+/// Answers from its second time on what it noted the first.
+#[derive(Debug, Default)]
+struct Once(std::sync::Mutex<Vec<u8>>);
+
+impl AddStep for Once {
+    fn before(&self, _tx: &Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
+        Ok(Some(self.0.lock().unwrap().clone()).filter(|answer| !answer.is_empty()))
+    }
+
+    fn after(&self, _tx: &Tx<'_>, entries: &[NewEntry], ids: &[QueueId]) -> Result<(), Error> {
+        *self.0.lock().unwrap() = format!("{} {}", entries[0].recipient, ids[0].0).into_bytes();
+        Ok(())
+    }
+}
+
+async fn steps_share_the_transaction(f: Fixture) {
+    let step: Arc<dyn AddStep> = Arc::new(Once::default());
+    let message = || NewMessage { step: Some(Arc::clone(&step)), body: Body::Memory(vec![b'x'; 100_000].into()), ..f.message(b"") };
+    let entry = || vec![NewEntry::new(None, path("a@b.example"), f.clock.now())];
+    let id = f.queue.add(message(), entry()).await.unwrap()[0];
+    let again = f.queue.add(message(), entry()).await;
+    assert!(matches!(&again, Err(AddError::Answered(answer)) if *answer == format!("a@b.example {}", id.0).into_bytes()), "{again:?}");
+    assert_eq!((f.queue.counts().await.unwrap().0, f.files()), (1, 1));
+}
+
+async fn mass_actions_go_in_batches(f: Fixture) {
+    let entries = (0..1200).map(|n| NewEntry::new(None, path(&format!("r{n}@b{}.example", n % 3)), f.clock.now())).collect();
+    let ids = f.queue.add(f.message(b"x"), entries).await.unwrap();
+    assert_eq!(f.queue.reschedule(Filter::default(), Reschedule::Add(60_000_000)).await.unwrap(), 1200);
+    let all = f.queue.list(Filter::default(), Sort::default(), Page { limit: 2000 }).await.unwrap();
+    assert!(all.iter().all(|l| l.row.next_attempt == f.clock.now().after(Duration::from_secs(60))), "each once");
+    // With a maximum, the first of the order: next attempt, then id, downwards.
+    let filter = Filter { max: Some(700), to: Some("@b".to_owned()), ..Filter::default() };
+    assert_eq!(f.queue.set_hold(filter, true).await.unwrap(), 700);
+    let held = f.queue.list(Filter { hold: Some(true), ..Filter::default() }, Sort::default(), Page { limit: 2000 }).await.unwrap();
+    assert_eq!((held.len(), held[699].row.id), (700, ids[500]));
+    assert_eq!(f.queue.counts().await.unwrap(), (1200, 700));
+    let by_id = Filter { ids: ids[..1000].to_vec(), ..Filter::default() };
+    let until = f.clock.now().after(HOUR);
+    assert_eq!(f.queue.cancel(by_id, Cancel::Fail, f.clock.now(), Arc::new(Keep(Some(until)))).await.unwrap(), 1000);
+    assert_eq!(f.queue.counts().await.unwrap(), (200, 200));
+    let retired = f.queue.list_retired(Filter::default(), Sort::default(), Page { limit: 1 }).await.unwrap();
+    assert_eq!((retired[0].row.event, retired[0].results[0].error.as_str()), (Some(EventKind::Failed), "delivery canceled by admin"));
+    assert_eq!(f.queue.remove_expired(until.after(HOUR)).await.unwrap(), 1000);
+    // All that is left is held, so nothing is due.
+    f.clock.advance(HOUR);
+    assert_eq!(f.queue.next_due(f.clock.now()).await.unwrap(), None);
+}
+
+async fn results_say_how_it_went_out(f: Fixture) {
+    f.add(&["a@b.example"]).await;
+    let claims = f.claim(1).await;
+    f.finish(&claims[0], "busy", Ending::Retry).await;
+    let via = f.listed().await[0].results[0].via.clone();
+    assert_eq!((via.host.as_str(), via.ip, via.tls.as_str()), ("mx.example", "192.0.2.1".parse().ok(), ""));
+}
+
+async fn events_are_announced_in_the_transaction(f: Fixture) {
+    let keep: Arc<dyn Aftermath> = Arc::new(Keep(None));
+    let payloads = async || {
+        let list =
+            f.queue.webhooks().list(crate::webhook::Filter::default(), crate::webhook::Sort::default(), Page::default()).await.unwrap();
+        let mut shown: Vec<_> = list.iter().map(|l| (l.row.event, l.row.payload.clone())).collect();
+        shown.sort();
+        shown
+    };
+    f.add(&["a@b.example"]).await;
+    f.add(&["c@d.example"]).await;
+    f.add(&["e@f.example"]).await;
+    let claims = f.claim(3).await;
+    f.finish_and(&claims[0], "busy", Ending::Retry, Arc::clone(&keep)).await;
+    assert_eq!(payloads().await, [(EventKind::Delayed, "a@b.example 451 busy false".to_owned())]);
+    f.finish_and(&claims[1], "", Ending::Delivered, Arc::clone(&keep)).await;
+    assert_eq!(payloads().await.len(), 1, "nobody wants to hear of it");
+    let mut outcome = f.outcome(&claims[2].entries[0], "gone", Ending::Failed);
+    outcome.result.code = 550;
+    let finished = f.queue.finish(claims[2].domain(), OWNER, vec![outcome], Arc::clone(&keep)).await.unwrap();
+    assert_eq!(finished.suppressing, ids(&claims[2]));
+    f.queue.cancel(Filter::default(), Cancel::Drop, f.clock.now(), keep).await.unwrap();
+    let failed = (EventKind::Failed, "e@f.example 550 gone true".to_owned());
+    let canceled = (EventKind::Canceled, "a@b.example 0 delivery canceled by admin false".to_owned());
+    // The newer event took the place of the one about a delay.
+    assert_eq!(payloads().await, [failed, canceled]);
 }

@@ -547,3 +547,64 @@ async fn a_crash_after_delivery_to_our_own_mailbox_doubles_nothing() {
         f.check_conservation().await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn suppressed_recipients_fail_each_on_its_own() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such user");
+    f.submit(&["gone@b.example"]).await;
+    f.run().await;
+    let list = f.queue.suppressions(None, None, 10).await.unwrap();
+    assert_eq!((list.len(), list[0].base_address.as_str(), list[0].account.as_str()), (1, "gone@b.example", "ann"));
+    assert_eq!(list[0].reason, "delivery failure from queue with smtp code 550, enhanced code \"1.1\"");
+    // Grouped recipients are checked each, and nothing is said about them to the peer.
+    f.submit(&["bob@b.example", "Gone+x@b.example"]).await;
+    f.run().await;
+    assert_eq!(peer.messages().last().unwrap().0, ["bob@b.example"]);
+    assert!(!peer.lines().iter().any(|l| l.contains("Gone+x")));
+    let retired = f.retired().await;
+    let suppressed = retired.iter().find(|r| r.row.recipient == "Gone+x@b.example").unwrap();
+    let last = suppressed.results.last().unwrap();
+    assert_eq!((last.code, last.error.as_str()), (0, "address is on the suppression list"));
+    assert_eq!(suppressed.row.event, Some(mox_store::queue::EventKind::Suppressed));
+    // Only suppressed ones: no connection at all.
+    let connections = peer.connections();
+    f.submit(&["gone@b.example"]).await;
+    f.run().await;
+    assert_eq!(peer.connections(), connections);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_by_an_administrator_tells_the_sender() {
+    let mut f = Fixture::new().await;
+    let ids = f.submit(&["bob@b.example", "cas@c.example", "eve@c.example"]).await;
+    let later = Filter { to: Some("c.example".to_owned()), ..Filter::default() };
+    assert_eq!(f.runner.fail(later).await.unwrap(), 2);
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.len(), 2);
+    assert!(dsns.iter().all(|d| d.contains("delivery canceled by admin") && d.contains("Action: failed")));
+    assert_eq!(f.queued().await[0].row.id, ids[0]);
+    assert!(f.queue.suppressions(None, None, 10).await.unwrap().is_empty());
+    assert_eq!(f.runner.fail(Filter::default()).await.unwrap(), 1);
+    assert_eq!(f.runner.fail(Filter::default()).await.unwrap(), 0);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_tell_transport_host_and_address() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt_once("bob@", "451 4.2.1 later");
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    f.clock.advance(HOUR);
+    f.run().await;
+    let results = &f.retired().await[0].results;
+    assert_eq!(results.len(), 2);
+    for result in results {
+        let via = &result.via;
+        assert_eq!((via.transport.as_str(), via.host.as_str(), via.ip), ("", "mx.b.example", "192.0.2.1".parse().ok()));
+    }
+}

@@ -1,0 +1,106 @@
+//! Hold rules: which entries aren't delivered until somebody says so.
+//!
+//! All given parts of a rule must match; a rule without parts matches everything. A new rule holds the entries that are
+//! there, and from then on those that are added, by the same comparison. Removing it lets nothing go.
+
+use super::add::NewEntry;
+use super::{Filter, Queue};
+use crate::db::{Error, Row, Tx};
+use crate::params;
+use mox_base::Domain;
+
+/// A rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HoldRule {
+    /// Its id; 0 for a new one.
+    pub id: i64,
+    /// The sender's account.
+    pub account: Option<String>,
+    /// The domain of MAIL FROM, without those below it.
+    pub sender_domain: Option<Domain>,
+    /// The domain of RCPT TO.
+    pub recipient_domain: Option<Domain>,
+}
+
+impl HoldRule {
+    fn from_row(row: &Row<'_>) -> Result<Self, Error> {
+        let domain = |text: &str| {
+            let parsed = Some(text).filter(|t| !t.is_empty()).map(Domain::parse_lax).transpose();
+            parsed.map_err(|e| Error::Corrupt(format!("hold rule: domain {text:?}: {e}")))
+        };
+        Ok(Self {
+            id: row.int(0)?,
+            account: Some(row.text(1)?.to_owned()).filter(|a| !a.is_empty()),
+            sender_domain: domain(row.text(2)?)?,
+            recipient_domain: domain(row.text(3)?)?,
+        })
+    }
+
+    fn matches(&self, account: &str, entry: &NewEntry) -> bool {
+        let sender = entry.sender.as_ref().and_then(|path| path.host.domain());
+        self.account.as_ref().is_none_or(|want| want == account)
+            && self.sender_domain.as_ref().is_none_or(|want| sender == Some(want))
+            && self.recipient_domain.as_ref().is_none_or(|want| entry.recipient.host.domain() == Some(want))
+    }
+}
+
+/// The rules in force.
+pub(super) struct HoldRules(Vec<HoldRule>);
+
+impl HoldRules {
+    pub(super) fn load(tx: &Tx<'_>) -> Result<Self, Error> {
+        let mut rules = Vec::new();
+        tx.query("SELECT id, account, sender_domain, recipient_domain FROM queue_hold_rule ORDER BY id", &[], |row| {
+            rules.push(HoldRule::from_row(row)?);
+            Ok::<_, Error>(())
+        })?;
+        Ok(Self(rules))
+    }
+
+    pub(super) fn hold(&self, account: &str, entry: &NewEntry) -> bool {
+        self.0.iter().any(|rule| rule.matches(account, entry))
+    }
+}
+
+impl Queue {
+    /// All rules.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn hold_rules(&self) -> Result<Vec<HoldRule>, Error> {
+        self.db.read(|tx| Ok(HoldRules::load(tx)?.0)).await
+    }
+
+    /// Adds a rule, and holds what it matches; its id, and how many entries it holds now.
+    ///
+    /// # Errors
+    /// The database failed; the rule may be there, but not all entries held.
+    pub async fn add_hold_rule(&self, rule: HoldRule) -> Result<(i64, u64), Error> {
+        let text = |domain: &Option<Domain>| domain.as_ref().map(ToString::to_string).unwrap_or_default();
+        let (account, sender, recipient) =
+            (rule.account.clone().unwrap_or_default(), text(&rule.sender_domain), text(&rule.recipient_domain));
+        let id = self
+            .write(move |tx| {
+                let sql = "INSERT INTO queue_hold_rule (account, sender_domain, recipient_domain) VALUES ($1, $2, $3) RETURNING id";
+                tx.query_row(sql, params![&account, &sender, &recipient], |row| row.int(0))
+            })
+            .await?;
+        // Whoever adds an entry from now on sees the rule.
+        let matching = Filter {
+            account: rule.account,
+            sender_domain: rule.sender_domain,
+            recipient_domain: rule.recipient_domain,
+            hold: Some(false),
+            ..Filter::default()
+        };
+        Ok((id, self.set_hold(matching, true).await?))
+    }
+
+    /// Removes a rule; whether it was there. Held entries stay so.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn remove_hold_rule(&self, id: i64) -> Result<bool, Error> {
+        Ok(self.write(move |tx| tx.exec("DELETE FROM queue_hold_rule WHERE id = $1", params![id])).await? > 0)
+    }
+}
