@@ -21,11 +21,17 @@ const PACKAGES: &[(&str, &str)] = &[
     ("dovecot-lmtpd", "lmtp"),
     ("curl", "curl"),
     ("python3", "python3"),
+    ("python3-dkim", "module:dkim"),
+    ("python3-nacl", "module:nacl"),
+    ("python3-authres", "module:authres"),
 ];
+
+/// Where Debian's Python finds modules; not every package of one has a program.
+const PYTHON_MODULES: &str = "/usr/lib/python3/dist-packages";
 
 /// Installs the packages whose programs are missing; asks apt for nothing when all are there.
 pub(crate) fn install() -> Result<(), Failure> {
-    let missing = |(_, program): &&(&str, &str)| !program.is_empty() && peers::find_program(program).is_none();
+    let missing = |(_, program): &&(&str, &str)| !program.is_empty() && missing_program(program);
     let missing: Vec<&str> = PACKAGES.iter().filter(missing).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         println!("all packages are installed");
@@ -43,7 +49,10 @@ pub(crate) fn install() -> Result<(), Failure> {
 }
 
 fn missing_program(program: &str) -> bool {
-    peers::find_program(program).is_none()
+    match program.strip_prefix("module:") {
+        Some(module) => !std::path::Path::new(PYTHON_MODULES).join(module).exists(),
+        None => peers::find_program(program).is_none(),
+    }
 }
 
 fn apt() -> Command {

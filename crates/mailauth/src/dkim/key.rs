@@ -45,7 +45,7 @@ impl SigningKey {
     }
 
     /// Signs the canonical header. None if the crypto library fails, which it has no reason to.
-    pub(super) fn sign(&self, header: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn sign(&self, header: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];

@@ -2,6 +2,7 @@
 
 use super::canonical::{BodyHasher, Canonicalization, canonical_field};
 use super::key::SigningKey;
+use crate::section::Section;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mox_base::{Domain, Localpart, Timestamp};
@@ -49,9 +50,6 @@ pub enum SignError {
     Key,
 }
 
-/// The largest header section.
-const MAX_HEADER: usize = 1 << 20;
-
 /// The most fields signed.
 const MAX_NAMES: usize = 1000;
 
@@ -61,17 +59,8 @@ pub struct Signer<'a> {
     domain: &'a Domain,
     identity: Option<&'a Localpart>,
     selectors: &'a [DkimSelector],
-    header: Vec<u8>,
-    /// Whether the header section is complete, and whether it was too large to keep.
-    state: State,
+    header: Section,
     bodies: Vec<BodyHasher>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Header,
-    Body,
-    TooLarge,
 }
 
 impl<'a> Signer<'a> {
@@ -80,40 +69,16 @@ impl<'a> Signer<'a> {
         let mut bodies: Vec<BodyHasher> = Vec::new();
         for selector in selectors {
             if !bodies.iter().any(|b| b.canonicalization() == selector.body) {
-                bodies.push(BodyHasher::new(selector.body));
+                bodies.push(BodyHasher::new(selector.body, None));
             }
         }
-        Self { domain, identity, selectors, header: Vec::new(), state: State::Header, bodies }
+        Self { domain, identity, selectors, header: Section::new(), bodies }
     }
 
     /// Takes the next piece of the message, which has CRLF line breaks.
     pub fn push(&mut self, data: &[u8]) {
-        match self.state {
-            State::TooLarge => {}
-            State::Body => self.bodies.iter_mut().for_each(|b| b.push(data)),
-            State::Header => self.push_header(data),
-        }
-    }
-
-    fn push_header(&mut self, data: &[u8]) {
-        // The empty line may be split over pieces: look from where its line could have begun.
-        let from = self.header.len().saturating_sub(3);
-        self.header.extend_from_slice(data);
-        let end = if self.header.starts_with(b"\r\n") {
-            Some(2)
-        } else {
-            let tail = self.header.get(from..).unwrap_or_default();
-            tail.windows(4).position(|w| w == b"\r\n\r\n").map(|at| from.saturating_add(at).saturating_add(4))
-        };
-        if let Some(end) = end {
-            let body = self.header.split_off(end.min(self.header.len()));
-            self.state = State::Body;
-            self.push(&body);
-        }
-        if self.header.len() > MAX_HEADER {
-            self.state = State::TooLarge;
-            self.header = Vec::new();
-        }
+        let body = self.header.push(data);
+        self.bodies.iter_mut().for_each(|b| b.push(body));
     }
 
     /// The `DKIM-Signature` fields, in the order of the selectors, each with its line break. They go in front of the message.
@@ -121,10 +86,8 @@ impl<'a> Signer<'a> {
     /// # Errors
     /// See [`SignError`].
     pub fn finish(self, now: Timestamp) -> Result<String, SignError> {
-        if self.state == State::TooLarge {
-            return Err(SignError::HeaderTooLarge);
-        }
-        let fields: Vec<_> = Headers::new(&self.header).fields().collect();
+        let header = self.header.bytes().ok_or(SignError::HeaderTooLarge)?;
+        let fields: Vec<_> = Headers::new(header).fields().collect();
         if fields.iter().any(|f| f.name.is_empty()) {
             return Err(SignError::MalformedHeader);
         }
@@ -135,16 +98,16 @@ impl<'a> Signer<'a> {
         let mut out = String::new();
         for selector in self.selectors {
             let hash = hashes.iter().find(|(c, _)| *c == selector.body).map(|(_, hash)| hash).ok_or(SignError::Key)?;
-            out.push_str(&self.signature(selector, hash, now)?);
+            out.push_str(&self.signature(selector, header, hash, now)?);
         }
         Ok(out)
     }
 
-    fn signature(&self, selector: &DkimSelector, body_hash: &[u8], now: Timestamp) -> Result<String, SignError> {
+    fn signature(&self, selector: &DkimSelector, header: &[u8], body_hash: &[u8], now: Timestamp) -> Result<String, SignError> {
         if !selector.headers.iter().any(|h| h.eq_ignore_ascii_case("from")) {
             return Err(SignError::Selector);
         }
-        let headers = Headers::new(&self.header);
+        let headers = Headers::new(header);
         let mut names: Vec<&str> = selector.headers.iter().map(String::as_str).collect();
         if selector.seal_headers {
             for name in &selector.headers {
@@ -185,7 +148,7 @@ impl<'a> Signer<'a> {
 
 /// What the key signs, RFC 6376 §3.7: the fields of each name from the bottom up, then the signature's own field with an empty
 /// `b=` and without line break.
-pub(super) fn signed_data(headers: &Headers<'_>, names: &[&str], canonicalization: Canonicalization, own: &[u8]) -> Vec<u8> {
+pub(crate) fn signed_data(headers: &Headers<'_>, names: &[&str], canonicalization: Canonicalization, own: &[u8]) -> Vec<u8> {
     // By name, the last at the end; looking each up anew would be quadratic in the header.
     let mut fields: HashMap<Vec<u8>, Vec<&[u8]>> = HashMap::new();
     for field in headers.fields().filter(|f| !f.name.is_empty()) {

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
 
+mod arc_suite;
+mod dkim_verify;
 mod dkimpy;
 mod spf_suite;
 
