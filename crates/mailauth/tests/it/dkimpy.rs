@@ -154,8 +154,7 @@ fn seals_both_ways() {
     let theirs = format!(
         "import sys, dkim, base64\nrecords = {{b'rsa._domainkey.x.example.': b'{record}'}}\nfor line in sys.stdin:\n  m = base64.b64decode(line)\n  d = dkim.ARC(m)\n  cv, results, reason = d.verify(dnsfunc=lambda name, timeout=5: records.get(name))\n  set = dkim.ARC(m).sign(b'rsa', b'x.example', b\"\"\"{pem}\"\"\", b'x.example', include_headers=[b'from', b'to', b'subject'])\n  print(cv.decode() if cv == b'pass' else cv.decode() + '-' + str(reason).replace(' ', '_') + str(results).replace(' ', '_'), base64.b64encode(b''.join(set) + m).decode())\n"
     );
-    let mut messages: Vec<String> =
-        samples().into_iter().map(|m| format!("Authentication-Results: x.example; arc=none; spf=pass\r\n{m}")).collect();
+    let mut messages = samples();
     for round in 0..3 {
         let mut ours = Vec::new();
         for message in &messages {
@@ -180,7 +179,8 @@ fn seals_both_ways() {
             .map(|(line, message)| {
                 let (cv, sealed) = line.split_once(' ').unwrap();
                 assert_eq!(cv, "pass", "{message}");
-                String::from_utf8(STANDARD.decode(sealed).unwrap()).unwrap()
+                let sealed = String::from_utf8(STANDARD.decode(sealed).unwrap()).unwrap();
+                sealed.replace("\r\nAuthentication-Results: x.example; arc=pass; spf=pass\r\n", "\r\n")
             })
             .collect();
     }
