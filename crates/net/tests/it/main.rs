@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed unwrap is a failed test")]
 
 mod dane;
+mod http;
 mod resolver;
 mod serving;
 mod tls;
