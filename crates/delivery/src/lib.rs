@@ -4,13 +4,17 @@
 //! - [`submit`]: what is to be sent goes into the queue. The one function between submission and queue.
 //! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
 //! - [`webhook`]: programs are told of what happened, over HTTP.
+//! - [`signing`]: DKIM keys by domain, and signing what is sent.
 //! - [`spool`]: a message while it comes in.
+//! - [`content`]: a stored message as the webapi and webhooks show it.
 //!
 //! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
 
+pub mod content;
 pub mod inbound;
 pub mod metrics;
 pub mod outbound;
+pub mod signing;
 pub mod spool;
 pub mod submit;
 pub mod webhook;
