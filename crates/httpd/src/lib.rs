@@ -1,12 +1,23 @@
-//! The HTTP server: metrics for Prometheus.
+//! The HTTP server: routes by host and path, limits, compression, access log; metrics for Prometheus; the webapi.
 //!
-//! [`Metrics`] is the registry that the rest of the server counts in; [`serve`] answers `GET /metrics` with its text and
-//! `GET /` with a page that points there. Nobody is authenticated: this belongs on addresses that only monitoring reaches.
-//! Limits: requests have no body and small headers, and a connection lasts as long as its requests keep coming.
+//! [`Metrics`] is the registry that the rest of the server counts in. A [`Server`] is shared by all ports; a [`Site`] is what one
+//! port serves: a [`Router`] with services, each a [`Handler`] at a path. Limits: the size of a request's head, the time for it,
+//! requests of a client per minute and hour; services limit what they read of bodies.
 
+mod access;
+mod body;
+mod compress;
 mod metrics;
+mod pace;
 mod process;
+mod request;
+mod router;
+mod scrape;
 mod server;
 
+pub use body::Body;
 pub use metrics::{ConnectionLabels, Metrics, OpenConnection};
-pub use server::serve;
+pub use request::{Peer, Request};
+pub use router::{Answering, Class, ClientNames, Handler, Hosts, Route, Router};
+pub use scrape::Scrape;
+pub use server::{Server, Site, request_limit};

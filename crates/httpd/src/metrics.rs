@@ -36,6 +36,7 @@ labels! {
     Package { pkg: &'static str }
     Code { code: u16 }
     ImapCommand { cmd: &'static str, result: &'static str }
+    Http { handler: &'static str, proto: &'static str, method: &'static str, code: u16 }
 }
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -45,6 +46,10 @@ const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 
 
 fn up_to_20_seconds() -> Histogram {
     Histogram::new(BUCKETS)
+}
+
+fn up_to_2_minutes() -> Histogram {
+    Histogram::new(BUCKETS.into_iter().chain([30.0, 60.0, 120.0]))
 }
 
 /// All metrics of this process.
@@ -57,6 +62,8 @@ pub struct Metrics {
     imap_connections: Family<Service, Counter>,
     imap_commands: Histograms<ImapCommand>,
     smtp_connections: Family<Kind, Counter>,
+    http_requests: Histograms<Http>,
+    http_responses: Histograms<Http>,
 }
 
 /// Packages whose panics are counted from the start, so that an alert sees the first one increase something.
@@ -80,6 +87,8 @@ impl Metrics {
             imap_connections: Family::default(),
             imap_commands: Family::new_with_constructor(up_to_20_seconds),
             smtp_connections: Family::default(),
+            http_requests: Family::new_with_constructor(up_to_2_minutes),
+            http_responses: Family::new_with_constructor(up_to_2_minutes),
         };
         // Names of counters get their _total when written.
         let m = &metrics;
@@ -89,6 +98,9 @@ impl Metrics {
         registry.register("mox_imap_connection", "Incoming IMAP connections", m.imap_connections.clone());
         registry.register("mox_imap_command_duration_seconds", "IMAP commands and their duration", m.imap_commands.clone());
         registry.register("mox_smtpserver_connection", "Incoming SMTP connections", m.smtp_connections.clone());
+        let (until_head, until_end) = ("HTTP requests until the status line", "HTTP requests until the end of the response");
+        registry.register("mox_httpserver_request_duration_seconds", until_head, m.http_requests.clone());
+        registry.register("mox_httpserver_response_duration_seconds", until_end, m.http_responses.clone());
         for pkg in PANIC_PACKAGES {
             drop(m.panics.get_or_create(&Package { pkg }));
         }
@@ -127,6 +139,16 @@ impl Metrics {
     /// A connection to `smtp` or `submission`.
     pub fn smtp_connection(&self, kind: &'static str) {
         self.smtp_connections.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// A request whose response begins.
+    pub(crate) fn http_request(&self, handler: &'static str, proto: &'static str, method: &'static str, code: u16, duration: Duration) {
+        self.http_requests.get_or_create(&Http { handler, proto, method, code }).observe(duration.as_secs_f64());
+    }
+
+    /// A request whose response ended.
+    pub(crate) fn http_response(&self, handler: &'static str, proto: &'static str, method: &'static str, code: u16, duration: Duration) {
+        self.http_responses.get_or_create(&Http { handler, proto, method, code }).observe(duration.as_secs_f64());
     }
 
     pub(crate) fn scraped(&self, code: u16) {

@@ -1,77 +1,162 @@
-//! Requests for metrics.
+//! Connections and requests: from a socket to the service that answers.
+//!
+//! What happens to a request, in this order: its client's rate is limited, its path is cleaned, a route is found by host and path,
+//! the service answers, the answer is compressed, logged and counted. A panic in a service ends that connection only.
 
+use crate::access::{Counted, Origin, Record};
+use crate::body::Body;
+use crate::compress::{accepts_gzip, compress};
 use crate::metrics::Metrics;
-use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCEPT, ALLOW, CONTENT_TYPE, HeaderValue};
+use crate::pace::{self, Paced};
+use crate::request::{Peer, Request, clean, forwarded_for, host};
+use crate::router::{Router, plain};
+use hyper::body::Incoming;
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use mox_net::listen::{self, Serving};
-use mox_net::{Listener, Stream};
+use mox_base::Clock;
+use mox_net::{RateLimit, ServerTls, Stream};
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long a client may take for the head of a request.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request.
+const MAX_HEAD: usize = 1 << 20;
 
-const PAGE: &str = "<!doctype html>\n<html><body>see <a href=\"metrics\">metrics</a></body></html>\n";
+/// The most header fields of a request.
+const MAX_FIELDS: usize = 200;
 
-/// Serves metrics until stopped. Requests that are being answered then are finished.
-pub async fn serve(listener: Listener, metrics: Arc<Metrics>, serving: Serving) {
-    let stop = serving.stop.clone();
-    listen::serve(listener, serving, move |stream| connection(stream, Arc::clone(&metrics), stop.clone())).await;
+/// The limit on requests of a client, shared by all ports: 1000 a minute and 5000 an hour for an address, three and nine times
+/// that for its networks.
+pub fn request_limit() -> RateLimit {
+    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
+    RateLimit::new([(minute, [1000, 3000, 9000]), (hour, [5000, 15_000, 45_000])])
 }
 
-async fn connection(stream: Stream, metrics: Arc<Metrics>, stop: CancellationToken) {
-    let service = service_fn(move |request| {
-        let answer = answer(&request, &metrics);
-        async move { Ok::<_, Infallible>(answer) }
-    });
-    let mut http = hyper::server::conn::http1::Builder::new();
-    let connection = http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+/// What all ports share.
+#[derive(Debug)]
+pub struct Server {
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    limit: RateLimit,
+    next_id: AtomicI64,
+    stop: CancellationToken,
+}
+
+/// What a port serves.
+#[derive(Debug)]
+pub struct Site {
+    /// Its services.
+    pub router: Router,
+    /// Set if connections begin with TLS.
+    pub tls: Option<ServerTls>,
+    /// Whether the rate of requests is limited.
+    pub rate_limited: bool,
+}
+
+impl Server {
+    /// A server with a limit on requests, usually [`request_limit`]. When `stop` is cancelled, connections end after the request
+    /// they are at.
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, limit: RateLimit, stop: CancellationToken) -> Arc<Self> {
+        // Numbers go on after a restart.
+        let next_id = AtomicI64::new(clock.now().micros().div_euclid(1000));
+        Arc::new(Self { clock, metrics, limit, next_id, stop })
+    }
+
+    /// Serves a connection until it ends.
+    pub async fn connection(self: Arc<Self>, site: Arc<Site>, mut stream: Stream) {
+        if let Some(tls) = &site.tls
+            && let Err(error) = stream.start_tls(tls, &[]).await
+        {
+            tracing::info!(target: "net/http", %error, remote = %stream.remote_addr(), "https error");
+            return;
         }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "metrics connection");
+        let peer = Peer { remote: stream.remote_addr(), local: stream.local_addr(), tls: stream.tls().cloned().map(Arc::new) };
+        let remote = peer.remote;
+        let answering = pace::Answering::default();
+        let io = TokioIo::new(Paced::new(stream, answering.clone()));
+        let stop = self.stop.clone();
+        let service = service_fn(move |request| {
+            let (server, site, peer, answering) = (Arc::clone(&self), Arc::clone(&site), peer.clone(), answering.clone());
+            answering.begin();
+            async move {
+                let response = server.respond(&site, peer, request).await;
+                answering.end();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut http = hyper::server::conn::http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(pace::IDLE).max_buf_size(MAX_HEAD).max_headers(MAX_FIELDS);
+        let mut connection = std::pin::pin!(http.serve_connection(io, service));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(target: "net/http", %error, %remote, "http error");
+        }
+    }
+
+    async fn respond(self: Arc<Self>, site: &Site, peer: Peer, request: hyper::Request<Incoming>) -> Response<Counted> {
+        let (head, body) = request.into_parts();
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let forwarded = site.router.forwarded();
+        let client_ip = if forwarded { forwarded_for(&head.headers) } else { Some(peer.remote.ip()) };
+        let origin = Origin { peer: &peer, client_ip: client_ip.filter(|_| forwarded), id };
+        let mut record = Record::new(&self.clock, &self.metrics, (&head.method, &head.uri, head.version), &head.headers, &origin);
+        let now = self.clock.now();
+        if site.rate_limited && client_ip.is_some_and(|ip| !self.limit.add(ip, now)) {
+            let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "429 - too many requests");
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            return finish(record, "(ratelimited)", response, None);
+        }
+        let path = clean(head.uri.path());
+        let Some(route) = site.router.find(&host(&head.uri, &head.headers), &path) else {
+            return finish(record, "(nomatch)", plain(StatusCode::NOT_FOUND, "404 page not found"), None);
+        };
+        let gzip = accepts_gzip(&head.headers);
+        let below = path.get(route.path.trim_end_matches('/').len()..).unwrap_or_default();
+        let request = Request {
+            method: head.method,
+            headers: head.headers,
+            body,
+            path: if below.is_empty() { "/".to_owned() } else { below.to_owned() },
+            base: route.path.clone(),
+            client_ip: if route.forwarded || !forwarded { client_ip } else { Some(peer.remote.ip()) },
+            peer,
+            id,
+        };
+        let guard = PanicGuard { metrics: &self.metrics, id };
+        let response = route.handler.answer(request).await;
+        drop(guard);
+        let (response, uncompressed) = compress(response, gzip);
+        record.answered(route.label, response.status().as_u16(), uncompressed);
+        response.map(|body| Counted::new(body, record))
     }
 }
 
-fn answer(request: &Request<Incoming>, metrics: &Metrics) -> Response<Full<Bytes>> {
-    let get = matches!(*request.method(), Method::GET | Method::HEAD);
-    match (request.uri().path(), get) {
-        ("/metrics", true) => {
-            let accepts = |kind| request.headers().get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)));
-            let (text, kind) = if accepts("application/openmetrics-text") {
-                (metrics.open_metrics(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
-            } else {
-                (metrics.text(), "text/plain; version=0.0.4; charset=utf-8")
-            };
-            let (status, text) = text.map_or_else(|e| (StatusCode::INTERNAL_SERVER_ERROR, e.to_string()), |text| (StatusCode::OK, text));
-            metrics.scraped(status.as_u16());
-            response(status, kind, text)
-        }
-        ("/", true) => response(StatusCode::OK, "text/html; charset=utf-8", PAGE.to_owned()),
-        ("/" | "/metrics", false) => {
-            let mut response = response(StatusCode::METHOD_NOT_ALLOWED, "text/plain; charset=utf-8", "method not allowed\n".to_owned());
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
-        }
-        _ => response(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n".to_owned()),
-    }
+fn finish(mut record: Record, label: &'static str, response: Response<Body>, uncompressed: Option<usize>) -> Response<Counted> {
+    record.answered(label, response.status().as_u16(), uncompressed);
+    response.map(|body| Counted::new(body, record))
 }
 
-fn response(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response
+/// Counts a panic, which ends the connection and no other.
+struct PanicGuard<'a> {
+    metrics: &'a Metrics,
+    id: i64,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(cid = self.id, "panic while answering a request");
+            self.metrics.panicked("http");
+        }
+    }
 }

@@ -1,43 +1,95 @@
-//! Requests to the metrics server.
+//! Requests to a port.
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-use mox_httpd::{Metrics, serve};
-use mox_net::Dial;
-use mox_net::listen::Serving;
-use mox_net::memory::World;
-use std::net::SocketAddr;
+use mox_base::{Clock, Timestamp};
+use mox_httpd::{Class, Hosts, Metrics, Route, Router, Scrape, Server, Site, request_limit};
+use mox_net::Stream;
+use mox_testkit::VirtualClock;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-async fn get(world: &World, addr: SocketAddr, request: &str) -> String {
-    let mut stream = world.dial(addr, None).await.unwrap();
-    stream.write_all(format!("{request} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+fn site(metrics: &Arc<Metrics>) -> Arc<Site> {
+    let mut router = Router::default();
+    router.add(Route {
+        class: Class::System,
+        hosts: Hosts::Any,
+        path: "/".to_owned(),
+        label: "metrics",
+        forwarded: false,
+        handler: Arc::new(Scrape::new(Arc::clone(metrics))),
+    });
+    Arc::new(Site { router, tls: None, rate_limited: true })
+}
+
+fn server(metrics: &Arc<Metrics>) -> Arc<Server> {
+    let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(Timestamp::from_secs(1_800_000_000)));
+    Server::new(clock, Arc::clone(metrics), request_limit(), CancellationToken::new())
+}
+
+async fn ask(server: &Arc<Server>, site: &Arc<Site>, request: &str) -> String {
+    let (mut client, end) = Stream::pair("192.0.2.9:40000".parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
+    let connection = Arc::clone(server).connection(Arc::clone(site), end);
+    let exchange = async {
+        client.write_all(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    tokio::join!(connection, exchange).1
 }
 
 #[tokio::test]
 async fn answers_what_it_has() {
-    let world = World::new();
-    let addr = "192.0.2.1:8010".parse().unwrap();
-    let serving = Serving { tracker: TaskTracker::new(), stop: CancellationToken::new(), connections: Arc::new(Semaphore::new(8)) };
-    let stop = serving.stop.clone();
-    let mut server = JoinSet::new();
-    server.spawn(serve(world.listen(addr), Arc::new(Metrics::new()), serving));
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
     for (request, status, part) in [
         ("GET /metrics", "200 OK", "mox_panic_total{pkg=\"queue\"} 0"),
+        ("GET /metrics?x=y", "200 OK", "mox_panic_total{pkg=\"queue\"} 0"),
+        ("GET //./metrics", "200 OK", "mox_panic_total{pkg=\"queue\"} 0"),
         ("GET /", "200 OK", "href=\"metrics\""),
+        ("HEAD /", "200 OK", "x-frame-options: deny"),
         ("POST /", "405 Method Not Allowed", "allow: GET, HEAD"),
         ("GET /other", "404 Not Found", "not found"),
     ] {
-        let answer = get(&world, addr, request).await;
+        let answer = ask(&server, &site, &format!("{request} HTTP/1.1\r\nHost: localhost")).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")) && answer.contains(part), "{request}: {answer}");
     }
-    stop.cancel();
-    server.join_all().await;
+    let text = metrics.text().unwrap();
+    let counted = "mox_httpserver_request_duration_seconds_count{handler=\"metrics\",proto=\"http\",method=\"get\",code=\"404\"} 1";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn compressed_when_asked() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
+    let answer = ask(&server, &site, "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: br, gzip").await;
+    assert!(answer.contains("content-encoding: gzip\r\n") && answer.contains("vary: accept-encoding\r\n"), "{answer}");
+    let plain = ask(&server, &site, "GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip;q=0").await;
+    assert!(!plain.contains("content-encoding") && plain.contains("mox_panic_total"), "{plain}");
+}
+
+#[tokio::test]
+async fn too_many_requests() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
+    for _ in 0..1000 {
+        assert!(ask(&server, &site, "GET / HTTP/1.1\r\nHost: x").await.starts_with("HTTP/1.1 200"));
+    }
+    let answer = ask(&server, &site, "GET / HTTP/1.1\r\nHost: x").await;
+    assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 60\r\n"), "{answer}");
+    assert!(metrics.text().unwrap().contains("handler=\"(ratelimited)\""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_has_30_seconds() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
+    let (mut client, end) = Stream::pair("192.0.2.9:40000".parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
+    let start = tokio::time::Instant::now();
+    client.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
+    server.connection(site, end).await;
+    let took = start.elapsed().as_secs();
+    assert!((29..=31).contains(&took), "{took}");
 }

@@ -132,6 +132,7 @@ impl Services {
         let imap = imap::service(&shared, mode, Arc::clone(&failed_logins), life.stop.clone());
         let parts = smtp::Parts { lookup: Arc::clone(&lookup), failed_logins, stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
+        let http = super::http::server(&shared, mode, life.stop.clone());
         let mut listening = Vec::new();
         for endpoint in endpoints {
             let tls = super::tls::of_socket(shared.live.settings(), &certs, &endpoint).map_err(|e| e.to_string())?;
@@ -162,7 +163,11 @@ impl Services {
                     });
                 }
                 Service::Metrics => {
-                    life.connections.spawn(mox_httpd::serve(listener, Arc::clone(&metrics), serving.clone()));
+                    let site = Arc::new(super::http::metrics(&metrics));
+                    let http = Arc::clone(&http);
+                    accept(listener, &endpoint, &serving, life, &metrics, move |stream| {
+                        Arc::clone(&http).connection(Arc::clone(&site), stream)
+                    });
                 }
             }
         }
