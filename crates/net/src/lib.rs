@@ -19,4 +19,4 @@ pub use limit::{OpenLimit, RateLimit};
 pub use listen::{BindError, Listener, Sockets};
 pub use resolver::Resolver;
 pub use stream::Stream;
-pub use tls::{ClientTls, HandshakeError, ServerTls, TlsInfo};
+pub use tls::{CertificateError, ClientCert, ClientTls, HandshakeError, ServerTls, TlsInfo};

@@ -107,13 +107,14 @@ impl Stream {
     /// See [`HandshakeError`]; the connection is then closed.
     pub async fn start_tls(&mut self, tls: &ServerTls, unread: &[u8]) -> Result<(), HandshakeError> {
         let transport = self.take_plain(unread)?;
-        let accept = TlsAcceptor::from(tls.config()).accept(transport);
+        let (config, noted) = tls.for_connection();
+        let accept = TlsAcceptor::from(config).accept(transport);
         let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept)
             .await
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(|e| HandshakeError::from_io(&e))?;
         let (_, connection) = stream.get_ref();
-        self.tls = Some(Box::new(TlsInfo::of(connection, connection.server_name())));
+        self.tls = Some(Box::new(TlsInfo::of_server(connection, connection.server_name(), noted.leaf())));
         self.io = Io::Server(Box::new(stream));
         Ok(())
     }
@@ -131,7 +132,7 @@ impl Stream {
             .map_err(|_| HandshakeError::Timeout)?
             .map_err(|e| HandshakeError::from_io(&e))?;
         let (_, connection) = stream.get_ref();
-        self.tls = Some(Box::new(TlsInfo::of(connection, Some(name))));
+        self.tls = Some(Box::new(TlsInfo::of_client(connection, name)));
         self.io = Io::Client(Box::new(stream));
         Ok(())
     }
@@ -147,6 +148,11 @@ impl Stream {
                 Err(HandshakeError::NotPlain)
             }
         }
+    }
+
+    /// The `tls-server-end-point` channel binding of this connection, RFC 5929 §4; none if the server's certificate doesn't allow one.
+    pub fn server_end_point(&self) -> Option<&[u8]> {
+        self.tls.as_ref()?.server_end_point.as_deref()
     }
 
     /// The `tls-exporter` channel binding of this connection, RFC 9266; none below TLS 1.3, where it isn't defined by default.

@@ -49,6 +49,20 @@ impl Mechanism {
         }
     }
 
+    /// The name in lower case, as attempts are counted and recorded.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Login => "login",
+            Self::CramMd5 => "cram-md5",
+            Self::Scram { hash: Hash::Sha1, plus: false } => "scram-sha-1",
+            Self::Scram { hash: Hash::Sha1, plus: true } => "scram-sha-1-plus",
+            Self::Scram { hash: Hash::Sha256, plus: false } => "scram-sha-256",
+            Self::Scram { hash: Hash::Sha256, plus: true } => "scram-sha-256-plus",
+            Self::External => "external",
+        }
+    }
+
     /// The mechanism of a name in upper case.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ANNOUNCED.into_iter().chain([Self::External]).find(|m| m.name() == name)
@@ -61,7 +75,12 @@ impl Mechanism {
 
     /// Whether the mechanism makes no sense without TLS.
     pub const fn is_bound_to_tls(self) -> bool {
-        matches!(self, Self::External | Self::Scram { plus: true, .. })
+        matches!(self, Self::External) || self.binds_channel()
+    }
+
+    /// Whether the mechanism needs something of the TLS connection to bind to.
+    pub const fn binds_channel(self) -> bool {
+        matches!(self, Self::Scram { plus: true, .. })
     }
 
     /// Whether the client speaks first, so that it can send its message with the command.
@@ -115,6 +134,7 @@ mod tests {
     fn names_are_found_in_upper_case_only() {
         for mechanism in Mechanism::ANNOUNCED {
             assert_eq!(Mechanism::from_name(mechanism.name()), Some(mechanism));
+            assert_eq!(mechanism.label().to_ascii_uppercase(), mechanism.name());
         }
         assert_eq!(Mechanism::from_name("EXTERNAL"), Some(Mechanism::External));
         assert_eq!(Mechanism::from_name("plain"), None);

@@ -1,15 +1,12 @@
 //! What a handshake agreed on, or why it failed.
 
 use super::check::{Fault, NoMatch};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use super::client_cert::ClientCert;
+use super::end_point::server_end_point;
 use mox_mailauth::tlsrpt::ResultType;
-use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError, CipherSuite, CommonState, Error, HandshakeKind, PeerIncompatible, ProtocolVersion};
-use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// What TLS agreed on. Displays as in a `Received` header: `TLS1.3 TLS_AES_128_GCM_SHA256`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,19 +23,24 @@ pub struct TlsInfo {
     pub resumed: bool,
     /// The client's certificate, at the server.
     pub client: Option<ClientCert>,
-}
-
-/// A certificate a client proved to have the key of. Nothing else about it was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientCert {
-    /// The certificate.
-    pub der: Vec<u8>,
-    /// SHA-256 of its SubjectPublicKeyInfo, in base64url without padding.
-    pub fingerprint: String,
+    /// The `tls-server-end-point` channel binding, RFC 5929 §4, if the server's certificate allows one.
+    pub server_end_point: Option<Vec<u8>>,
 }
 
 impl TlsInfo {
-    pub(crate) fn of(connection: &CommonState, sni: Option<&str>) -> Self {
+    /// At the server, which sent this certificate.
+    pub(crate) fn of_server(connection: &CommonState, sni: Option<&str>, own: Option<&[u8]>) -> Self {
+        let client = connection.peer_certificates().and_then(<[_]>::first).and_then(|der| ClientCert::from_der(der).ok());
+        Self { client, server_end_point: own.and_then(server_end_point), ..Self::of(connection, sni) }
+    }
+
+    /// At the client, which asked for this name.
+    pub(crate) fn of_client(connection: &CommonState, sni: &str) -> Self {
+        let server = connection.peer_certificates().and_then(<[_]>::first);
+        Self { server_end_point: server.and_then(|der| server_end_point(der)), ..Self::of(connection, Some(sni)) }
+    }
+
+    fn of(connection: &CommonState, sni: Option<&str>) -> Self {
         let version = match connection.protocol_version() {
             Some(ProtocolVersion::TLSv1_3) => "TLS1.3",
             _ => "TLS1.2",
@@ -49,7 +51,8 @@ impl TlsInfo {
             sni: sni.unwrap_or_default().to_owned(),
             alpn: connection.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
-            client: connection.peer_certificates().and_then(<[_]>::first).and_then(ClientCert::new),
+            client: None,
+            server_end_point: None,
         }
     }
 
@@ -63,14 +66,6 @@ impl TlsInfo {
 impl fmt::Display for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.version, self.cipher)
-    }
-}
-
-impl ClientCert {
-    fn new(der: &CertificateDer<'_>) -> Option<Self> {
-        let (_, cert) = X509Certificate::from_der(der).ok()?;
-        let fingerprint = URL_SAFE_NO_PAD.encode(Sha256::digest(cert.tbs_certificate.subject_pki.raw));
-        Some(Self { der: der.to_vec(), fingerprint })
     }
 }
 

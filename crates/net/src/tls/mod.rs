@@ -8,6 +8,8 @@
 mod certs;
 mod check;
 mod client;
+mod client_cert;
+mod end_point;
 mod info;
 mod server;
 mod signature;
@@ -16,7 +18,8 @@ mod verify;
 pub use certs::{CertError, Certificates, KeyCert};
 pub use check::{Check, DaneCheck, Fault, Findings, NoMatch, Severity};
 pub use client::{ClientTls, RootsError, read_roots};
-pub use info::{ClientCert, HandshakeError, TlsInfo};
+pub use client_cert::{CertificateError, ClientCert};
+pub use info::{HandshakeError, TlsInfo};
 pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
 
 pub use rustls::Error;

@@ -8,7 +8,7 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// What a client gets that asks for a name we have no certificate for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,8 +83,33 @@ impl ServerTls {
         Ok(Self { config: Arc::new(config) })
     }
 
-    pub(crate) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config)
+    /// The configuration for one connection, and where it notes the certificate that it chose: rustls doesn't tell.
+    pub(crate) fn for_connection(&self) -> (Arc<ServerConfig>, Arc<Noted>) {
+        let noted = Arc::new(Noted { resolver: Arc::clone(&self.config.cert_resolver), chosen: OnceLock::new() });
+        let mut config = ServerConfig::clone(&self.config);
+        config.cert_resolver = Arc::clone(&noted) as Arc<dyn ResolvesServerCert>;
+        (Arc::new(config), noted)
+    }
+}
+
+/// The choice of a certificate for one connection.
+#[derive(Debug)]
+pub(crate) struct Noted {
+    resolver: Arc<dyn ResolvesServerCert>,
+    chosen: OnceLock<Arc<CertifiedKey>>,
+}
+
+impl Noted {
+    /// The leaf of the certificate that was chosen, in DER.
+    pub(crate) fn leaf(&self) -> Option<&[u8]> {
+        self.chosen.get()?.cert.first().map(AsRef::as_ref)
+    }
+}
+
+impl ResolvesServerCert for Noted {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let chosen = self.resolver.resolve(hello)?;
+        Some(Arc::clone(self.chosen.get_or_init(|| chosen)))
     }
 }
 
