@@ -3,8 +3,8 @@
 /// What the announced capabilities depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Announced {
-    /// TLS is active.
-    pub(crate) tls: bool,
+    /// TLS is active, and has something that SCRAM can bind to.
+    pub(crate) bindings: bool,
     /// STARTTLS is possible.
     pub(crate) starttls: bool,
     /// Passwords may cross the wire as they are.
@@ -19,7 +19,10 @@ AUTH=SCRAM-SHA-1-PLUS AUTH=SCRAM-SHA-1 AUTH=CRAM-MD5 ID APPENDLIMIT=922337203685
 
 /// The capabilities, without those in `disabled` (in upper case).
 pub(crate) fn capabilities(announced: Announced, disabled: &[String]) -> String {
-    let mut all: Vec<&str> = FIXED.split(' ').filter(|c| !disabled.iter().any(|d| d.eq_ignore_ascii_case(c))).collect();
+    let enabled = |c: &&str| !disabled.iter().any(|d| d.eq_ignore_ascii_case(c));
+    // Clients that take the first mechanism they know would fail where there is nothing to bind to.
+    let possible = |c: &&str| announced.bindings || !c.ends_with("-PLUS");
+    let mut all: Vec<&str> = FIXED.split(' ').filter(|c| enabled(c) && possible(c)).collect();
     if announced.starttls {
         all.push("STARTTLS");
     }
@@ -36,12 +39,14 @@ mod tests {
 
     #[test]
     fn depend_on_the_connection() {
-        let plain = Announced { tls: false, starttls: true, passwords: false, external: false };
+        let plain = Announced { bindings: false, starttls: true, passwords: false, external: false };
         let text = capabilities(plain, &[]);
         assert!(text.starts_with("IMAP4rev2 IMAP4rev1 ENABLE "));
         assert!(text.ends_with(" STARTTLS LOGINDISABLED"));
-        let tls = Announced { tls: true, starttls: false, passwords: true, external: true };
+        assert!(text.contains(" AUTH=SCRAM-SHA-256 ") && !text.contains("-PLUS"));
+        let tls = Announced { bindings: true, starttls: false, passwords: true, external: true };
         let text = capabilities(tls, &["MOVE".into()]);
         assert!(text.ends_with(" AUTH=PLAIN AUTH=EXTERNAL") && !text.contains(" MOVE"));
+        assert!(text.contains(" AUTH=SCRAM-SHA-256-PLUS AUTH=SCRAM-SHA-256 AUTH=SCRAM-SHA-1-PLUS "));
     }
 }

@@ -6,7 +6,6 @@
 //! any length are produced in chunks: a read of the store fills a buffer, ends, and the buffer is written to the client, so no
 //! transaction ever waits for a peer. A connection that waits holds no buffers.
 
-mod accounts;
 mod auth;
 mod binary;
 mod capability;
@@ -21,7 +20,6 @@ mod settings;
 mod text;
 mod updates;
 
-pub use accounts::{Accounts, Asked, CertificateOwner, LoginAttempt};
 pub use metrics::{CommandResult, Metrics, NoMetrics};
 pub use session::{Preauthenticated, serve};
 pub use settings::{Limits, Listener, Service};

@@ -39,10 +39,6 @@ pub trait Metrics: Send + Sync + std::fmt::Debug {
     fn connection(&self, service: &'static str);
     /// `mox_imap_command_duration_seconds`, by command and result.
     fn command(&self, command: &'static str, result: CommandResult, duration: Duration);
-    /// `mox_authentication_total` with kind `imap`, by mechanism and result.
-    fn authentication(&self, variant: &'static str, result: &'static str);
-    /// `mox_authentication_ratelimited_total` with kind `imap`.
-    fn ratelimited(&self);
     /// `mox_panic_total` with pkg `imapserver`.
     fn panic(&self);
 }
@@ -54,7 +50,5 @@ pub struct NoMetrics;
 impl Metrics for NoMetrics {
     fn connection(&self, _: &'static str) {}
     fn command(&self, _: &'static str, _: CommandResult, _: Duration) {}
-    fn authentication(&self, _: &'static str, _: &'static str) {}
-    fn ratelimited(&self) {}
     fn panic(&self) {}
 }

@@ -1,6 +1,5 @@
 //! A connection's life: greeting, commands, end.
 
-use crate::accounts::{CertificateOwner, LoginAttempt};
 use crate::capability::{Announced, capabilities};
 use crate::cmd;
 use crate::conn::{Conn, End};
@@ -13,7 +12,9 @@ use mox_imap::put::Charset;
 use mox_imap::reader::{Bad, Event, Reason};
 use mox_imap::response::{self, Code, Status};
 use mox_imap::{SequenceSet, reader};
+use mox_logins::{Attempt, CertificateOwner};
 use mox_net::Stream;
+use mox_sasl::Bindings;
 use mox_store::{Account, Mailboxes, UidSet, View, Watch};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,7 +71,7 @@ pub(crate) struct Session {
     /// The client's ID, for records of logins.
     pub(crate) user_agent: String,
     /// An attempt to log in that isn't recorded yet, and when it was.
-    pub(crate) attempt: Option<(Duration, Box<LoginAttempt>)>,
+    pub(crate) attempt: Option<(Duration, Box<Attempt>)>,
     /// Whom the client's certificate stands for.
     pub(crate) certificate: Option<Box<CertificateOwner>>,
     /// An IMAP client: it has sent a known command.
@@ -110,8 +111,7 @@ pub async fn serve(stream: Stream, service: Arc<Service>, listener: Arc<Listener
         Some("shutting down")
     } else if !service.new_connections.add(remote, now) {
         Some("too many new connections from your address or network")
-    } else if !service.failed_logins.allows(remote, now) {
-        service.metrics.ratelimited();
+    } else if service.logins.is_limited("imap", remote) {
         Some("too many failed logins from your address or network")
     } else {
         None
@@ -246,11 +246,17 @@ impl Session {
     pub(crate) fn announced(&self) -> Announced {
         let tls = self.conn.stream.tls();
         Announced {
-            tls: tls.is_some(),
+            bindings: !self.bindings().is_empty(),
             starttls: tls.is_none() && self.listener.tls.is_some(),
             passwords: tls.is_some() || self.listener.no_require_starttls,
             external: tls.is_some_and(|t| t.client.is_some()) && !self.listener.no_client_certificates,
         }
+    }
+
+    /// What SCRAM can bind to.
+    pub(crate) fn bindings(&self) -> Bindings {
+        let stream = &self.conn.stream;
+        Bindings { exporter: stream.channel_binding().map(Vec::from), server_end_point: stream.server_end_point().map(<[u8]>::to_vec) }
     }
 
     pub(crate) fn capabilities(&self) -> String {

@@ -1,9 +1,9 @@
 //! What the service is told by the binary: listeners, limits, and the services it drives.
 
-use crate::accounts::Accounts;
 use crate::metrics::Metrics;
 use mox_base::{Clock, Random};
 use mox_imap::reader;
+use mox_logins::Logins;
 use mox_net::{OpenLimit, RateLimit, ServerTls};
 use mox_store::Store;
 use mox_store::directory::SharedDirectory;
@@ -22,16 +22,14 @@ pub struct Service {
     pub store: Store,
     /// Who logs in with which address.
     pub directory: SharedDirectory,
-    /// Their secrets.
-    pub accounts: Arc<dyn Accounts>,
+    /// Whether they may.
+    pub logins: Logins,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
     pub random: Arc<dyn Random>,
     /// Counts what happens.
     pub metrics: Arc<dyn Metrics>,
-    /// Failed logins, shared with the other services that have logins.
-    pub failed_logins: Arc<RateLimit>,
     /// New connections.
     pub new_connections: Arc<RateLimit>,
     /// Open connections.

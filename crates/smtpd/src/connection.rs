@@ -7,12 +7,13 @@ use crate::service::{Listener, Service};
 use crate::spool::Receiver;
 use bytes::BytesMut;
 use mox_base::Path;
+use mox_logins::Login;
 use mox_net::Stream;
 use mox_sasl::Bindings;
 use mox_smtp::Reply;
 use mox_smtp::grammar::Verb;
 use mox_smtp::server::{Action, Answer, Event, Kind, Phase, Question, Session, Tls};
-use mox_store::directory::{AccountSettings, Alias, Directory, LocalRecipient};
+use mox_store::directory::{Alias, Directory, LocalRecipient};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,14 +44,6 @@ pub(crate) struct Connection {
     deadline: Option<Instant>,
     /// When the command being handled came.
     since: Duration,
-}
-
-/// Who has logged in.
-#[derive(Clone, Debug)]
-pub(crate) struct Login {
-    /// The address that was used.
-    pub(crate) address: mox_base::Address,
-    pub(crate) account: Arc<AccountSettings>,
 }
 
 /// The transaction in progress.
@@ -117,7 +110,10 @@ impl Connection {
     /// What the session has to know of the TLS connection.
     fn tls(&self) -> Option<Tls> {
         self.stream.tls().map(|_| Tls {
-            bindings: Bindings { exporter: self.stream.channel_binding().map(Vec::from), server_end_point: None },
+            bindings: Bindings {
+                exporter: self.stream.channel_binding().map(Vec::from),
+                server_end_point: self.stream.server_end_point().map(<[u8]>::to_vec),
+            },
             certificate: self.certificate.is_some(),
         })
     }
@@ -262,7 +258,7 @@ impl Connection {
                 Answer::Ok
             }
             Question::Sasl(mox_sasl::Ask::External { user }) => Answer::Sasl(self.verify_external(user.as_deref())),
-            Question::Sasl(ask) => Answer::Sasl(self.service.accounts.verify(ask).await),
+            Question::Sasl(ask) => Answer::Sasl(self.service.logins.verify(ask).await),
             Question::Login { user, mechanism } => self.log_in(user, mechanism),
             Question::Mail(mail) => self.mail(&mail).await,
             Question::Rcpt { rcpt, .. } => self.rcpt(&rcpt).await,

@@ -10,7 +10,6 @@
 //! Not here yet: SPF, DKIM and DMARC of incoming mail. `trace` writes what is known into `Authentication-Results`, and
 //! `policy` says where a second recipient will depend on SPF.
 
-mod accounts;
 mod bounce;
 mod connection;
 mod dns;
@@ -28,7 +27,6 @@ mod spool;
 mod submission;
 mod trace;
 
-pub use accounts::{Accounts, Asked, CertificateOwner, LoginAttempt};
 pub use ids::{BadId, BadKey, ConnectionIds};
 pub use metrics::Metrics;
 pub use service::{Listener, Parts, Service};

@@ -1,9 +1,8 @@
 //! Logging in: what follows from credentials that are right, and from those that are wrong.
 
-use crate::accounts::LoginAttempt;
-use crate::connection::{Connection, Login};
+use crate::connection::Connection;
 use crate::pace::{Pace, pause};
-use mox_base::Address;
+use mox_logins::{Attempt, Login};
 use mox_sasl::server::Wrong;
 use mox_sasl::{AuthResult, Failure, Mechanism};
 use mox_smtp::Reply;
@@ -26,9 +25,7 @@ impl Connection {
     }
 
     fn find(&self, user: &str) -> Option<Login> {
-        let address: Address = user.parse().ok()?;
-        let recipient = self.service.directory.current().login(&address).ok()?;
-        Some(Login { address, account: recipient.account })
+        self.service.logins.find(user)
     }
 
     /// Finds out whom the client's certificate stands for, if it showed one; gives whether that is a login already. A
@@ -36,19 +33,14 @@ impl Connection {
     pub(crate) async fn look_at_certificate(&mut self) -> bool {
         let fingerprint = self.stream.tls().and_then(|tls| tls.client.as_ref()).map(|client| client.fingerprint.clone());
         let (true, Some(fingerprint)) = (self.is_submission(), fingerprint) else { return false };
-        let now = self.service.clock.now();
-        if !self.service.failed_logins.allows(self.remote_ip(), now) {
-            return false;
-        }
-        let Some(owner) = self.service.accounts.certificate(&fingerprint).await else { return false };
-        let found = self.find(&owner.login_address.to_string()).filter(|login| login.account.name == owner.account);
-        let Some(login) = found else { return false };
+        let Some(owner) = self.service.logins.certificate(&fingerprint, self.remote_ip()).await else { return false };
+        let login = owner.login;
         self.certificate = Some(login.clone());
         // Whoever may not log in hears why when it tries to.
         if owner.needs_external || login.account.login_disabled.is_some() {
             return false;
         }
-        self.service.failed_logins.reset(self.remote_ip(), now);
+        self.service.logins.succeeded(self.remote_ip());
         self.record(Some(login.address.to_string()), Some(login.account.name.clone()), CERTIFICATE, AuthResult::Ok);
         self.login = Some(login);
         true
@@ -94,7 +86,7 @@ impl Connection {
         }
         self.pace = Pace::Normal;
         self.auth_failures = 0;
-        self.service.failed_logins.reset(self.remote_ip(), self.service.clock.now());
+        self.service.logins.succeeded(self.remote_ip());
         self.attempt(Some(address), Some(account), mechanism, AuthResult::Ok);
         self.login = Some(login);
         Answer::Ok
@@ -102,7 +94,7 @@ impl Connection {
 
     fn count_failure(&mut self) {
         self.auth_failures = self.auth_failures.saturating_add(1);
-        self.service.failed_logins.add(self.remote_ip(), self.service.clock.now());
+        self.service.logins.failed(self.remote_ip());
         if self.auth_failures >= SLOW_AFTER {
             self.pace = Pace::Slow;
         }
@@ -120,36 +112,22 @@ impl Connection {
     }
 
     fn attempt(&self, login_address: Option<String>, account: Option<String>, mechanism: Mechanism, result: AuthResult) {
-        self.record(login_address, account, mechanism_label(mechanism), result);
+        self.record(login_address, account, mechanism.label(), result);
     }
 
     fn record(&self, login_address: Option<String>, account: Option<String>, name: &'static str, result: AuthResult) {
-        self.service.metrics.authentication(self.kind(), name, result.name());
         tracing::info!(cid = self.cid, mechanism = name, result = result.name(), account, "authentication");
-        self.service.accounts.login_attempt(LoginAttempt {
+        self.service.logins.record(Attempt {
+            protocol: "submission",
             account,
             login_address: login_address.unwrap_or_default(),
             remote_ip: self.remote_ip(),
             local_ip: self.stream.local_addr().ip(),
             tls: self.stream.tls().map(mox_net::TlsInfo::log_form),
             certificate: self.stream.tls().and_then(|tls| tls.client.as_ref()).map(|client| client.fingerprint.clone()),
+            user_agent: String::new(),
             mechanism: name,
             result,
         });
-    }
-}
-
-/// The mechanism as it is counted and recorded: in lower case.
-const fn mechanism_label(mechanism: Mechanism) -> &'static str {
-    use mox_sasl::scram::Hash;
-    match mechanism {
-        Mechanism::Plain => "plain",
-        Mechanism::Login => "login",
-        Mechanism::CramMd5 => "cram-md5",
-        Mechanism::Scram { hash: Hash::Sha1, plus: false } => "scram-sha-1",
-        Mechanism::Scram { hash: Hash::Sha1, plus: true } => "scram-sha-1-plus",
-        Mechanism::Scram { hash: Hash::Sha256, plus: false } => "scram-sha-256",
-        Mechanism::Scram { hash: Hash::Sha256, plus: true } => "scram-sha-256-plus",
-        Mechanism::External => "external",
     }
 }

@@ -23,14 +23,12 @@ labels! {
     ResultLabel { result: &'static str }
     ErrorLabel { error: &'static str }
     ReasonLabel { reason: String }
-    AuthLabels { kind: &'static str, variant: &'static str, result: &'static str }
-    KindLabel { kind: &'static str }
 }
 
 /// Buckets in seconds that the dashboards were made for.
 const BUCKETS: [f64; 13] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0];
 
-/// The metrics of the SMTP service, and of authentication, which IMAP counts here, too. Clones count together.
+/// The metrics of the SMTP service. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     commands: Family<CommandLabels, Histogram, fn() -> Histogram>,
@@ -39,8 +37,6 @@ pub struct Metrics {
     errors: Family<ErrorLabel, Counter>,
     starttls: Counter,
     starttls_errors: Family<ReasonLabel, Counter>,
-    authentications: Family<AuthLabels, Counter>,
-    ratelimited: Family<KindLabel, Counter>,
 }
 
 impl Default for Metrics {
@@ -52,8 +48,6 @@ impl Default for Metrics {
             errors: Family::default(),
             starttls: Counter::default(),
             starttls_errors: Family::default(),
-            authentications: Family::default(),
-            ratelimited: Family::default(),
         }
     }
 }
@@ -71,22 +65,6 @@ impl Metrics {
             "Failed STARTTLS handshakes for incoming mail",
             self.starttls_errors.clone(),
         );
-        registry.register("mox_authentication", "Authentication attempts and results", self.authentications.clone());
-        registry.register(
-            "mox_authentication_ratelimited",
-            "Authentication attempts refused by the limit on failures",
-            self.ratelimited.clone(),
-        );
-    }
-
-    /// An attempt to authenticate: to `submission` or `imap`, by a mechanism in lower case.
-    pub fn authentication(&self, kind: &'static str, variant: &'static str, result: &'static str) {
-        self.authentications.get_or_create(&AuthLabels { kind, variant, result }).inc();
-    }
-
-    /// An attempt to authenticate that was refused before it was made.
-    pub fn authentication_limited(&self, kind: &'static str) {
-        self.ratelimited.get_or_create(&KindLabel { kind }).inc();
     }
 
     pub(crate) fn command(&self, kind: &'static str, cmd: String, code: u16, ecode: String, took: Duration) {
@@ -121,14 +99,12 @@ mod tests {
     fn counts_under_the_known_names() {
         let (metrics, mut registry) = (Metrics::default(), Registry::default());
         metrics.register(&mut registry);
-        metrics.authentication("submission", "plain", "badpassword");
         metrics.delivery("delivered", "");
         metrics.starttls(Some("eof".to_owned()));
         metrics.command("smtp", "mail".to_owned(), 250, "2.1.0".to_owned(), Duration::from_millis(2));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
-            "mox_authentication_total{kind=\"submission\",variant=\"plain\",result=\"badpassword\"} 1",
             "mox_smtpserver_delivery_total{result=\"delivered\",reason=\"\"} 1",
             "mox_smtpserver_delivery_starttls_total 1",
             "mox_smtpserver_delivery_starttls_errors_total{reason=\"eof\"} 1",

@@ -1,6 +1,5 @@
 //! The service: what all connections share, and how a connection begins.
 
-use crate::accounts::Accounts;
 use crate::connection::Connection;
 use crate::ids::ConnectionIds;
 use crate::metrics::Metrics;
@@ -9,6 +8,7 @@ use crate::signing::SharedSelectors;
 use mox_base::{Clock, Lookup, Random};
 use mox_delivery::inbound::Inbound;
 use mox_delivery::submit::Submitter;
+use mox_logins::Logins;
 use mox_net::{OpenLimit, RateLimit, Stream};
 use mox_smtp::Reply;
 use mox_smtp::server::Kind;
@@ -27,16 +27,14 @@ pub struct Parts {
     pub lookup: Arc<dyn Lookup>,
     /// Who has which address.
     pub directory: SharedDirectory,
-    /// Their secrets and records.
-    pub accounts: Arc<dyn Accounts>,
+    /// Who may log in.
+    pub logins: Logins,
     /// Where incoming mail goes.
     pub inbound: Inbound,
     /// Where our users' mail goes.
     pub submitter: Submitter,
     /// DKIM keys.
     pub selectors: SharedSelectors,
-    /// Failed authentications, counted together with IMAP's.
-    pub failed_logins: Arc<RateLimit>,
     /// Ids of connections.
     pub ids: Arc<ConnectionIds>,
     /// What is counted.
@@ -53,11 +51,10 @@ pub struct Service {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) lookup: Arc<dyn Lookup>,
     pub(crate) directory: SharedDirectory,
-    pub(crate) accounts: Arc<dyn Accounts>,
+    pub(crate) logins: Logins,
     pub(crate) inbound: Inbound,
     pub(crate) submitter: Submitter,
     pub(crate) selectors: SharedSelectors,
-    pub(crate) failed_logins: Arc<RateLimit>,
     pub(crate) ids: Arc<ConnectionIds>,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
@@ -75,7 +72,7 @@ pub struct Listener {
 impl Service {
     /// The service, for all listeners.
     pub fn new(settings: Settings, parts: Parts) -> Arc<Self> {
-        let Parts { clock, random, lookup, directory, accounts, inbound, submitter, selectors, failed_logins, ids, metrics, stop } = parts;
+        let Parts { clock, random, lookup, directory, logins, inbound, submitter, selectors, ids, metrics, stop } = parts;
         // All of localserve's clients are one machine, its own queue among them.
         let (new_connections, open_connections) = if settings.localserve {
             (RateLimit::new([]), OpenLimit::new([u32::MAX; 3]))
@@ -88,11 +85,10 @@ impl Service {
             random,
             lookup,
             directory,
-            accounts,
+            logins,
             inbound,
             submitter,
             selectors,
-            failed_logins,
             ids,
             metrics,
             stop,
@@ -135,8 +131,7 @@ impl Service {
             Some(Reply::new(421, (4, 3, 2), "shutting down"))
         } else if !self.new_connections.add(ip, now) {
             busy("connection rate from your ip or network too high, slow down please")
-        } else if submission && !self.failed_logins.allows(ip, now) {
-            self.metrics.authentication_limited("submission");
+        } else if submission && self.logins.is_limited("submission", ip) {
             busy("too many authentication failures")
         } else {
             open = self.open_connections.open(ip);

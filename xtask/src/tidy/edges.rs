@@ -21,18 +21,19 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["base", "config-derive"]),
     ("net", &["base", "mailauth"]),
     ("store", &["base", "message"]),
+    ("logins", &["base", "sasl", "store", "net"]),
     ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "webapi", "store", "net"]),
     // Servers: sockets and sessions.
-    ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "delivery"]),
-    ("imapd", &["base", "message", "sasl", "imap", "store", "net"]),
+    ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "logins", "delivery"]),
+    ("imapd", &["base", "message", "sasl", "imap", "store", "net", "logins"]),
     ("jmapd", &["base", "message", "jmap", "store", "delivery"]),
-    ("httpd", &["base", "message", "mailauth", "webapi", "config", "net", "store", "delivery", "jmap", "jmapd"]),
+    ("httpd", &["base", "message", "mailauth", "webapi", "config", "net", "store", "logins", "delivery", "jmap", "jmapd"]),
     // The binary wires all of them together.
     (
         "mox",
         &[
-            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "webapi", "config", "net", "store", "delivery", "smtpd", "imapd", "jmapd",
-            "httpd",
+            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "webapi", "config", "net", "store", "logins", "delivery",
+            "smtpd", "imapd", "jmapd", "httpd",
         ],
     ),
     // Beside the server.

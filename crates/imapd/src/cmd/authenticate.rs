@@ -1,7 +1,7 @@
 //! AUTHENTICATE, RFC 9051 §6.2.2, with initial responses, RFC 4959.
 
 use super::Done;
-use crate::auth::{bad_credentials, variant};
+use crate::auth::bad_credentials;
 use crate::error::Failure;
 use crate::session::Session;
 use base64::Engine as _;
@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use mox_imap::cmd::auth::Authenticate;
 use mox_imap::response::{self, Code};
 use mox_sasl::server::Context;
-use mox_sasl::{AuthResult, Bindings, Exchange, Failure as SaslFailure, Mechanism, Step, scram};
+use mox_sasl::{AuthResult, Exchange, Failure as SaslFailure, Mechanism, Step, scram};
 
 pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
     s.begin_attempt().await;
@@ -19,7 +19,7 @@ pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
         s.end_attempt("(unrecognized)", "", None, AuthResult::BadProtocol);
         return Err(Failure::no("unsupported mechanism"));
     };
-    let variant = variant(mechanism);
+    let variant = mechanism.label();
     if let Err(failure) = possible(s, mechanism) {
         s.end_attempt(variant, "", None, AuthResult::BadProtocol);
         return Err(failure);
@@ -35,7 +35,7 @@ pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
             }
         },
     };
-    let bindings = Bindings { exporter: s.conn.stream.channel_binding().map(|b| b.to_vec()), ..Bindings::default() };
+    let bindings = s.bindings();
     let context = Context { random: &*s.service.random, now: s.service.clock.now(), hostname: &s.service.hostname, bindings };
     let mut exchange = Exchange::new(mechanism, context);
     let mut step = exchange.start(initial.as_deref());
@@ -50,7 +50,7 @@ pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
                 exchange.answer(answer)
             }
             Step::Accepted { user } => {
-                let user = user.or_else(|| s.certificate.as_ref().map(|o| o.login_address.clone()));
+                let user = user.or_else(|| s.certificate.as_ref().map(|o| o.login.address.to_string()));
                 return match user {
                     Some(user) => s.decide(variant, &user).await,
                     None => Err(bad_credentials()),
@@ -77,8 +77,8 @@ fn possible(s: &Session, mechanism: Mechanism) -> Result<(), Failure> {
     if mechanism == Mechanism::External && !announced.external {
         return Err(Failure::code(Code::AuthenticationFailed, "no client certificate"));
     }
-    if mechanism.is_bound_to_tls() && !announced.tls {
-        return Err(Failure::no("mechanism needs tls"));
+    if mechanism.binds_channel() && !announced.bindings {
+        return Err(Failure::no("no tls to bind to"));
     }
     Ok(())
 }

@@ -2,15 +2,15 @@
 
 use crate::transcript::Pace;
 use mox_base::{Address, Clock, Random, Timestamp};
-use mox_imapd::{Accounts, Asked, CertificateOwner, Limits, Listener, LoginAttempt, NoMetrics, Preauthenticated, Service, serve};
+use mox_imapd::{Limits, Listener, NoMetrics, Preauthenticated, Service, serve};
+use mox_logins::Logins;
 use mox_net::{OpenLimit, RateLimit, Stream};
-use mox_sasl::server::Wrong;
-use mox_sasl::{Answer, Ask};
+use mox_store::credentials::Credentials;
 use mox_store::directory::{AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings, SharedDirectory};
 use mox_store::{MailboxName, SpecialUse, Store};
 use mox_testkit::{SeededRandom, VirtualClock};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +19,13 @@ use tokio_util::task::TaskTracker;
 /// How long a server may take for a line.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Of the password, once for all tests. Keys for SCRAM can't be made from it.
+static PASSWORD_HASH: LazyLock<String> = LazyLock::new(|| mox_store::credentials::hash_password(b"testtest1234", &SeededRandom::new(1)));
+
 pub(crate) struct Server {
     pub(crate) service: Arc<Service>,
     tracker: TaskTracker,
+    credentials: Credentials,
     _folder: tempfile::TempDir,
 }
 
@@ -41,22 +45,27 @@ impl Server {
         .map(|(name, role)| (MailboxName::parse(name).unwrap(), role))
         .to_vec();
         store.ensure_account("mjl", &initial).await.unwrap();
+        let credentials = Credentials::open(&store).await.unwrap();
+        let id = store.account("mjl").await.unwrap().id();
+        credentials.import_hash(id, &PASSWORD_HASH).await.unwrap();
+        let (directory, tracker) = (SharedDirectory::new(directory()), TaskTracker::new());
+        let metrics = mox_logins::Metrics::default();
+        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), metrics, tracker.clone());
         let service = Service {
             version: "0.0.0-test".into(),
             hostname: "mox.example".into(),
             store,
-            directory: SharedDirectory::new(directory()),
-            accounts: Arc::new(OneAccount),
+            directory,
+            logins,
             clock,
             random,
             metrics: Arc::new(NoMetrics),
-            failed_logins: Arc::new(RateLimit::failed_authentication()),
             new_connections: Arc::new(RateLimit::new_connections()),
             open_connections: Arc::new(OpenLimit::new([30, 90, 270])),
             stop: CancellationToken::new(),
             limits: Limits { penalty: Duration::ZERO, ..Limits::default() },
         };
-        Self { service: Arc::new(service), tracker: TaskTracker::new(), _folder: folder }
+        Self { service: Arc::new(service), tracker, credentials, _folder: folder }
     }
 
     /// A connection that is logged in, as those from the control socket are.
@@ -110,34 +119,14 @@ impl Server {
     /// Waits for all connections to end, and closes the store.
     pub(crate) async fn stop(self) {
         self.service.stop.cancel();
+        self.service.logins.close();
         self.tracker.close();
         tokio::time::timeout(PATIENCE, self.tracker.wait()).await.expect("connections end");
         let report = self.service.store.account("mjl").await.unwrap().check().await.unwrap();
         assert!(report.is_clean(), "{report:?}");
+        self.credentials.close().await;
         self.service.store.close().await;
     }
-}
-
-/// One user with a password.
-#[derive(Debug)]
-struct OneAccount;
-
-impl Accounts for OneAccount {
-    fn verify(&self, ask: Ask) -> Asked<'_, Answer> {
-        let answer = match ask {
-            Ask::Verify { user, .. } if user != "mjl@mox.example" => Answer::Wrong(Wrong::User),
-            Ask::Verify { password, .. } if password.expose() == "testtest1234" => Answer::Right,
-            Ask::Verify { .. } => Answer::Wrong(Wrong::Password),
-            _ => Answer::NoKeys,
-        };
-        Box::pin(async { answer })
-    }
-
-    fn certificate<'a>(&'a self, _: &'a str) -> Asked<'a, Option<CertificateOwner>> {
-        Box::pin(async { None })
-    }
-
-    fn login_attempt(&self, _: LoginAttempt) {}
 }
 
 fn listener() -> Arc<Listener> {

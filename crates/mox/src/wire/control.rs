@@ -2,6 +2,7 @@
 
 use super::services::Shared;
 use crate::ctl::{Handler, Output, Request};
+use mox_base::Secret;
 use mox_config::LogLevel;
 use mox_delivery::outbound::Runner;
 use std::future::Future;
@@ -26,7 +27,10 @@ impl Handler for Control {
                     out.closed().await;
                     Ok(())
                 }
-                Request::SetAccountPassword { account, password } => self.services.logins.set_password(&account, password).await,
+                Request::SetAccountPassword { account, password } => {
+                    let set = self.services.logins.set_password(&account, &Secret::new(password)).await;
+                    set.map_err(|e| e.to_string())
+                }
                 Request::LogLevels => out.write(self.services.log.levels.list().as_bytes()).await,
                 Request::Queue { filter, action } => super::queue::act(&self.services, &self.runner, filter, action, out).await,
                 Request::QueueTask(task) => super::queue::tasks::perform(&self.services, task, out).await,

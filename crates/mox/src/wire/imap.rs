@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// What all connections share.
-pub(super) fn service(shared: &Shared, mode: Mode, failed_logins: Arc<RateLimit>, stop: CancellationToken) -> Arc<mox_imapd::Service> {
+pub(super) fn service(shared: &Shared, mode: Mode, stop: CancellationToken) -> Arc<mox_imapd::Service> {
     let (new_connections, open_connections) = match mode {
         Mode::Serve => (RateLimit::new_connections(), OpenLimit::new([30, 90, 270])),
         // All clients are this machine's, and load tests are among what it is for.
@@ -23,11 +23,10 @@ pub(super) fn service(shared: &Shared, mode: Mode, failed_logins: Arc<RateLimit>
         hostname: shared.live.settings().hostname.domain().ascii().to_owned(),
         store: shared.store.clone(),
         directory: shared.directory.clone(),
-        accounts: Arc::clone(&shared.logins) as Arc<dyn mox_imapd::Accounts>,
+        logins: shared.logins.clone(),
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),
-        metrics: Arc::new(Counted { metrics: Arc::clone(&shared.metrics), logins: shared.smtp_metrics.clone() }),
-        failed_logins,
+        metrics: Arc::new(Counted(Arc::clone(&shared.metrics))),
         new_connections: Arc::new(new_connections),
         open_connections: Arc::new(open_connections),
         stop,
@@ -50,30 +49,18 @@ pub(super) fn listener(config: &Static, endpoint: &Endpoint, tls: Option<ServerT
 
 /// What the service counts, as metrics.
 #[derive(Debug)]
-struct Counted {
-    metrics: Arc<Metrics>,
-    /// Logins of all services are one metric.
-    logins: mox_smtpd::Metrics,
-}
+struct Counted(Arc<Metrics>);
 
 impl mox_imapd::Metrics for Counted {
     fn connection(&self, service: &'static str) {
-        self.metrics.imap_connection(service);
+        self.0.imap_connection(service);
     }
 
     fn command(&self, command: &'static str, result: CommandResult, duration: Duration) {
-        self.metrics.imap_command(command, result.label(), duration);
-    }
-
-    fn authentication(&self, variant: &'static str, result: &'static str) {
-        self.logins.authentication("imap", variant, result);
-    }
-
-    fn ratelimited(&self) {
-        self.logins.authentication_limited("imap");
+        self.0.imap_command(command, result.label(), duration);
     }
 
     fn panic(&self) {
-        self.metrics.panicked("imapserver");
+        self.0.panicked("imapserver");
     }
 }

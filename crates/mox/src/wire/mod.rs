@@ -11,7 +11,6 @@ mod directory;
 mod http;
 mod imap;
 mod listeners;
-mod logins;
 mod queue;
 mod reload;
 mod routing;

@@ -2,7 +2,6 @@
 
 use super::directory::directory;
 use super::listeners::{Endpoint, Service};
-use super::logins::Logins;
 use super::routing::routing;
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
@@ -12,10 +11,11 @@ use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::outbound::{Runner, SharedRouting};
 use mox_httpd::{ConnectionLabels, Metrics};
+use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
 use mox_net::listen::{self, Serving};
 use mox_net::resolver::ResolverLimits;
-use mox_net::{Listener, RateLimit, Resolver, Stream};
+use mox_net::{Listener, Resolver, Stream};
 use mox_smtpd::SharedSelectors;
 use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
@@ -43,7 +43,7 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) queue: Queue,
     pub(super) directory: SharedDirectory,
-    pub(super) logins: Arc<Logins>,
+    pub(super) logins: Logins,
     pub(super) routing: SharedRouting,
     credentials: Credentials,
     pub(super) selectors: SharedSelectors,
@@ -89,6 +89,8 @@ impl Services {
         log.counts.register(metrics.registry_mut());
         let smtp_metrics = mox_smtpd::Metrics::default();
         smtp_metrics.register(metrics.registry_mut());
+        let login_metrics = mox_logins::Metrics::default();
+        login_metrics.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -103,9 +105,7 @@ impl Services {
         close_idle_accounts(store.clone(), life);
         let directory = SharedDirectory::new(directory);
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
-        let (attempts, writer) = credentials.login_attempts();
-        life.background.spawn(writer.run());
-        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), attempts, life.background.clone());
+        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
 
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
@@ -115,7 +115,7 @@ impl Services {
             queue,
             directory,
             routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic)),
-            logins: Arc::new(logins),
+            logins,
             credentials,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
             metrics: Arc::clone(&metrics),
@@ -128,9 +128,8 @@ impl Services {
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
         let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
         let lookup: Arc<dyn Lookup> = Arc::new(lookup);
-        let failed_logins = Arc::new(RateLimit::failed_authentication());
-        let imap = imap::service(&shared, mode, Arc::clone(&failed_logins), life.stop.clone());
-        let parts = smtp::Parts { lookup: Arc::clone(&lookup), failed_logins, stop: life.stop.clone() };
+        let imap = imap::service(&shared, mode, life.stop.clone());
+        let parts = smtp::Parts { lookup: Arc::clone(&lookup), stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let http = super::http::server(&shared, mode, life.stop.clone());
         let mut listening = Vec::new();

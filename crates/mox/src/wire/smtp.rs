@@ -8,7 +8,7 @@ use mox_config::Static;
 use mox_delivery::inbound::{AcceptAll, Inbound};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
-use mox_net::{RateLimit, ServerTls};
+use mox_net::ServerTls;
 use mox_smtp::server::Kind;
 use mox_smtpd::{ConnectionIds, ListenerSettings, Settings};
 use std::io::Write as _;
@@ -43,11 +43,10 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
     let parts = mox_smtpd::Parts {
         lookup: parts.lookup,
         directory: shared.directory.clone(),
-        accounts: Arc::clone(&shared.logins) as Arc<dyn mox_smtpd::Accounts>,
+        logins: shared.logins.clone(),
         inbound: Inbound::new(shared.store.clone(), Arc::new(AcceptAll)),
         submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
         selectors: shared.selectors.clone(),
-        failed_logins: parts.failed_logins,
         ids: Arc::new(ids),
         metrics: shared.smtp_metrics.clone(),
         stop: parts.stop,
@@ -60,7 +59,6 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
 /// What the service needs that isn't [`Shared`].
 pub(super) struct Parts {
     pub(super) lookup: Arc<dyn Lookup>,
-    pub(super) failed_logins: Arc<RateLimit>,
     pub(super) stop: CancellationToken,
 }
 

@@ -79,7 +79,10 @@ impl Session {
             None if !self.settings.auth_without_tls => Vec::new(),
             tls => {
                 let external = tls.as_ref().is_some_and(|tls| tls.certificate).then_some(Mechanism::External);
-                external.into_iter().chain(Mechanism::ANNOUNCED).collect()
+                // Clients that take the first they know would fail with a mechanism that can't bind to anything here.
+                let bindings = tls.as_ref().is_some_and(|tls| !tls.bindings.is_empty());
+                let possible = |mechanism: &Mechanism| bindings || !mechanism.binds_channel();
+                external.into_iter().chain(Mechanism::ANNOUNCED.into_iter().filter(possible)).collect()
             }
         }
     }

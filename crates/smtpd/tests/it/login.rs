@@ -2,14 +2,15 @@
 
 use crate::world::{PASSWORD, World, base64};
 use mox_base::Secret;
-use mox_sasl::AuthResult;
 use mox_sasl::client::{Client as Sasl, Credentials};
 use mox_sasl::{Bindings, Mechanism};
+use mox_store::credentials::LoginRecord;
 use mox_testkit::SeededRandom;
 
 #[tokio::test]
 async fn all_mechanisms() {
     let world = World::new().await;
+    world.give_password("ann").await;
     for mechanism in Mechanism::ANNOUNCED {
         if mechanism.is_bound_to_tls() {
             continue;
@@ -34,18 +35,21 @@ async fn all_mechanisms() {
             client.send(&base64(&sasl.respond(&challenge).unwrap())).await;
         }
     }
-    let attempts = world.book.attempts.lock().unwrap().clone();
-    let names: Vec<&str> = attempts.iter().map(|a| a.mechanism).collect();
-    assert_eq!(names, ["scram-sha-256", "scram-sha-1", "cram-md5", "plain", "login"]);
-    assert!(
-        attempts.iter().all(|a| a.result == AuthResult::Ok && a.account.as_deref() == Some("ann") && a.login_address == "ann@mox.example")
-    );
+    let attempts = world.attempts().await;
+    let names: Vec<&str> = attempts.iter().map(|a| a.attempt.mechanism.as_str()).collect();
+    assert_eq!(names, ["cram-md5", "login", "plain", "scram-sha-1", "scram-sha-256"]);
+    for LoginRecord { attempt, .. } in attempts {
+        let of = (attempt.result.as_str(), attempt.account.as_str(), attempt.login_address.as_str(), attempt.protocol.as_str());
+        assert_eq!(of, ("ok", "ann", "ann@mox.example", "submission"));
+    }
     world.close().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn guessing_gets_slow_and_then_shut_out() {
     let world = World::new().await;
+    world.give_password("ann").await;
+    world.give_password("shut").await;
     let plain = |user: &str, password: &str| format!("AUTH PLAIN {}", base64(&mox_sasl::plain::message(user, password)));
     let mut client = world.connect(&world.submission());
     client.skip("220").await;
@@ -60,8 +64,6 @@ async fn guessing_gets_slow_and_then_shut_out() {
     }
     // Slow replies from the third on; then a second before reading, and after the third failure another for each.
     assert!(seconds[..2] == [0, 0] && seconds[2] >= 20 && seconds[4] > seconds[2], "{seconds:?}");
-    let results: Vec<AuthResult> = world.book.attempts.lock().unwrap().iter().map(|a| a.result).collect();
-    assert_eq!(results[..2], [AuthResult::BadPassword, AuthResult::BadUser]);
     client.send(&plain("shut@mox.example", PASSWORD)).await;
     assert!(client.skip("525").await.starts_with("525 5.7.13 account is closed"));
     for _ in 0..5 {
@@ -78,5 +80,18 @@ async fn guessing_gets_slow_and_then_shut_out() {
     let mut again = world.connect(&world.submission());
     again.skip("220").await;
     drop((client, refused, incoming, again));
+    let mut results: Vec<(String, String, i64)> =
+        world.attempts().await.into_iter().map(|r| (r.attempt.login_address, r.attempt.result, r.count)).collect();
+    results.sort();
+    let results: Vec<(&str, &str, i64)> = results.iter().map(|(user, result, count)| (user.as_str(), result.as_str(), *count)).collect();
+    assert_eq!(
+        results,
+        [
+            ("ann@mox.example", "badpassword", 9),
+            ("ann@mox.example", "ok", 1),
+            ("nobody@mox.example", "baduser", 1),
+            ("shut@mox.example", "logindisabled", 1),
+        ]
+    );
     world.close().await;
 }

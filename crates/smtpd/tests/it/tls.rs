@@ -7,7 +7,8 @@ use mox_net::{ClientTls, ServerTls};
 use mox_sasl::client::{Client as Sasl, Credentials};
 use mox_sasl::scram::Hash;
 use mox_sasl::{Bindings, Mechanism};
-use mox_smtpd::{CertificateOwner, Listener, ListenerSettings};
+use mox_smtpd::{Listener, ListenerSettings};
+use mox_store::credentials::TlsKey;
 use mox_testkit::SeededRandom;
 use std::sync::Arc;
 
@@ -35,6 +36,7 @@ async fn start_tls(client: &mut Client) {
 #[tokio::test]
 async fn submission_needs_tls_and_binds_to_it() {
     let world = World::new().await;
+    world.give_password("ann").await;
     let mut client = world.connect(&listener(&world, |_| {}));
     client.skip("220").await;
     client.send("EHLO x").await;
@@ -82,6 +84,7 @@ async fn submission_needs_tls_and_binds_to_it() {
 #[tokio::test]
 async fn tls_from_the_start() {
     let world = World::new().await;
+    world.give_password("ann").await;
     let mut client = world.connect(&listener(&world, |settings| settings.implicit_tls = true));
     start_tls(&mut client).await;
     client.skip("220").await;
@@ -123,7 +126,7 @@ async fn port_25_may_insist_on_tls_but_for_reports_about_it() {
 /// A client with a certificate, and its fingerprint.
 struct WithCertificate {
     config: Arc<rustls::ClientConfig>,
-    fingerprint: String,
+    der: Vec<u8>,
 }
 
 /// Takes any server.
@@ -167,7 +170,6 @@ impl rustls::client::danger::ServerCertVerifier for Anyone {
 
 impl WithCertificate {
     fn new() -> Self {
-        use base64::Engine as _;
         let made = rcgen::generate_simple_self_signed(vec!["ann".to_owned()]).unwrap();
         let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -177,10 +179,7 @@ impl WithCertificate {
             .with_custom_certificate_verifier(Arc::new(Anyone))
             .with_client_auth_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        let spki = rcgen::PublicKeyData::subject_public_key_info(&made.signing_key);
-        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &spki);
-        let fingerprint = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(digest);
-        Self { config: Arc::new(config), fingerprint }
+        Self { config: Arc::new(config), der: made.cert.der().to_vec() }
     }
 
     /// Says what must be answered like this, over TLS from the start.
@@ -211,21 +210,27 @@ impl WithCertificate {
     }
 }
 
+/// Registers the client's certificate for an address, and for no other.
+async fn own(world: &World, client: &WithCertificate, address: &str, needs_external: bool) -> TlsKey {
+    for (_, key) in world.logins.tls_keys(None).await.unwrap() {
+        assert!(world.logins.remove_tls_key(&key.fingerprint).await.unwrap());
+    }
+    world.logins.add_tls_key(address, "", needs_external, &client.der).await.unwrap()
+}
+
 #[tokio::test]
 async fn client_certificates() {
     let world = World::new().await;
+    world.give_password("ann").await;
+    world.give_password("cas").await;
     let client = WithCertificate::new();
     // Nobody's: as good as none.
     let hello = ("EHLO x", "250 ");
     client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "535 5.7.8")]).await;
-    let own = |account: &str, address: &str, needs_external| {
-        let owner = CertificateOwner { account: account.to_owned(), login_address: address.parse().unwrap(), needs_external };
-        world.book.certificates.lock().unwrap().insert(client.fingerprint.clone(), owner);
-    };
     // A login by itself, if it may be.
-    own("ann", "ann@mox.example", false);
+    own(&world, &client, "ann@mox.example", false).await;
     client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "250 2.1.0")]).await;
-    own("ann", "ann@mox.example", true);
+    own(&world, &client, "ann@mox.example", true).await;
     client
         .check(
             &world,
@@ -253,9 +258,12 @@ async fn client_certificates() {
         .await;
     client.check(&world, &[hello, (&plain("cas@mox.example"), "535 5.7.8"), (&plain("ann@mox.example"), "235 ")]).await;
     // An owner who may not log in, and one who isn't there.
-    own("shut", "shut@mox.example", false);
+    own(&world, &client, "shut@mox.example", false).await;
     client.check(&world, &[hello, ("MAIL FROM:<shut@mox.example>", "530 5.7.0"), ("AUTH EXTERNAL =", "525 5.7.13")]).await;
-    own("cas", "ann@mox.example", false);
+    let key = own(&world, &client, "cas@mox.example", false).await;
+    let moved = TlsKey { login_address: "ann@mox.example".to_owned(), ..key };
+    world.credentials.remove_tls_key(&moved.fingerprint).await.unwrap();
+    assert!(world.credentials.add_tls_key(&moved).await.unwrap());
     client.check(&world, &[hello, ("MAIL FROM:<ann@mox.example>", "530 5.7.0")]).await;
     world.close().await;
 }

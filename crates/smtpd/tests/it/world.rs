@@ -4,15 +4,11 @@ use mox_base::{Clock as _, Path, Random, Secret};
 use mox_delivery::inbound::{AcceptAll, DecisionFuture, Inbound, InboundDecision, Incoming, Refusal, Verdict};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
-use mox_net::{RateLimit, Stream};
-use mox_sasl::scram::Keys;
-use mox_sasl::server::Wrong;
-use mox_sasl::{Answer, Ask, cram_md5};
+use mox_logins::Logins;
+use mox_net::Stream;
 use mox_smtp::Reply;
-use mox_smtpd::{
-    Accounts, Asked, CertificateOwner, ConnectionIds, Listener, ListenerSettings, LoginAttempt, Metrics, Parts, Service, Settings,
-    SharedSelectors,
-};
+use mox_smtpd::{ConnectionIds, Listener, ListenerSettings, Metrics, Parts, Service, Settings, SharedSelectors};
+use mox_store::credentials::{Credentials, LoginRecord};
 use mox_store::directory::{
     AccountSettings, AliasSettings, Destination, DestinationKey, Directory, DomainSettings, HostTlsReports, LocalRecipient, MailboxOf,
     Settings as DirectorySettings, SharedDirectory, SmtpError,
@@ -20,50 +16,15 @@ use mox_store::directory::{
 use mox_store::queue::{Entry, Filter, Page, Queue, QueuedMessage, Sort};
 use mox_store::{Columns, Error, Store};
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The passwords of all accounts, and what was recorded.
-#[derive(Debug, Default)]
-pub(crate) struct Book {
-    pub(crate) attempts: Mutex<Vec<LoginAttempt>>,
-    pub(crate) certificates: Mutex<HashMap<String, CertificateOwner>>,
-}
-
 pub(crate) const PASSWORD: &str = "testtest";
-
-impl Accounts for Book {
-    fn verify(&self, ask: Ask) -> Asked<'_, Answer> {
-        let known = |user: &str| !user.starts_with("nobody");
-        let answer = match ask {
-            Ask::Verify { user, .. } if !known(&user) => Answer::Wrong(Wrong::User),
-            Ask::Verify { password, .. } if password.expose() == PASSWORD => Answer::Right,
-            Ask::Verify { .. } => Answer::Wrong(Wrong::Password),
-            Ask::VerifyCramMd5 { challenge, digest, .. } if digest == cram_md5::digest(PASSWORD.as_bytes(), challenge.as_bytes()) => {
-                Answer::Right
-            }
-            Ask::VerifyCramMd5 { .. } => Answer::Wrong(Wrong::Credentials),
-            Ask::ScramKeys { user, hash } if known(&user) => Answer::Keys(Keys::from_password(hash, PASSWORD, vec![1; 12], 4096)),
-            Ask::ScramKeys { user, hash } => Answer::FakeKeys(Keys::fake(hash, &Secret::new(vec![1; 32]), &user)),
-            Ask::External { .. } => Answer::Wrong(Wrong::Credentials),
-        };
-        Box::pin(std::future::ready(answer))
-    }
-
-    fn certificate<'a>(&'a self, fingerprint: &'a str) -> Asked<'a, Option<CertificateOwner>> {
-        let owners = self.certificates.lock().unwrap();
-        Box::pin(std::future::ready(owners.get(fingerprint).cloned()))
-    }
-
-    fn login_attempt(&self, attempt: LoginAttempt) {
-        self.attempts.lock().unwrap().push(attempt);
-    }
-}
 
 /// Rejects what comes from `spam@…`.
 #[derive(Debug)]
@@ -81,7 +42,9 @@ impl InboundDecision for Decide {
 
 pub(crate) struct World {
     pub(crate) service: Arc<Service>,
-    pub(crate) book: Arc<Book>,
+    pub(crate) logins: Logins,
+    pub(crate) credentials: Credentials,
+    records: TaskTracker,
     pub(crate) store: Store,
     pub(crate) queue: Queue,
     pub(crate) clock: VirtualClock,
@@ -183,27 +146,29 @@ impl World {
             spool: SpoolSettings { in_memory: 64 << 10, folder: folder.path().join("tmp") },
         };
         adjust(&mut settings);
-        let (book, stop) = (Arc::new(Book::default()), CancellationToken::new());
+        let stop = CancellationToken::new();
+        let shared = SharedDirectory::new(directory(settings.localserve));
+        let credentials = Credentials::open(&store).await.unwrap();
+        let records = TaskTracker::new();
+        let logins = Logins::new(store.clone(), credentials.clone(), shared.clone(), mox_logins::Metrics::default(), records.clone());
         let ids = Arc::new(ConnectionIds::new(&[7; 24], clock.now()).unwrap());
-        let localserve = settings.localserve;
         let service = Service::new(
             settings,
             Parts {
                 clock: Arc::new(clock.clone()),
                 random: Arc::clone(&random),
                 lookup: Arc::new(zone()),
-                directory: SharedDirectory::new(directory(localserve)),
-                accounts: Arc::clone(&book) as Arc<dyn Accounts>,
+                directory: shared,
+                logins: logins.clone(),
                 inbound: Inbound::new(store.clone(), Arc::new(Decide)),
                 submitter: Submitter::new(queue.clone(), Arc::new(clock.clone()), random),
                 selectors: SharedSelectors::default(),
-                failed_logins: Arc::new(RateLimit::failed_authentication()),
                 ids: Arc::clone(&ids),
                 metrics: Metrics::default(),
                 stop: stop.clone(),
             },
         );
-        Self { service, book, store, queue, clock, stop, ids, tasks: TaskTracker::new(), _folder: folder }
+        Self { service, logins, credentials, records, store, queue, clock, stop, ids, tasks: TaskTracker::new(), _folder: folder }
     }
 
     pub(crate) fn incoming(&self) -> Arc<Listener> {
@@ -222,8 +187,26 @@ impl World {
         Client { stream: client, unread: Vec::new() }
     }
 
+    /// Gives an account the password of all tests.
+    pub(crate) async fn give_password(&self, account: &str) {
+        let id = self.store.account(account).await.unwrap().id();
+        self.credentials.set_password(id, &Secret::new(PASSWORD.to_owned())).await.unwrap();
+    }
+
+    /// The attempts to log in that were recorded, by mechanism; none are any more.
+    pub(crate) async fn attempts(&self) -> Vec<LoginRecord> {
+        self.logins.close();
+        self.records.close();
+        self.records.wait().await;
+        let mut attempts = self.logins.attempts(None, 100).await.unwrap();
+        attempts.sort_by(|a, b| a.attempt.mechanism.cmp(&b.attempt.mechanism));
+        attempts
+    }
+
     /// A client that has logged in.
     pub(crate) async fn logged_in(&self, user: &str) -> Client {
+        let login = self.logins.find(user).unwrap();
+        self.give_password(&login.account.name).await;
         let mut client = self.connect(&self.submission());
         client.skip("220").await;
         client.send("EHLO x.example").await;
@@ -277,6 +260,8 @@ impl World {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        self.attempts().await;
+        self.credentials.close().await;
         self.queue.close().await;
         self.store.close().await;
     }

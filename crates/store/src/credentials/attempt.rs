@@ -95,9 +95,8 @@ pub struct LoginRecord {
 /// Records attempts. Clones record with the same writer.
 #[derive(Clone, Debug)]
 pub struct LoginAttempts {
-    pub(super) queue: mpsc::Sender<(Timestamp, LoginAttempt)>,
+    queue: mpsc::Sender<(Timestamp, LoginAttempt)>,
     clock: Arc<dyn Clock>,
-    pub(super) db: Database,
 }
 
 /// Writes attempts to the database.
@@ -110,7 +109,7 @@ pub struct LoginAttemptsWriter {
 
 pub(super) fn channel(db: Database, clock: Arc<dyn Clock>) -> (LoginAttempts, LoginAttemptsWriter) {
     let (sender, receiver) = mpsc::channel(WAITING);
-    (LoginAttempts { queue: sender, clock: Arc::clone(&clock), db: db.clone() }, LoginAttemptsWriter { queue: receiver, clock, db })
+    (LoginAttempts { queue: sender, clock: Arc::clone(&clock) }, LoginAttemptsWriter { queue: receiver, clock, db })
 }
 
 impl LoginAttempts {
@@ -119,15 +118,6 @@ impl LoginAttempts {
         if self.queue.send((self.clock.now(), attempt)).await.is_err() {
             tracing::debug!("login attempt after shutdown not recorded");
         }
-    }
-
-    /// The newest attempts, of an account or of all.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn list(&self, account: Option<&str>, limit: u32) -> Result<Vec<LoginRecord>, Error> {
-        let account = account.map(str::to_owned);
-        self.db.read(move |tx| list(tx, account.as_deref(), limit)).await
     }
 }
 

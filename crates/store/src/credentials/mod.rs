@@ -12,11 +12,13 @@ mod hash;
 mod password;
 mod remember;
 mod schema;
+mod tls_keys;
 
 pub use attempt::{LoginAttempt, LoginAttempts, LoginAttemptsWriter, LoginRecord};
 pub use derive::{CramMd5, Scram, ScramHash};
 pub use hash::{hash_password, verify_hash};
 pub use password::{MAX_BYTES, MIN_BYTES, Prepared, Refused};
+pub use tls_keys::TlsKey;
 
 use crate::db::{self, Database, Tx};
 use crate::error::Error;
@@ -162,7 +164,7 @@ impl Credentials {
             .await
     }
 
-    /// Forgets the password of an account that is being removed.
+    /// Forgets the password and the keys of an account that is being removed.
     ///
     /// # Errors
     /// The database failed.
@@ -171,6 +173,7 @@ impl Credentials {
             .db
             .write(move |tx| {
                 tx.exec("DELETE FROM credential WHERE account_id = $1", params![account])?;
+                tx.exec("DELETE FROM tls_key WHERE account_id = $1", params![account])?;
                 Ok(())
             })
             .await
@@ -270,6 +273,15 @@ impl Credentials {
     /// Login attempts: the handle to record them with, and the writer to run.
     pub fn login_attempts(&self) -> (LoginAttempts, LoginAttemptsWriter) {
         attempt::channel(self.inner.db.clone(), Arc::clone(&self.inner.clock))
+    }
+
+    /// The newest login attempts that were recorded, of an account or of all.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn recorded_attempts(&self, account: Option<&str>, limit: u32) -> Result<Vec<LoginRecord>, Error> {
+        let account = account.map(str::to_owned);
+        self.inner.db.read(move |tx| attempt::list(tx, account.as_deref(), limit)).await
     }
 
     /// Finishes what was begun and closes the database.

@@ -2,8 +2,10 @@
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
-pub(super) const SCHEMA: Schema =
-    Schema { name: "auth", migrations: &[&[Change::Create(&CREDENTIAL), Change::Create(&SECRET), Change::Create(&LOGIN_ATTEMPT)]] };
+pub(super) const SCHEMA: Schema = Schema {
+    name: "auth",
+    migrations: &[&[Change::Create(&CREDENTIAL), Change::Create(&SECRET), Change::Create(&LOGIN_ATTEMPT)], &[Change::Create(&TLS_KEY)]],
+};
 
 const CREDENTIAL: Table = Table {
     name: "credential",
@@ -64,4 +66,21 @@ const LOGIN_ATTEMPT: Table = Table {
         Index { name: "login_attempt_by_time", columns: &["last"], unique: false },
         Index { name: "login_attempt_by_account", columns: &["account", "last"], unique: false },
     ],
+};
+
+const TLS_KEY: Table = Table {
+    name: "tls_key",
+    account: false,
+    columns: &[
+        Column::text("fingerprint"),
+        Column::int("created"),
+        Column::text("kind"),
+        Column::text("name"),
+        Column::int("no_imap_preauth"),
+        Column::blob("cert"),
+        Column::int("account_id"),
+        Column::text("login_address"),
+    ],
+    key: Key::Columns(&["fingerprint"]),
+    indexes: &[Index { name: "tls_key_by_account", columns: &["account_id"], unique: false }],
 };

@@ -51,7 +51,14 @@ macro_rules! on_both {
     };
 }
 
-on_both!(set_and_verify, imported_hashes_are_verified_and_replaced, refused_passwords, login_attempts, verified_once_then_remembered);
+on_both!(
+    set_and_verify,
+    imported_hashes_are_verified_and_replaced,
+    refused_passwords,
+    login_attempts,
+    verified_once_then_remembered,
+    tls_keys
+);
 
 fn secret(text: &str) -> Secret<String> {
     Secret::new(text.to_owned())
@@ -148,16 +155,43 @@ mod cases {
                 ..LoginAttempt::default()
             })
             .await;
-        let reader = attempts.clone();
-        drop(attempts);
         // Everything waiting is written before the writer ends.
-        let LoginAttempts { queue, db, .. } = reader;
-        drop(queue);
+        drop(attempts);
         task.await.unwrap();
-        let listed = db.read(|tx| super::super::attempt::list(tx, None, 10)).await.unwrap();
+        let listed = f.credentials.recorded_attempts(None, 10).await.unwrap();
         let [bob, ann] = listed.as_slice() else { panic!("{listed:?}") };
         assert_eq!((ann.count, ann.first, ann.last), (3, first, first.after(Duration::from_secs(2))));
         assert_eq!(ann.attempt, attempt);
         assert_eq!(bob.attempt.user_agent, "NUL ");
+        let of_ann = f.credentials.recorded_attempts(Some("ann"), 10).await.unwrap();
+        assert_eq!(of_ann.as_slice(), std::slice::from_ref(ann));
+    }
+
+    pub(super) async fn tls_keys(f: Fixture) {
+        let c = &f.credentials;
+        let key = |fingerprint: &str, account| TlsKey {
+            fingerprint: fingerprint.to_owned(),
+            created: f.clock.now(),
+            kind: "ed25519".to_owned(),
+            name: "ann's phone".to_owned(),
+            no_imap_preauth: account == ANN,
+            cert: vec![0, 1, 255],
+            account,
+            login_address: "ann@mox.example".to_owned(),
+        };
+        let (ann, bob) = (key("b", ANN), key("a", AccountId(2)));
+        assert!(c.add_tls_key(&ann).await.unwrap());
+        assert!(!c.add_tls_key(&key("b", AccountId(2))).await.unwrap(), "it is ann's");
+        f.clock.advance(Duration::from_secs(1));
+        let bob = TlsKey { created: f.clock.now(), ..bob };
+        assert!(c.add_tls_key(&bob).await.unwrap());
+        assert_eq!(c.tls_keys().await.unwrap(), [ann.clone(), bob.clone()]);
+        assert_eq!(c.tls_key("b").await.unwrap(), Some(ann));
+        assert_eq!(c.tls_key("c").await.unwrap(), None);
+        // They go with their account.
+        c.remove(ANN).await.unwrap();
+        assert_eq!(c.tls_keys().await.unwrap(), [bob]);
+        assert!(c.remove_tls_key("a").await.unwrap());
+        assert!(!c.remove_tls_key("a").await.unwrap());
     }
 }

@@ -1,0 +1,180 @@
+//! The logins of all accounts: what SASL asks, answered from the directory and the store.
+
+use crate::metrics::Metrics;
+use mox_base::{Address, Secret};
+use mox_net::RateLimit;
+use mox_sasl::server::Wrong;
+use mox_sasl::{Answer, Ask, scram};
+use mox_store::credentials::{Credentials, LoginAttempt, LoginAttempts, LoginRecord, Scram, ScramHash, SetError, Verdict};
+use mox_store::directory::{AccountSettings, SharedDirectory};
+use mox_store::{Error, Store};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::task::TaskTracker;
+use unicode_normalization::UnicodeNormalization as _;
+
+/// The logins of all accounts, for all services. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Logins {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    store: Store,
+    credentials: Credentials,
+    directory: SharedDirectory,
+    failures: RateLimit,
+    metrics: Metrics,
+    /// None once we are shutting down.
+    attempts: Mutex<Option<LoginAttempts>>,
+    tasks: TaskTracker,
+}
+
+/// Who an address stands for.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The address as it was given.
+    pub address: Address,
+    /// Its account.
+    pub account: Arc<AccountSettings>,
+}
+
+impl Logins {
+    /// For the accounts of a directory. `tasks` owns the recording of attempts, which ends after [`Self::close`].
+    pub fn new(store: Store, credentials: Credentials, directory: SharedDirectory, metrics: Metrics, tasks: TaskTracker) -> Self {
+        let (attempts, writer) = credentials.login_attempts();
+        tasks.spawn(writer.run());
+        let (attempts, failures) = (Mutex::new(Some(attempts)), RateLimit::failed_authentication());
+        Self { inner: Arc::new(Inner { store, credentials, directory, failures, metrics, attempts, tasks }) }
+    }
+
+    /// Whom an address logs in as, if it is one to log in with.
+    pub fn find(&self, user: &str) -> Option<Login> {
+        let address: Address = user.parse().ok()?;
+        let account = self.inner.directory.current().login(&address).ok()?.account;
+        Some(Login { address, account })
+    }
+
+    /// Whether a client has failed too often to try again; counted as a refusal if so. `protocol` as in [`crate::Attempt`].
+    pub fn is_limited(&self, protocol: &'static str, ip: IpAddr) -> bool {
+        let limited = !self.allows(ip);
+        if limited {
+            self.inner.metrics.limited(protocol);
+        }
+        limited
+    }
+
+    pub(crate) fn allows(&self, ip: IpAddr) -> bool {
+        self.inner.failures.allows(ip, self.inner.store.clock().now())
+    }
+
+    /// Counts a failure against the client.
+    pub fn failed(&self, ip: IpAddr) {
+        // A full limit can't get fuller.
+        let _counted: bool = self.inner.failures.add(ip, self.inner.store.clock().now());
+    }
+
+    /// Forgets the client's failures.
+    pub fn succeeded(&self, ip: IpAddr) {
+        self.inner.failures.reset(ip, self.inner.store.clock().now());
+    }
+
+    /// Answers what an exchange asks. [`Ask::External`] is between the connection and its certificate: asked here, it is nobody's.
+    pub async fn verify(&self, ask: Ask) -> Answer {
+        match self.try_verify(ask).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::error!(%error, "verifying credentials");
+                Answer::Unavailable
+            }
+        }
+    }
+
+    async fn try_verify(&self, ask: Ask) -> Result<Answer, Error> {
+        let credentials = &self.inner.credentials;
+        match ask {
+            Ask::Verify { user, password } => {
+                let Some(login) = self.find(&user) else {
+                    credentials.verify_nobodys(&password).await?;
+                    return Ok(Answer::Wrong(Wrong::User));
+                };
+                let id = self.inner.store.account(&login.account.name).await?.id();
+                Ok(match credentials.verify_password(id, &password).await? {
+                    Verdict::Right => Answer::Right,
+                    Verdict::Wrong | Verdict::Absent => Answer::Wrong(Wrong::Password),
+                })
+            }
+            Ask::VerifyCramMd5 { user, challenge, digest } => {
+                let Some(login) = self.find(&user) else { return Ok(Answer::Wrong(Wrong::User)) };
+                let id = self.inner.store.account(&login.account.name).await?.id();
+                Ok(match credentials.verify_cram_md5(id, challenge.as_bytes(), &digest).await? {
+                    Verdict::Right => Answer::Right,
+                    Verdict::Wrong => Answer::Wrong(Wrong::Password),
+                    Verdict::Absent => Answer::NoKeys,
+                })
+            }
+            Ask::ScramKeys { user, hash } => {
+                let Some(login) = self.find(&user) else {
+                    return Ok(Answer::FakeKeys(scram::Keys::fake(hash, credentials.installation_secret(), &user)));
+                };
+                let id = self.inner.store.account(&login.account.name).await?.id();
+                let kept = match hash {
+                    scram::Hash::Sha1 => ScramHash::Sha1,
+                    scram::Hash::Sha256 => ScramHash::Sha256,
+                };
+                let keys = credentials.scram(id, kept).await?;
+                Ok(keys.map_or(Answer::NoKeys, |Scram { salt, iterations, stored_key, server_key }| {
+                    Answer::Keys(scram::Keys { salt, iterations, stored_key, server_key })
+                }))
+            }
+            Ask::External { .. } => Ok(Answer::Wrong(Wrong::Credentials)),
+        }
+    }
+
+    /// Sets the password of an account that is configured.
+    ///
+    /// # Errors
+    /// See [`SetError`].
+    pub async fn set_password(&self, account: &str, password: &Secret<String>) -> Result<(), SetError> {
+        let id = self.inner.store.account(account).await?.id();
+        self.inner.credentials.set_password(id, password).await
+    }
+
+    /// The newest attempts, of an account or of all.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn attempts(&self, account: Option<&str>, limit: u32) -> Result<Vec<LoginRecord>, Error> {
+        self.inner.credentials.recorded_attempts(account, limit).await
+    }
+
+    /// No more attempts are recorded, so that their writer can end.
+    pub fn close(&self) {
+        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(crate) fn keep(&self, attempt: LoginAttempt) {
+        let attempts = self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(attempts) = attempts {
+            self.inner.tasks.spawn(async move { attempts.record(attempt).await });
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.inner.credentials
+    }
+}
+
+/// A user name as it is looked up.
+pub(crate) fn normalized(user: &str) -> String {
+    user.nfc().collect()
+}
