@@ -2,7 +2,8 @@
 //!
 //! - [`dkim`] signs messages. [`MessageReader`] reads one for verification: its signatures by [`ReadMessage::verify_dkim`], the
 //!   findings of those who handled it, [`arc`], by [`ReadMessage::verify_arc`].
-//! - [`spf`] says whether a host may use a domain.
+//! - [`spf`] says whether a host may use a domain, [`dmarc`] what the author's domain wants if neither helps; [`results`] writes it
+//!   all down, [`dnsbl`] asks block lists.
 //! - [`suffix`] knows where domains are registered.
 //! - [`dane`], [`mtasts`] and [`tlsrpt`] are policies for TLS on the way out.
 //!
@@ -12,8 +13,11 @@
 pub mod arc;
 pub mod dane;
 pub mod dkim;
+pub mod dmarc;
+pub mod dnsbl;
 pub mod mtasts;
 mod reader;
+pub mod results;
 mod section;
 pub mod spf;
 pub mod suffix;

@@ -55,10 +55,14 @@ impl<'a> Tags<'a> {
         self.find(name).ok_or(TagError::Missing(name))
     }
 
+    /// A value as a number.
+    pub(crate) fn number_of(&self, value: &str) -> Option<u64> {
+        (!value.is_empty() && value.bytes().all(|b| b.is_ascii_digit())).then(|| value.parse().ok()).flatten()
+    }
+
     /// A number; none if the tag is absent.
     pub(crate) fn number(&self, name: &'static str) -> Result<Option<u64>, TagError> {
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        self.find(name).map(|text| if digits(text) { text.parse().ok() } else { None }.ok_or(TagError::Value(name))).transpose()
+        self.find(name).map(|text| self.number_of(text).ok_or(TagError::Value(name))).transpose()
     }
 }
 
