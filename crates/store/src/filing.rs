@@ -112,7 +112,7 @@ impl Filings {
     pub(crate) async fn begin(&self, key: impl FnOnce() -> Result<FilingKey, Error> + Send + 'static) -> Result<Filing, Error> {
         let busy = Arc::clone(&self.busy);
         let now = self.clock.now();
-        let (filing, forgotten) = self.server.run_after(key, move |tx, (), key| begin(tx, &busy, &key, now)).await?;
+        let (filing, forgotten) = self.server.run_after(key, move |tx, (), key| begin(tx, &busy, key, now)).await?;
         self.forgotten(&forgotten);
         Ok(filing)
     }

@@ -192,9 +192,9 @@ impl Account {
     ///
     /// # Errors
     /// The closure's, or the commit's.
-    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    pub async fn write<T, E, F>(&self, mut f: F) -> Result<T, E>
     where
-        F: FnOnce(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
+        F: FnMut(&mut WriteTx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<db::Error> + Send + 'static,
     {
@@ -234,9 +234,9 @@ impl Account {
     ///
     /// # Errors
     /// A file failed; the closure's, or the commit's.
-    pub async fn write_message<T, E, F>(&self, message: Message, f: F) -> Result<T, E>
+    pub async fn write_message<T, E, F>(&self, message: Message, mut f: F) -> Result<T, E>
     where
-        F: FnOnce(&mut WriteTx<'_>, &Prepared) -> Result<T, E> + Send + 'static,
+        F: FnMut(&mut WriteTx<'_>, &Prepared) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<db::Error> + From<Error> + Send + 'static,
     {
@@ -248,7 +248,7 @@ impl Account {
             .db
             .run_after(
                 move || prepare(message, &blobs, &*random).map_err(E::from),
-                move |tx, core, prepared| f(&mut WriteTx::new(tx, &scope, core, clock.now()), &prepared),
+                move |tx, core, prepared| f(&mut WriteTx::new(tx, &scope, core, clock.now()), prepared),
             )
             .await
     }

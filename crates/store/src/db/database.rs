@@ -3,7 +3,8 @@
 //! `write` queues a closure. One blocking task at a time works on a database's queue and ends when the queue is empty, so
 //! thousands of quiet databases hold no thread. It runs up to [`GROUP`] waiting closures, or [`GROUP_TIME`] of work,
 //! in one transaction, each behind a savepoint, commits once and only then answers them all. A failed closure is undone
-//! alone; a failed commit fails all that shared it.
+//! alone; a failed commit fails all that shared it. What PostgreSQL undid because others were in the way is run again, so
+//! closures may run several times, of which one counts.
 //!
 //! A [`Scope`] adds working state that belongs to the transaction, as an account has: loaded after BEGIN, written before
 //! COMMIT, published after it, and before anybody is answered.
@@ -43,6 +44,12 @@ const CHECKPOINT_NOW: u32 = 4096;
 
 /// How often a transaction that found others in the way is begun again.
 const BEGIN_ATTEMPTS: usize = 5;
+
+/// How often the closures of a transaction are run that PostgreSQL undid: a deadlock, a serialisation failure, a lost connection.
+const GROUP_ATTEMPTS: u32 = 5;
+
+/// Before the first of them, more before each further.
+const UNDONE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What all databases of a store share.
 #[derive(Clone, Debug)]
@@ -152,9 +159,9 @@ impl Database<()> {
     ///
     /// # Errors
     /// The closure's, or the commit's.
-    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    pub async fn write<T, E, F>(&self, mut f: F) -> Result<T, E>
     where
-        F: FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
+        F: FnMut(&Tx<'_>) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
@@ -190,7 +197,7 @@ impl<S: Scope> Database<S> {
     /// As [`Database::write`], with the scope's state.
     pub(crate) async fn run<T, E, F>(&self, f: F) -> Result<T, E>
     where
-        F: FnOnce(&Tx<'_>, &mut S::Ctx) -> Result<T, E> + Send + 'static,
+        F: FnMut(&Tx<'_>, &mut S::Ctx) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
@@ -210,10 +217,10 @@ impl<S: Scope> Database<S> {
 
     /// Runs `before` on a blocking thread, and then `f` with what it gave as [`Database::run`] does: on the same thread, if that
     /// has nothing else to do.
-    pub(crate) async fn run_after<P, T, E, G, F>(&self, before: G, f: F) -> Result<T, E>
+    pub(crate) async fn run_after<P, T, E, G, F>(&self, before: G, mut f: F) -> Result<T, E>
     where
         G: FnOnce() -> Result<P, E> + Send + 'static,
-        F: FnOnce(&Tx<'_>, &mut S::Ctx, P) -> Result<T, E> + Send + 'static,
+        F: FnMut(&Tx<'_>, &mut S::Ctx, &P) -> Result<T, E> + Send + 'static,
         P: Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
@@ -230,7 +237,7 @@ impl<S: Scope> Database<S> {
                     return;
                 }
             };
-            let run = move |tx: &Tx<'_>, ctx: &mut S::Ctx| f(tx, ctx, prepared);
+            let run = move |tx: &Tx<'_>, ctx: &mut S::Ctx| f(tx, ctx, &prepared);
             let job: BoxJob<S> = Box::new(Call { run: Some(run), result: None, reply, permit });
             // A job that is refused takes its reply along, which the caller hears as a closed database.
             if matches!(inner.queue.push(job), Ok(Pushed::Start)) {
@@ -332,7 +339,8 @@ impl<S: Scope> Inner<S> {
         match conn {
             Conn::Sqlite(c) => sqlite::control(c, if write { "BEGIN IMMEDIATE" } else { "BEGIN" })?,
             // A writer sees what was committed before it got its row lock, so READ COMMITTED; a reader has a snapshot.
-            Conn::Postgres(c) => c.batch(if write { "BEGIN" } else { "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" })?,
+            Conn::Postgres(c) if write => c.begin()?,
+            Conn::Postgres(c) => c.batch("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")?,
         }
         Ok(())
     }
@@ -346,8 +354,25 @@ impl<S: Scope> Inner<S> {
 
     fn commit(&self, conn: &Conn) -> Result<(), Error> {
         check(&*self.env.faults, Step::Commit)?;
-        Self::statement(conn, "COMMIT")?;
+        match Self::statement(conn, "COMMIT") {
+            Err(e) if e.is_disconnect() => self.resolve(conn, e)?,
+            done => done?,
+        }
         check(&*self.env.faults, Step::Committed)
+    }
+
+    /// Finds out whether a commit happened whose answer was lost with the connection.
+    fn resolve(&self, conn: &Conn, lost: Error) -> Result<(), Error> {
+        let (Location::Postgres(pool), Conn::Postgres(c)) = (&self.location, conn) else { return Err(lost) };
+        match pool.outcome(c) {
+            Ok(Some(true)) => Ok(()),
+            Ok(Some(false)) => Err(Error::Undone),
+            Ok(None) => Err(Error::Unresolved(Box::new(lost))),
+            Err(e) => {
+                tracing::warn!(error = %e, "asking whether a commit happened");
+                Err(Error::Unresolved(Box::new(lost)))
+            }
+        }
     }
 
     /// Keeps a writing connection that is outside a transaction.
@@ -409,42 +434,97 @@ impl<S: Scope> Inner<S> {
         self.idle.notify_waiters();
     }
 
-    /// Runs a group of jobs in one transaction. `jobs` are those whose answer depends on the outcome.
+    /// Runs a group of jobs in one transaction, and again if that was undone. `jobs` are those whose answer depends on the outcome.
     fn group(&self, first: BoxJob<S>, jobs: &mut Vec<BoxJob<S>>) -> Result<(), Error> {
         jobs.push(first);
-        let started = self.env.clock.monotonic();
-        let (conn, mut ctx) = self.begin_group()?;
-        let tx = Tx::new(&conn, &*self.env.faults);
-        // The first needs no savepoint: undoing it is undoing the transaction.
-        if !jobs.first_mut().is_some_and(|job| job.run(&tx, &mut ctx)) {
-            if Self::statement(&conn, "ROLLBACK").is_ok() {
-                self.keep_writer(conn);
+        let mut attempt = 1;
+        loop {
+            let run = self.group_once(jobs, attempt == 1);
+            match run {
+                Err(e) if attempt < GROUP_ATTEMPTS && e.is_undone() => {
+                    tracing::debug!(error = %e, closures = jobs.len(), "transaction was undone, running it again");
+                    // Those who were in the way shall be first now, or they are again.
+                    self.env.runtime.block_on(tokio::time::sleep(UNDONE_PAUSE.saturating_mul(attempt)));
+                    attempt = attempt.saturating_add(1);
+                }
+                run => return run,
             }
-            return Ok(());
         }
-        while jobs.len() < GROUP && self.env.clock.monotonic().saturating_sub(started) < GROUP_TIME {
-            let Some(mut job) = self.queue.next() else { break };
-            let before = ctx.clone();
-            if let Err(e) = Self::statement(&conn, "SAVEPOINT job") {
-                jobs.push(job);
-                return Err(e);
+    }
+
+    /// Runs jobs in one transaction; with `join` also those that wait meanwhile.
+    fn group_once(&self, jobs: &mut Vec<BoxJob<S>>, join: bool) -> Result<(), Error> {
+        let (conn, ctx) = self.begin_group()?;
+        match self.run_jobs(&conn, ctx, jobs, join) {
+            Ok(Some(ctx)) => {
+                self.keep_writer(conn);
+                self.scope.publish(ctx);
+                Ok(())
             }
-            if job.run(&tx, &mut ctx) {
-                jobs.push(job);
-                Self::statement(&conn, "RELEASE job")?;
-            } else {
-                ctx = before;
-                // On a full disk SQLite may have ended the whole transaction: then this fails, and so do all.
-                let undone = Self::statement(&conn, "ROLLBACK TO job").and_then(|()| Self::statement(&conn, "RELEASE job"));
-                job.answer(None);
-                undone?;
+            Ok(None) => {
+                if Self::statement(&conn, "ROLLBACK").is_ok() {
+                    self.keep_writer(conn);
+                }
+                Ok(())
             }
+            Err(e) => {
+                if e.is_undone() && Self::statement(&conn, "ROLLBACK").is_ok() {
+                    self.keep_writer(conn);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    /// Runs jobs and commits; none if the only one failed, and nothing was committed. Jobs that fail by themselves are answered and
+    /// taken out of the list.
+    fn run_jobs(&self, conn: &Conn, mut ctx: S::Ctx, jobs: &mut Vec<BoxJob<S>>, join: bool) -> Result<Option<S::Ctx>, Error> {
+        let started = self.env.clock.monotonic();
+        let tx = Tx::new(conn, &*self.env.faults);
+        let mut at = 0;
+        loop {
+            if at == jobs.len() {
+                if !join || at >= GROUP || self.env.clock.monotonic().saturating_sub(started) >= GROUP_TIME {
+                    break;
+                }
+                let Some(job) = self.queue.next() else { break };
+                jobs.push(job);
+            }
+            // One alone needs no savepoint: undoing it is undoing the transaction.
+            let alone = join && at == 0;
+            let before = (!alone).then(|| ctx.clone());
+            if !alone {
+                Self::statement(conn, "SAVEPOINT job")?;
+            }
+            let Some(job) = jobs.get_mut(at) else { break };
+            let keep = job.run(&tx, &mut ctx);
+            if tx.undone() {
+                return Err(Error::Undone);
+            }
+            if keep {
+                if !alone {
+                    Self::statement(conn, "RELEASE job")?;
+                }
+                at = at.saturating_add(1);
+                continue;
+            }
+            let failed = jobs.remove(at);
+            let Some(before) = before else {
+                failed.answer(None);
+                return Ok(None);
+            };
+            ctx = before;
+            // On a full disk SQLite may have ended the whole transaction: then this fails, and so do all.
+            let undone = Self::statement(conn, "ROLLBACK TO job").and_then(|()| Self::statement(conn, "RELEASE job"));
+            failed.answer(None);
+            undone?;
+        }
+        if jobs.is_empty() {
+            return Ok(None);
         }
         self.scope.flush(&tx, &mut ctx)?;
-        self.commit(&conn)?;
-        self.keep_writer(conn);
-        self.scope.publish(ctx);
-        Ok(())
+        self.commit(conn)?;
+        Ok(Some(ctx))
     }
 
     fn begin_group(&self) -> Result<(Conn, S::Ctx), Error> {

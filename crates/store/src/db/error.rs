@@ -27,6 +27,12 @@ pub enum Error {
     /// unless the failure came after the data was durable.
     #[error("commit failed: {0}")]
     Commit(Arc<Self>),
+    /// PostgreSQL undid the transaction, because others were in its way or the connection was lost: nothing of it is kept.
+    #[error("the transaction was undone")]
+    Undone,
+    /// The connection was lost while committing, and whether the commit happened can't be found out.
+    #[error("whether the commit happened is unknown: {0}")]
+    Unresolved(Box<Self>),
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,
@@ -65,6 +71,15 @@ impl Error {
                     || *c == tokio_postgres::error::SqlState::T_R_DEADLOCK_DETECTED)
             }
             Self::Sqlite(e) => e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy),
+            _ => false,
+        }
+    }
+
+    /// True if a transaction of PostgreSQL was certainly undone, and running it again may help.
+    pub(crate) fn is_undone(&self) -> bool {
+        match self {
+            Self::Undone => true,
+            Self::Postgres(_) => self.is_conflict() || self.is_disconnect(),
             _ => false,
         }
     }

@@ -2,16 +2,21 @@
 
 use super::faults::{Faults, Step, check};
 use super::{Error, Param, Row};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, Statement};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Statement};
 
 /// Connections of one process, of all accounts together.
 const CONNECTIONS: usize = 24;
+
+/// How often, and how long apart, a server that doesn't answer or hasn't decided is asked for a commit's outcome: a restart takes seconds.
+const OUTCOME_ATTEMPTS: usize = 100;
+const OUTCOME_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections to one PostgreSQL, shared by all databases of a store.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ impl PgPool {
     pub fn new(url: &str, runtime: Handle) -> Result<Arc<Self>, Error> {
         let mut config: tokio_postgres::Config = url.parse()?;
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(std::time::Duration::from_secs(10));
+            config.connect_timeout(Duration::from_secs(10));
         }
         if config.get_application_name().is_none() {
             config.application_name("mox");
@@ -57,14 +62,51 @@ impl PgPool {
             conn.permit = Some(permit);
             return Ok(conn);
         }
-        let (client, connection) = self.runtime.block_on(self.config.connect(NoTls))?;
+        let client = self.runtime.block_on(self.connect())?;
+        Ok(PgConn {
+            client,
+            runtime: self.runtime.clone(),
+            statements: RefCell::default(),
+            transaction: Cell::default(),
+            permit: Some(permit),
+        })
+    }
+
+    async fn connect(&self) -> Result<Client, Error> {
+        let (client, connection) = self.config.connect(NoTls).await?;
         // The connection's task ends by itself when the client is dropped.
         self.runtime.spawn(async move {
             if let Err(e) = connection.await {
                 tracing::debug!(error = %e, "connection to postgresql ended");
             }
         });
-        Ok(PgConn { client, runtime: self.runtime.clone(), statements: RefCell::default(), permit: Some(permit) })
+        Ok(client)
+    }
+
+    /// Whether the transaction of a connection that was lost while committing is committed; none if that can't be told.
+    ///
+    /// Asks over a connection beside the pool's: those that were lost still have their places there.
+    pub(super) fn outcome(&self, lost: &PgConn) -> Result<Option<bool>, Error> {
+        let Some(id) = lost.transaction.take() else { return Ok(None) };
+        self.runtime.block_on(async {
+            let mut last = None;
+            for _ in 0..OUTCOME_ATTEMPTS {
+                match self.status(&id).await {
+                    // The server hasn't noticed yet that we are gone.
+                    Ok(Some(status)) if status == "in progress" => last = None,
+                    Ok(status) => return Ok(status.map(|status| status == "committed")),
+                    Err(e) => last = Some(e),
+                }
+                tokio::time::sleep(OUTCOME_PAUSE).await;
+            }
+            last.map_or(Ok(None), Err)
+        })
+    }
+
+    async fn status(&self, id: &str) -> Result<Option<String>, Error> {
+        let client = self.connect().await?;
+        let row = client.query_one("SELECT pg_xact_status(CAST($1 AS TEXT)::xid8)", &[&id]).await?;
+        Ok(row.try_get(0)?)
     }
 
     pub(super) fn has_schema(&self, name: &'static str) -> bool {
@@ -89,6 +131,8 @@ pub(crate) struct PgConn {
     client: Client,
     runtime: Handle,
     statements: RefCell<HashMap<String, Statement>>,
+    /// PostgreSQL's id of the write transaction that goes on.
+    transaction: Cell<Option<String>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -122,6 +166,17 @@ impl PgConn {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// Begins a write transaction, and asks for its id in the same turn.
+    pub(super) fn begin(&self) -> Result<(), Error> {
+        let messages = self.runtime.block_on(self.client.simple_query("BEGIN; SELECT pg_current_xact_id()"))?;
+        let id = messages.iter().find_map(|m| match m {
+            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        self.transaction.set(id);
         Ok(())
     }
 

@@ -29,12 +29,12 @@ pub(super) struct Call<F, T, E> {
 impl<S, F, T, E> Job<S> for Call<F, T, E>
 where
     S: Scope,
-    F: FnOnce(&Tx<'_>, &mut S::Ctx) -> Result<T, E> + Send,
+    F: FnMut(&Tx<'_>, &mut S::Ctx) -> Result<T, E> + Send,
     T: Send,
     E: From<Error> + Send,
 {
     fn run(&mut self, tx: &Tx<'_>, ctx: &mut S::Ctx) -> bool {
-        let Some(run) = self.run.take() else { return false };
+        let Some(run) = self.run.as_mut() else { return false };
         tx.clear_failed();
         // A bug in one closure must not take down the closures that share its transaction.
         let result = catch_unwind(AssertUnwindSafe(|| run(tx, ctx))).unwrap_or_else(|_| Err(Error::Panicked.into()));

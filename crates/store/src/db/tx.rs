@@ -42,11 +42,13 @@ pub struct Tx<'c> {
     faults: &'c dyn Faults,
     /// A statement has failed. On PostgreSQL the transaction is then void, and its COMMIT would be a silent ROLLBACK.
     failed: Cell<bool>,
+    /// PostgreSQL has undone the transaction as a whole, see [`Error::Undone`].
+    undone: Cell<bool>,
 }
 
 impl<'c> Tx<'c> {
     pub(crate) fn new(conn: &'c Conn, faults: &'c dyn Faults) -> Self {
-        Self { conn, faults, failed: Cell::new(false) }
+        Self { conn, faults, failed: Cell::new(false), undone: Cell::new(false) }
     }
 
     /// True on PostgreSQL, for the few places that need different statements rather than different texts.
@@ -156,6 +158,10 @@ impl<'c> Tx<'c> {
         self.failed.get()
     }
 
+    pub(crate) fn undone(&self) -> bool {
+        self.undone.get()
+    }
+
     pub(crate) fn clear_failed(&self) {
         self.failed.set(false);
     }
@@ -163,8 +169,11 @@ impl<'c> Tx<'c> {
     /// Counts an error of ours as a failed statement.
     fn tried<T>(&self, f: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let result = check(self.faults, Step::Statement).and_then(|()| f());
-        if result.is_err() {
+        if let Err(e) = &result {
             self.failed.set(true);
+            if e.is_undone() {
+                self.undone.set(true);
+            }
         }
         result
     }

@@ -16,6 +16,8 @@ mod mailboxes;
 #[cfg(test)]
 mod messages;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod threads;
