@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod queue;
 mod schema;
 pub mod store;
+pub mod tls;
 pub mod uidset;
 pub mod view;
 pub mod webhook;

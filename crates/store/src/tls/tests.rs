@@ -1,0 +1,156 @@
+use super::*;
+use crate::store::Settings;
+use mox_base::Timestamp;
+use mox_testkit::peers::Postgres;
+use mox_testkit::{SeededRandom, VirtualClock};
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+struct Fixture {
+    tls: TlsStore,
+    _store: Store,
+    _folder: TempDir,
+}
+
+async fn fixture(settings: impl FnOnce(&std::path::Path) -> Settings) -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = VirtualClock::default();
+    let store = Store::open(settings(folder.path()), Arc::new(clock), Arc::new(SeededRandom::new(1))).await.unwrap();
+    let tls = TlsStore::open(&store).await.unwrap();
+    Fixture { tls, _store: store, _folder: folder }
+}
+
+async fn postgres_fixture(name: &str) -> Option<Fixture> {
+    let url = Postgres::from_env()?.url().to_owned();
+    let name = format!("mox_tls_{name}");
+    let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
+    let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::runtime::Handle::current().spawn(connection);
+    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
+    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
+    drop(client);
+    connection.await.unwrap().unwrap();
+    Some(fixture(|folder| Settings::postgres(&own, folder)).await)
+}
+
+macro_rules! on_both {
+    ($($name:ident),*) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            cases::$name(fixture(|folder| Settings::sqlite(folder)).await).await;
+        })*
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                let Some(fixture) = super::postgres_fixture(stringify!($name)).await else { return };
+                super::cases::$name(fixture).await;
+            })*
+        }
+    };
+}
+
+on_both!(policies, results, reports_and_seen);
+
+fn at(hours: u64) -> Timestamp {
+    Timestamp::from_secs(1_700_000_000).after(Duration::from_secs(hours * 3600))
+}
+
+fn kept(domain: &str, updated: u64, text: &str) -> KeptPolicy {
+    KeptPolicy {
+        domain: domain.to_owned(),
+        inserted: at(0),
+        valid_end: at(100),
+        updated: at(updated),
+        used: at(updated),
+        backoff: false,
+        record_id: "1".to_owned(),
+        policy: text.to_owned(),
+    }
+}
+
+mod cases {
+    use super::*;
+
+    pub(super) async fn policies(f: Fixture) {
+        let tls = &f.tls;
+        assert_eq!(tls.policy("a.example", at(0)).await.unwrap(), None);
+        tls.keep_policy(kept("a.example", 1, "one"), None).await.unwrap();
+        assert_eq!(tls.policy("a.example", at(99)).await.unwrap(), Some(kept("a.example", 1, "one")));
+        assert_eq!(tls.policy("a.example", at(100)).await.unwrap(), None, "no longer valid");
+        // Who saw an older one doesn't overwrite a newer one.
+        tls.keep_policy(kept("a.example", 5, "two"), Some(at(1))).await.unwrap();
+        tls.keep_policy(kept("a.example", 3, "late"), Some(at(1))).await.unwrap();
+        assert_eq!(tls.policy("a.example", at(1)).await.unwrap().unwrap().policy, "two");
+        tls.remove_policy("a.example", at(1)).await.unwrap();
+        assert!(tls.policy("a.example", at(1)).await.unwrap().is_some());
+
+        tls.keep_policy(kept("b.example", 2, "b"), None).await.unwrap();
+        let domains = |policies: Vec<KeptPolicy>| policies.into_iter().map(|p| p.domain).collect::<Vec<_>>();
+        assert_eq!(domains(tls.policies_to_refresh(at(10), at(3)).await.unwrap()), ["b.example"]);
+        tls.policy_used("a.example", at(24 * 190)).await.unwrap();
+        assert_eq!(domains(tls.policies_to_refresh(at(24 * 200), at(24 * 200)).await.unwrap()), ["a.example"]);
+        assert_eq!(domains(tls.policies().await.unwrap()), ["a.example"], "not used for half a year");
+        tls.remove_policy("a.example", at(5)).await.unwrap();
+        assert!(tls.policies().await.unwrap().is_empty());
+    }
+
+    pub(super) async fn results(f: Fixture) {
+        let tls = &f.tls;
+        let key = |policy: &str, day| ResultKey { policy_domain: policy.to_owned(), day, recipient_domain: "r.example".to_owned() };
+        let add = |more: &'static str| move |there: &str| format!("{there}{more}");
+        tls.add_results(key("r.example", 20_240_101), (false, true), at(0), add("x")).await.unwrap();
+        tls.add_results(key("r.example", 20_240_101), (false, false), at(1), add("y")).await.unwrap();
+        tls.add_results(key("mx.example", 20_240_101), (true, false), at(1), add("z")).await.unwrap();
+        tls.add_results(key("r.example", 20_240_102), (false, false), at(1), add("w")).await.unwrap();
+        let day = tls.results(20_240_101).await.unwrap();
+        let show = |r: &DayResults| format!("{} {} {} {}", r.key.policy_domain, r.is_host, r.send_report, r.results);
+        assert_eq!(day.iter().map(show).collect::<Vec<_>>(), ["mx.example true false z", "r.example false true xy"]);
+
+        assert!(tls.mark_sent(vec![key("r.example", 20_240_101)], true).await.unwrap());
+        assert!(!tls.mark_sent(vec![key("r.example", 20_240_101)], true).await.unwrap(), "sent once");
+        assert!(tls.mark_sent(vec![key("r.example", 20_240_101)], false).await.unwrap());
+        tls.remove_results(vec![key("mx.example", 20_240_101)]).await.unwrap();
+        assert_eq!(tls.results(20_240_101).await.unwrap().len(), 1);
+        assert_eq!(tls.remove_results_before(20_240_102).await.unwrap(), 1);
+        assert_eq!(tls.results(20_240_102).await.unwrap().len(), 1);
+
+        let suppressed = |comment: &str| SuppressedAddress {
+            address: "a@x.example".to_owned(),
+            inserted: at(0),
+            until: at(10),
+            comment: comment.to_owned(),
+        };
+        tls.suppress(suppressed("one")).await.unwrap();
+        tls.suppress(suppressed("two")).await.unwrap();
+        assert_eq!(tls.suppressed(at(9)).await.unwrap(), [suppressed("two")]);
+        assert!(tls.suppressed(at(10)).await.unwrap().is_empty());
+    }
+
+    pub(super) async fn reports_and_seen(f: Fixture) {
+        let tls = &f.tls;
+        let report = |domain: &str| NewReport {
+            domain: domain.to_owned(),
+            from_domain: "from.example".to_owned(),
+            mail_from: "x@from.example".to_owned(),
+            host_report: false,
+            report: "{}".to_owned(),
+        };
+        tls.add_reports(vec![report("a.example"), report("b.example")], at(0)).await.unwrap();
+        tls.add_reports(vec![report("a.example")], at(1)).await.unwrap();
+        assert_eq!(tls.reports(None, 10).await.unwrap().len(), 3);
+        let of_a = tls.reports(Some("a.example"), 10).await.unwrap();
+        assert_eq!(of_a.iter().map(|r| r.received).collect::<Vec<_>>(), [at(1), at(0)]);
+        assert_eq!(tls.reports(None, 1).await.unwrap().len(), 1);
+
+        assert_eq!(tls.seen("ann", "b.example").await.unwrap(), None);
+        for starttls in [false, true] {
+            let seen = SeenTls { updated: at(1), starttls, requiretls: false };
+            tls.note_seen("ann", "b.example", seen).await.unwrap();
+            assert_eq!(tls.seen("ann", "b.example").await.unwrap(), Some(seen));
+        }
+        assert_eq!(tls.seen("bob", "b.example").await.unwrap(), None);
+    }
+}
