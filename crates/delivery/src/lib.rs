@@ -5,6 +5,7 @@
 //! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
 //! - [`webhook`]: programs are told of what happened, over HTTP.
 //! - [`signing`]: DKIM keys by domain, and signing what is sent.
+//! - [`tls`]: what recipient domains want of TLS, and reports about it.
 //! - [`spool`]: a message while it comes in.
 //! - [`content`]: a stored message as the webapi and webhooks show it.
 //!
@@ -17,4 +18,5 @@ pub mod outbound;
 pub mod signing;
 pub mod spool;
 pub mod submit;
+pub mod tls;
 pub mod webhook;

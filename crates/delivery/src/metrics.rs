@@ -36,6 +36,13 @@ pub struct RequireTlsLabels {
     pub reason: &'static str,
 }
 
+/// Labels of what `TLS-Required: No` made us ignore.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct IgnoredLabels {
+    /// `mtastspolicy`, `mtastsmx`, `badtls`, `badtlsa`, `daneverification`.
+    pub ignored: &'static str,
+}
+
 /// What the queue counts. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -53,6 +60,20 @@ pub struct Metrics {
     pub requiretls_unsupported: Family<RequireTlsLabels, Counter>,
     /// Connections repeated without TLS.
     pub plaintext_fallback: Counter,
+    /// Hosts with TLSA records.
+    pub dane_required: Counter,
+    /// Those of which none can be used.
+    pub dane_unverified: Counter,
+    /// TLSA records that couldn't be looked up.
+    pub dane_gather_errors: Counter,
+    /// Certificates compared with TLSA records.
+    pub dane_verify: Counter,
+    /// Those that matched none.
+    pub dane_verify_errors: Counter,
+    /// Policies ignored because of `TLS-Required: No`.
+    pub tls_required_no: Family<IgnoredLabels, Counter>,
+    /// Certificates ignored because of `TLS-Required: No`.
+    pub client_tls_required_no: Family<IgnoredLabels, Counter>,
     /// DMARC reports that weren't delivered.
     pub dmarc_report_failure: Counter,
 }
@@ -67,6 +88,13 @@ impl Default for Metrics {
             destinations_authentic: Counter::default(),
             requiretls_unsupported: Family::default(),
             plaintext_fallback: Counter::default(),
+            dane_required: Counter::default(),
+            dane_unverified: Counter::default(),
+            dane_gather_errors: Counter::default(),
+            dane_verify: Counter::default(),
+            dane_verify_errors: Counter::default(),
+            tls_required_no: Family::default(),
+            client_tls_required_no: Family::default(),
             dmarc_report_failure: Counter::default(),
         }
     }
@@ -93,6 +121,25 @@ impl Metrics {
             "mox_queue_plaintext_fallback",
             "Connections repeated without TLS after it failed.",
             self.plaintext_fallback.clone(),
+        );
+        for (name, help, counter) in [
+            ("mox_queue_destination_dane_required", "Hosts with TLSA records.", &self.dane_required),
+            ("mox_queue_destination_dane_starttlsunverified", "Hosts with TLSA records that cannot be used.", &self.dane_unverified),
+            ("mox_queue_destination_dane_gathertlsa_errors", "Failed lookups of TLSA records.", &self.dane_gather_errors),
+            ("mox_dane_verify", "Certificates compared with TLSA records.", &self.dane_verify),
+            ("mox_dane_verify_errors", "Certificates that match no TLSA record.", &self.dane_verify_errors),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        registry.register(
+            "mox_queue_tlsrequiredno_ignored",
+            "Policies that were ignored because the message says TLS-Required: No.",
+            self.tls_required_no.clone(),
+        );
+        registry.register(
+            "mox_smtpclient_tlsrequiredno_ignored",
+            "Certificates that were accepted because the message says TLS-Required: No.",
+            self.client_tls_required_no.clone(),
         );
         registry.register("mox_queue_dmarcreport_failure", "DMARC reports that could not be delivered.", self.dmarc_report_failure.clone());
     }

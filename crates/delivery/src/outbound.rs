@@ -29,6 +29,7 @@ pub use runner::Runner;
 pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};
 
 use crate::metrics::Metrics;
+use crate::tls::TlsPolicies;
 use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
 use mox_net::{ClientTls, Dial};
 use mox_store::Store;
@@ -83,6 +84,8 @@ pub struct Ports {
     pub opportunistic_tls: ClientTls,
     /// TLS that verifies names and certificates.
     pub verified_tls: ClientTls,
+    /// Policies of recipient domains, and what came of TLS; without, there is no MTA-STS, and nothing is collected.
+    pub policies: Option<Arc<TlsPolicies>>,
 }
 
 /// What all parts of the queue's delivery share.

@@ -1,16 +1,18 @@
 //! One delivery attempt of a claimed group: finding hosts, connecting, and handing over, with a result for each recipient.
 
-use super::connection::{Cancelled, Connection, Outgoing, Tls};
+use super::connection::{Cancelled, Connection, Outgoing, Tls, TlsFault};
 use super::failure::{Failure, REQUIRETLS_SECODE, Remote};
-use super::hosts::{addresses, destinations};
-use super::policy::TlsPolicy;
+use super::hosts::{Destinations, addresses, destinations};
+use super::policy::{self, DomainTls, HostTls, Outcome};
 use super::routes::{Relay, RelayTls, Transport, relay_patience};
 use super::{Inner, Mode, earlier};
+use crate::tls::{AboutAttempt, SessionResults};
 use mox_base::Host;
 use mox_net::{DialError, Stream};
 use mox_smtp::client::{Auth, Error, ErrorKind, Settings, Stage, Timeouts, TlsMode, Transaction};
 use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
-use mox_store::queue::{Claim, Entry};
+use mox_store::queue::{Claim, Entry, ReportKind};
+use mox_store::tls::SeenTls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +104,8 @@ struct Attempt<'a> {
     dialed: Vec<(String, IpAddr)>,
     tlsmode: &'static str,
     kept: Option<Kept>,
+    /// What came of TLS, for reports.
+    sessions: SessionResults,
 }
 
 /// How to talk to a host.
@@ -114,6 +118,8 @@ struct Hop<'a> {
     verified: bool,
     /// Whether a failure of TLS leads to another connection without it.
     fallback: bool,
+    /// What the host's or its domain's policy makes of TLS; none for relays.
+    policy: Option<HostTls>,
     auth: Option<&'a Auth>,
     timeouts: Timeouts,
     /// For getting ready.
@@ -148,8 +154,10 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
         dialed: Vec::new(),
         tlsmode: mode_name(TlsMode::Skip),
         kept: None,
+        sessions: SessionResults::default(),
     };
     let (transport, ran) = attempt.run(kept).await;
+    attempt.collect();
     let missing = match ran {
         Ok(()) => Failure::ours("no result for recipient"),
         Err(HostFailure::Shutdown) if attempt.results.iter().all(Option::is_none) => return None,
@@ -232,6 +240,21 @@ impl<'a> Attempt<'a> {
         }
     }
 
+    /// Hands over what came of TLS.
+    fn collect(&mut self) {
+        let (Some(policies), Some(domain), Some(first)) = (&self.inner.ports.policies, self.claim.host.domain(), self.first()) else {
+            return;
+        };
+        let report = self.claim.message.report;
+        let about = AboutAttempt {
+            account: &first.account,
+            recipient_domain: domain,
+            is_tls_report: report == ReportKind::Tls,
+            is_dmarc_report: report == ReportKind::Dmarc,
+        };
+        policies.collect(about, std::mem::take(&mut self.sessions));
+    }
+
     /// Waits for a lookup, but not when the queue shuts down.
     async fn unless_shutdown<T>(&self, lookup: impl Future<Output = Result<T, Failure>>) -> Result<T, HostFailure> {
         tokio::select! {
@@ -276,6 +299,7 @@ impl<'a> Attempt<'a> {
             mode: TlsMode::Opportunistic,
             verified: false,
             fallback: false,
+            policy: None,
             auth: None,
             timeouts: Timeouts {
                 command: patience,
@@ -307,7 +331,7 @@ impl<'a> Attempt<'a> {
             return Err(prefixed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
         }
         let dialed = self.dialed_before(&relay.host.to_string());
-        let found = self.unless_shutdown(addresses(&*self.inner.ports.lookup, &relay.host, &dialed)).await.map_err(|e| match e {
+        let found = self.unless_shutdown(addresses(&*self.inner.ports.lookup, &relay.host, &dialed, false)).await.map_err(|e| match e {
             HostFailure::Failed(failure) => prefixed(failure),
             other => other,
         })?;
@@ -317,6 +341,7 @@ impl<'a> Attempt<'a> {
             mode,
             verified,
             fallback: false,
+            policy: None,
             auth: relay.auth.as_ref(),
             timeouts: Timeouts::default(),
             setup: RELAY_SETUP,
@@ -341,10 +366,15 @@ impl<'a> Attempt<'a> {
         let finding = destinations(&*ports.lookup, &*ports.random, &self.claim.host, inner.settings.pedantic);
         let found = self.unless_shutdown(finding).await?;
         let require_tls = self.first().and_then(|e| e.require_tls);
+        let mut sessions = SessionResults::default();
+        let looking = policy::of_domain(inner, &self.claim.host, require_tls, self.claim.message.report, &mut sessions);
+        let domain_tls = self.unless_shutdown(looking).await;
+        self.sessions = sessions;
+        let domain_tls = domain_tls?;
         let mut last = Failure::temporary("no host to deliver to");
         let mut only_requiretls = true;
         for host in &found.hosts {
-            match self.direct_host(host, require_tls, (ipv4, ipv6)).await {
+            match self.direct_host(host, &found, &domain_tls, (ipv4, ipv6)).await {
                 Err(HostFailure::Failed(failure)) => {
                     tracing::debug!(host = %host, error = failure.text, "next hop failed");
                     only_requiretls &= failure.is_requiretls();
@@ -387,28 +417,39 @@ impl<'a> Attempt<'a> {
         last
     }
 
-    async fn direct_host(&mut self, host: &Host, require_tls: Option<bool>, (ipv4, ipv6): (bool, bool)) -> Result<(), HostFailure> {
-        let metrics = &self.inner.metrics;
+    async fn direct_host(
+        &mut self,
+        host: &Host,
+        destinations: &Destinations,
+        domain_tls: &DomainTls,
+        (ipv4, ipv6): (bool, bool),
+    ) -> Result<(), HostFailure> {
+        let inner = self.inner;
         let name = host.domain().map_or_else(|| host_ip(host), |d| d.ascii().to_owned());
         let remote = Remote::named(name.clone());
-        let policy = TlsPolicy::of(require_tls).inspect_err(|_| {
-            metrics.requiretls_unsupported.get_or_create(&crate::metrics::RequireTlsLabels { reason: "nopolicy" }).inc();
-        });
-        let policy = policy.map_err(|f| HostFailure::Failed(f.at(&remote)))?;
-        metrics.destinations.inc();
+        inner.metrics.destinations.inc();
         let dialed = self.dialed_before(&name);
-        let finding = async { addresses(&*self.inner.ports.lookup, host, &dialed).await.map_err(|f| f.at(&remote)) };
+        let aliases = policy::dane_is_possible(host, destinations);
+        let finding = async { addresses(&*inner.ports.lookup, host, &dialed, aliases).await.map_err(|f| f.at(&remote)) };
         let found = self.unless_shutdown(finding).await?;
         if found.authentic {
-            metrics.destinations_authentic.inc();
+            inner.metrics.destinations_authentic.inc();
         }
+        let mut sessions = std::mem::take(&mut self.sessions);
+        let names = (&self.claim.host, host);
+        let looking =
+            async { policy::of_host(inner, domain_tls, names, destinations, &found, &mut sessions).await.map_err(|f| f.at(&remote)) };
+        let tls = self.unless_shutdown(looking).await;
+        self.sessions = sessions;
+        let tls = tls?;
         let ips: Vec<IpAddr> = found.ips.into_iter().filter(|ip| if ip.is_ipv4() { ipv4 } else { ipv6 }).collect();
         let hop = Hop {
             name,
             port: SMTP_PORT,
-            mode: policy.mode,
-            verified: false,
-            fallback: policy.fallback,
+            mode: tls.mode,
+            verified: tls.verified,
+            fallback: tls.fallback,
+            policy: Some(tls),
             auth: None,
             timeouts: Timeouts::default(),
             setup: SESSION_TIMEOUT,
@@ -434,7 +475,13 @@ impl<'a> Attempt<'a> {
             self.tlsmode = mode_name(mode);
             let (stream, ip) = self.dial(hop, &ips).await?;
             let mut remote = Remote::at(hop.name.clone(), ip);
-            match self.ready(hop, mode, stream).await? {
+            let fault = TlsFault::default();
+            let from = stream.local_addr().ip();
+            let opened = self.ready(hop, mode, stream, fault.clone()).await?;
+            if mode != TlsMode::Skip {
+                self.note_session(hop, (from, ip), &opened, &fault);
+            }
+            match opened {
                 Ok(connection) => {
                     remote.tls = connection.tls_in_words(hop.verified);
                     return self.hand_over(hop.manner, connection, &remote, 0).await;
@@ -445,9 +492,37 @@ impl<'a> Attempt<'a> {
                     self.inner.metrics.plaintext_fallback.inc();
                     mode = TlsMode::Skip;
                 }
-                Err(e) => return Err(HostFailure::Failed(self.other_family(Failure::of_session(&e, &remote), hop.manner.dual_stack))),
+                Err(e) => {
+                    let failure = self.other_family(Failure::of_session(&e, &remote), hop.manner.dual_stack);
+                    // Who takes away STARTTLS on the way must not be able to make mail bounce, RFC 7672 §2.2.
+                    let permanent = failure.permanent && !(e.kind == ErrorKind::Tls && hop.policy.is_some());
+                    return Err(HostFailure::Failed(Failure { permanent, ..failure }));
+                }
             }
         }
+    }
+
+    /// Notes what came of TLS on a connection.
+    fn note_session(&mut self, hop: &Hop<'_>, (from, to): (IpAddr, IpAddr), opened: &Result<Connection, Error>, fault: &TlsFault) {
+        let Some(tls) = &hop.policy else { return };
+        let (outcome, greeting) = match (opened, fault.take()) {
+            (_, Some(fault)) => (Outcome::Failed(fault), ""),
+            (Ok(connection), None) => {
+                let extensions = connection.extensions();
+                self.sessions.seen = Some(SeenTls {
+                    updated: self.inner.now(),
+                    starttls: connection.is_tls() || extensions.starttls,
+                    requiretls: extensions.requiretls,
+                });
+                let outcome = if connection.is_tls() { Outcome::Encrypted } else { Outcome::NotOffered };
+                (outcome, connection.greeting())
+            }
+            (Err(e), None) if e.kind == ErrorKind::Tls => (Outcome::NotOffered, ""),
+            // Whatever it was, it wasn't TLS.
+            (Err(_), None) => return,
+        };
+        let session = policy::Session { from, to, host: &hop.name, greeting };
+        policy::note_session(self.inner, &mut self.sessions, tls, &session, &outcome);
     }
 
     /// A policy rejection may be about our address: with another family left, the next attempt uses that.
@@ -487,10 +562,15 @@ impl<'a> Attempt<'a> {
         Err(HostFailure::Failed(last))
     }
 
-    async fn ready(&self, hop: &Hop<'_>, mode: TlsMode, stream: Stream) -> Result<Result<Connection, Error>, HostFailure> {
+    async fn ready(&self, hop: &Hop<'_>, mode: TlsMode, stream: Stream, fault: TlsFault) -> Result<Result<Connection, Error>, HostFailure> {
         let settings = Settings { ehlo: self.inner.ehlo(), tls: mode, auth: hop.auth.cloned(), timeouts: hop.timeouts };
-        let config = if hop.verified { &self.inner.ports.verified_tls } else { &self.inner.ports.opportunistic_tls };
-        let tls = Tls { config: config.clone(), name: hop.name.clone() };
+        let tls = match &hop.policy {
+            Some(policy) => Tls { config: policy.config.clone(), name: policy.sni.clone(), fault },
+            None => {
+                let config = if hop.verified { &self.inner.ports.verified_tls } else { &self.inner.ports.opportunistic_tls };
+                Tls { config: config.clone(), name: hop.name.clone(), fault }
+            }
+        };
         let opening = Connection::open(stream, settings, tls, Arc::clone(&self.inner.ports.random), self.shutdown.clone());
         match tokio::time::timeout(hop.setup, opening).await {
             Ok(opened) => Ok(opened?),

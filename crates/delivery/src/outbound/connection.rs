@@ -4,6 +4,7 @@
 //! message is waited for a little longer then, because without it the message would be sent again.
 
 use mox_base::Random;
+use mox_net::tls::Fault;
 use mox_net::{ClientTls, Stream};
 use mox_sasl::Bindings;
 use mox_smtp::Reply;
@@ -11,7 +12,7 @@ use mox_smtp::client::{Action, Error, ErrorKind, Session, Settings, Stage, TlsMo
 use mox_smtp::extensions::Extensions;
 use mox_store::queue::OpenBody;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,22 @@ pub(super) struct Tls {
     pub(super) config: ClientTls,
     /// The name for SNI and verification.
     pub(super) name: String,
+    /// Takes why the handshake failed.
+    pub(super) fault: TlsFault,
+}
+
+/// Why a handshake failed, for reports. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TlsFault(Arc<Mutex<Option<Fault>>>);
+
+impl TlsFault {
+    fn set(&self, fault: Fault) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+    }
+
+    pub(super) fn take(&self) -> Option<Fault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// A message as it is sent: prefix, then body.
@@ -112,6 +129,16 @@ impl Connection {
         self.stream.tls().map(|tls| format!("{tls} {}", if verified { "verified" } else { "unverified" })).unwrap_or_default()
     }
 
+    /// Whether TLS is in use.
+    pub(super) const fn is_tls(&self) -> bool {
+        self.session.is_tls()
+    }
+
+    /// What the server calls itself in its greeting.
+    pub(super) fn greeting(&self) -> &str {
+        self.session.greeting_text()
+    }
+
     /// Whether another transaction can follow.
     pub(super) const fn is_usable(&self) -> bool {
         self.session.is_usable()
@@ -168,7 +195,10 @@ impl Connection {
                     };
                     match started {
                         Ok(()) => self.session.tls_started(bindings_of(&self.stream)),
-                        Err(e) => self.session.tls_failed(&e.reason()),
+                        Err(e) => {
+                            self.tls.fault.set(e.fault());
+                            self.session.tls_failed(&e.reason());
+                        }
                     }
                 }
                 Action::Body => match message.as_mut() {

@@ -16,6 +16,8 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Destinations {
     /// In the order in which they are tried.
     pub(super) hosts: Vec<Host>,
+    /// Where aliases of the recipient domain lead to: itself without any.
+    pub(super) name: Option<Domain>,
     /// Whether the recipient domain's own records were authentic.
     pub(super) original_authentic: bool,
     /// Whether all records on the way to the hosts were.
@@ -28,7 +30,7 @@ pub(super) struct Destinations {
 /// Permanent when the domain takes no mail, temporary when DNS doesn't tell.
 pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host: &Host, pedantic: bool) -> Result<Destinations, Failure> {
     let Host::Domain(domain) = host else {
-        return Ok(Destinations { hosts: vec![host.clone()], original_authentic: false, expanded_authentic: false });
+        return Ok(Destinations { hosts: vec![host.clone()], name: None, original_authentic: false, expanded_authentic: false });
     };
     let mut name = domain.clone();
     let mut seen = vec![name.clone()];
@@ -68,7 +70,8 @@ pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host:
         Err(LookupError::NotFound { authentic }) => {
             original_authentic &= seen.len() > 1 || authentic;
             return Ok(Destinations {
-                hosts: vec![Host::Domain(name)],
+                hosts: vec![Host::Domain(name.clone())],
+                name: Some(name),
                 original_authentic,
                 expanded_authentic: expanded_authentic && authentic,
             });
@@ -97,7 +100,7 @@ pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host:
             hosts.push(Host::Domain(host));
         }
     }
-    Ok(Destinations { hosts, original_authentic, expanded_authentic })
+    Ok(Destinations { hosts, name: Some(name), original_authentic, expanded_authentic })
 }
 
 fn parse_host(name: &str, pedantic: bool) -> Option<Domain> {
@@ -119,26 +122,49 @@ pub(super) struct HostAddresses {
     pub(super) ips: Vec<IpAddr>,
     /// Whether there are addresses of both families.
     pub(super) dual_stack: bool,
-    /// Whether the answer was authentic.
+    /// Whether the answer about the host itself was authentic: its addresses, or the alias it is.
     pub(super) authentic: bool,
+    /// Where the host's aliases lead to, if it has some and all that was found is authentic. Only looked for with `aliases`.
+    pub(super) expanded: Option<Domain>,
 }
 
-/// Finds the addresses of a host.
+/// Finds the addresses of a host. `aliases`: whether it matters by which aliases they are found.
 ///
 /// # Errors
 /// Temporary: what has no address now may have one later.
-pub(super) async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr]) -> Result<HostAddresses, Failure> {
+pub(super) async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], aliases: bool) -> Result<HostAddresses, Failure> {
     let domain = match host {
-        Host::Ip(ip) => return Ok(HostAddresses { ips: vec![*ip], dual_stack: false, authentic: false }),
+        Host::Ip(ip) => return Ok(HostAddresses { ips: vec![*ip], dual_stack: false, authentic: false, expanded: None }),
         Host::Domain(domain) => domain,
     };
-    match timely(lookup.ips(domain.ascii())).await {
-        Ok(answer) => {
-            let dual_stack = answer.records.iter().any(IpAddr::is_ipv4) && answer.records.iter().any(IpAddr::is_ipv6);
-            Ok(HostAddresses { ips: order(answer.records, dialed), dual_stack, authentic: answer.authentic })
+    let answer = timely(lookup.ips(domain.ascii())).await;
+    let answer = answer.map_err(|e| Failure::temporary(format!("looking up addresses of {}: {e}", domain.ascii())))?;
+    let (original, name) = if aliases { aliases_of(lookup, domain).await? } else { (None, domain.clone()) };
+    let dual_stack = answer.records.iter().any(IpAddr::is_ipv4) && answer.records.iter().any(IpAddr::is_ipv6);
+    Ok(HostAddresses {
+        ips: order(answer.records, dialed),
+        dual_stack,
+        authentic: original.unwrap_or(answer.authentic),
+        expanded: (answer.authentic && name != *domain).then_some(name),
+    })
+}
+
+/// Whether the first alias is authentic, none if there is none; and where aliases lead to.
+async fn aliases_of(lookup: &dyn Lookup, host: &Domain) -> Result<(Option<bool>, Domain), Failure> {
+    let (mut original, mut name) = (None, host.clone());
+    for _ in 0..MAX_ALIASES {
+        match timely(lookup.cname(name.ascii())).await {
+            Ok(answer) => {
+                original = original.or(Some(answer.authentic));
+                let target = answer.records.unwrap_or_default();
+                name = Domain::parse_lax(&target)
+                    .map_err(|_| Failure::temporary(format!("alias of {} leads to the invalid name {target:?}", name.ascii())))?;
+            }
+            Err(LookupError::NotFound { .. }) => return Ok((original, name)),
+            Err(e) => return Err(dns_failure("CNAME", &name, &e)),
         }
-        Err(e) => Err(Failure::temporary(format!("looking up addresses of {}: {e}", domain.ascii()))),
     }
+    Err(Failure::temporary(format!("too many aliases from {}", host.ascii())))
 }
 
 /// The order of addresses, given those that were connected to before: the family that wasn't tried last comes first;

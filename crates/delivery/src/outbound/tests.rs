@@ -2,10 +2,12 @@
 
 mod peer;
 mod scenarios;
+mod tls;
 
 use super::*;
 use crate::spool::Spool;
 use crate::submit::{Submission, SubmissionRecipient, Submitter};
+use crate::tls::{TlsMetrics, TlsPorts};
 use mox_base::{Address, Path, QueueId};
 use mox_net::memory::World;
 use mox_smtp::grammar::RcptParameters;
@@ -14,6 +16,7 @@ use mox_store::directory::{
     AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings as DirectorySettings,
 };
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, Sort};
+use mox_store::tls::TlsStore;
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
 use peer::Peer;
 use std::collections::BTreeMap;
@@ -32,6 +35,7 @@ struct Fixture {
     world: World,
     submitter: Submitter,
     metrics: Metrics,
+    policies: Arc<TlsPolicies>,
     accepted: usize,
     folder: TempDir,
 }
@@ -77,6 +81,17 @@ impl Fixture {
     }
 
     async fn with(zone: impl Lookup + 'static, adjust: impl FnOnce(&mut super::Settings), routing: Routing) -> Self {
+        Self::with_policies(zone, adjust, routing, tls::Served::default(), ClientTls::opportunistic().unwrap()).await
+    }
+
+    /// With MTA-STS policies and roots.
+    async fn with_policies(
+        zone: impl Lookup + 'static,
+        adjust: impl FnOnce(&mut super::Settings),
+        routing: Routing,
+        served: tls::Served,
+        verified_tls: ClientTls,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = VirtualClock::default();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::default());
@@ -86,14 +101,19 @@ impl Fixture {
         }
         let queue = store.queue().await.unwrap();
         let world = World::new();
-        let tls = ClientTls::opportunistic().unwrap();
+        let lookup: Arc<dyn Lookup> = Arc::new(zone);
+        let tls_ports =
+            TlsPorts { clock: Arc::new(clock.clone()), random: Arc::clone(&random), lookup: Arc::clone(&lookup), source: Arc::new(served) };
+        let tls_store = TlsStore::open(&store).await.unwrap();
+        let policies = Arc::new(TlsPolicies::new(tls_store, tls_ports, true, TlsMetrics::default()));
         let ports = Ports {
             clock: Arc::new(clock.clone()),
             random: Arc::clone(&random),
-            lookup: Arc::new(zone),
+            lookup,
             dial: Arc::new(world.clone()),
-            opportunistic_tls: tls.clone(),
-            verified_tls: tls,
+            opportunistic_tls: ClientTls::opportunistic().unwrap(),
+            verified_tls,
+            policies: Some(Arc::clone(&policies)),
         };
         let mut settings = super::Settings::new("mail.a.example".parse().unwrap());
         adjust(&mut settings);
@@ -102,7 +122,7 @@ impl Fixture {
         let routing = SharedRouting::new(routing);
         let runner = Runner::new(queue.clone(), store.clone(), directory, routing, settings, ports, metrics.clone());
         let submitter = Submitter::new(queue.clone(), Arc::new(clock.clone()), random);
-        Self { runner, queue, store, clock, world, submitter, metrics, accepted: 0, folder }
+        Self { runner, queue, store, clock, world, submitter, metrics, policies, accepted: 0, folder }
     }
 
     fn peer(&self) -> Peer {

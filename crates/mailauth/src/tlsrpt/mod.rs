@@ -11,3 +11,4 @@ mod wire;
 pub use record::{Record, RecordError, lookup, parse_record};
 pub use report::{Envelope, MAX_MESSAGE, MAX_REPORT, ReadError, Report, message, read};
 pub use result::{FailureDetail, PolicyKind, PolicyOf, PolicyResult, ResultType, merge};
+pub use wire::{results_from_json, results_to_json};

@@ -99,9 +99,21 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     })
 }
 
-impl WireReport {
-    pub(super) fn of(report: &Report) -> Self {
-        let policies = report.policies.iter().map(|p| Policies {
+/// Results as a JSON list, for keeping.
+pub fn results_to_json(results: &[PolicyResult]) -> String {
+    let policies: Vec<Policies> = results.iter().map(Policies::of).collect();
+    serde_json::to_string(&policies).unwrap_or_default()
+}
+
+/// Results from a JSON list; none when it isn't one.
+pub fn results_from_json(json: &str) -> Option<Vec<PolicyResult>> {
+    let policies: Vec<Policies> = serde_json::from_str(json).ok()?;
+    Some(policies.into_iter().map(Policies::into_result).collect())
+}
+
+impl Policies {
+    fn of(p: &PolicyResult) -> Self {
+        Self {
             policy: Policy {
                 policy_type: p.policy.kind.word().to_owned(),
                 policy_string: p.policy.strings.clone(),
@@ -110,7 +122,27 @@ impl WireReport {
             },
             summary: Summary { total_successful_session_count: p.success, total_failure_session_count: p.failure },
             failure_details: p.details.iter().map(Failure::of).collect(),
-        });
+        }
+    }
+
+    fn into_result(self) -> PolicyResult {
+        PolicyResult {
+            policy: PolicyOf {
+                kind: PolicyKind::from(self.policy.policy_type.as_str()),
+                strings: self.policy.policy_string,
+                domain: self.policy.policy_domain,
+                mx_hosts: self.policy.mx_host,
+            },
+            success: self.summary.total_successful_session_count,
+            failure: self.summary.total_failure_session_count,
+            details: self.failure_details.into_iter().map(Failure::into_detail).collect(),
+        }
+    }
+}
+
+impl WireReport {
+    pub(super) fn of(report: &Report) -> Self {
+        let policies = report.policies.iter().map(Policies::of);
         Self {
             organization_name: report.organization.clone(),
             date_range: DateRange { start_datetime: report.begin.rfc3339(), end_datetime: report.end.rfc3339() },
@@ -121,17 +153,7 @@ impl WireReport {
     }
 
     pub(super) fn into_report(self) -> Option<Report> {
-        let policies = self.policies.into_iter().map(|p| PolicyResult {
-            policy: PolicyOf {
-                kind: PolicyKind::from(p.policy.policy_type.as_str()),
-                strings: p.policy.policy_string,
-                domain: p.policy.policy_domain,
-                mx_hosts: p.policy.mx_host,
-            },
-            success: p.summary.total_successful_session_count,
-            failure: p.summary.total_failure_session_count,
-            details: p.failure_details.into_iter().map(Failure::into_detail).collect(),
-        });
+        let policies = self.policies.into_iter().map(Policies::into_result);
         Some(Report {
             organization: self.organization_name,
             begin: date_time(&self.date_range.start_datetime)?,

@@ -42,6 +42,7 @@ pub(super) fn runner(
         dial: Arc::new(TcpDial::default()),
         opportunistic_tls: tls(ClientTls::opportunistic())?,
         verified_tls: tls(ClientTls::verified(roots))?,
+        policies: None,
     };
     let settings = Settings {
         mode: match mode {

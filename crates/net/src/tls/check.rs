@@ -30,8 +30,10 @@ pub enum Severity {
 /// What a server's certificate has to satisfy.
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    /// A chain to one of our roots, and the name that is asked for.
+    /// A chain to one of our roots, and the name.
     pub pkix: Severity,
+    /// The name, where it isn't the one that is asked for.
+    pub pkix_name: Option<Domain>,
     /// TLSA records.
     pub dane: Option<DaneCheck>,
 }
@@ -100,7 +102,10 @@ impl Checking {
     fn pkix(&self, leaf: &CertificateDer<'_>, chain: &[CertificateDer<'_>], name: &ServerName<'_>, now: UnixTime) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, self.signatures.algorithms().all)?;
-        verify_server_name(&parsed, name)
+        match &self.check.pkix_name {
+            Some(name) => any_name(std::slice::from_ref(name), &parsed),
+            None => verify_server_name(&parsed, name),
+        }
     }
 
     /// The first record that is satisfied; else what is wrong with the one that came closest.
@@ -162,21 +167,21 @@ impl Checking {
         roots.add(anchor.clone())?;
         let parsed = ParsedCertificate::try_from(leaf)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &roots, chain, now, self.signatures.algorithms().all)?;
-        any_name(dane, &parsed)?;
+        any_name(&dane.names, &parsed)?;
         Ok(true)
     }
 
     fn pkix_for_any(&self, dane: &DaneCheck, leaf: &CertificateDer<'_>, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
         let parsed = ParsedCertificate::try_from(leaf)?;
         verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, chain, now, self.signatures.algorithms().all)?;
-        any_name(dane, &parsed)
+        any_name(&dane.names, &parsed)
     }
 }
 
 /// RFC 7672 §3.2.3: one of the names is enough.
-fn any_name(dane: &DaneCheck, parsed: &ParsedCertificate<'_>) -> Result<(), Error> {
+fn any_name(names: &[Domain], parsed: &ParsedCertificate<'_>) -> Result<(), Error> {
     let mut result = Err(CertificateError::NotValidForName.into());
-    for name in &dane.names {
+    for name in names {
         let Ok(name) = ServerName::try_from(name.ascii()) else { continue };
         match verify_server_name(parsed, &name) {
             Ok(()) => return Ok(()),

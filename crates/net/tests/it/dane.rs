@@ -51,7 +51,7 @@ fn tlsa(usage: u8, selector: u8, matching: u8, data: &[u8]) -> Tlsa {
 /// What came of a handshake: the record that matched, or why it failed; and whether the connection stands.
 async fn judge(chain: &Chain, records: Vec<Tlsa>, names: &[&str], severity: Severity) -> (String, bool) {
     let names = names.iter().map(|n| n.parse().unwrap()).collect();
-    let check = Check { pkix: Severity::Ignore, dane: Some(DaneCheck { records, names, severity }) };
+    let check = Check { dane: Some(DaneCheck { records, names, severity }), ..Check::default() };
     let (client, findings) = ClientTls::opportunistic().unwrap().checking(check).unwrap();
     let (mut ours, mut theirs) = Stream::pair("192.0.2.1:1024".parse().unwrap(), "192.0.2.2:25".parse().unwrap());
     let (connected, _) = tokio::join!(ours.connect_tls(&client, "mx.example"), theirs.start_tls(&chain.server, &[]));
@@ -132,7 +132,7 @@ async fn pkix_beside_dane() {
         (&rootless, "mx.example", &good, Severity::Refuse, Severity::Refuse, false, Some(("certificate-not-trusted", "no-system-roots"))),
     ] {
         let dane = DaneCheck { records: vec![record.clone()], names: vec![], severity: dane };
-        let (client, findings) = client.checking(Check { pkix, dane: Some(dane) }).unwrap();
+        let (client, findings) = client.checking(Check { pkix, dane: Some(dane), pkix_name: None }).unwrap();
         let (mut ours, mut theirs) = Stream::pair("192.0.2.1:1024".parse().unwrap(), "192.0.2.2:25".parse().unwrap());
         let (connected, accepted) = tokio::join!(ours.connect_tls(&client, name), theirs.start_tls(&chain.server, &[]));
         assert_eq!(connected.is_ok(), connects, "{name} {record:?} {pkix:?}");

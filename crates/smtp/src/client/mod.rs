@@ -145,6 +145,8 @@ pub struct Session {
     /// None until TLS is there.
     tls: Option<Bindings>,
     extensions: Extensions,
+    /// The first line of the greeting, after its code.
+    greeting: String,
     /// A transaction was left unfinished, so that the next begins with RSET.
     needs_reset: bool,
     /// Bytes came or were lost in a way that leaves the connection unusable.
@@ -164,6 +166,7 @@ impl Session {
             state: State::Greeting,
             tls,
             extensions: Extensions::default(),
+            greeting: String::new(),
             needs_reset: false,
             botched: false,
         }
@@ -187,6 +190,11 @@ impl Session {
     /// What the server offers; known when ready.
     pub const fn extensions(&self) -> &Extensions {
         &self.extensions
+    }
+
+    /// What the server calls itself: the first line of its greeting, after the code.
+    pub fn greeting_text(&self) -> &str {
+        &self.greeting
     }
 
     /// Whether TLS is in use.

@@ -12,6 +12,7 @@ use mox_sasl::client::{Client, ClientError, choose};
 impl Session {
     pub(super) fn greeting(&mut self, reply: Reply) {
         if reply.code == 220 {
+            self.greeting = reply.lines.first().cloned().unwrap_or_default();
             self.say_hello(true);
         } else {
             self.fail(Error::status(Stage::Greeting, reply));

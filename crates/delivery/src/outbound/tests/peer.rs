@@ -1,8 +1,8 @@
 //! A next hop in memory that does what a test tells it, at each step.
 
 use mox_base::MailboxId;
-use mox_net::Stream;
 use mox_net::memory::World;
+use mox_net::{ServerTls, Stream};
 use mox_store::{Columns, Error, ReadTx, UidSet};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -46,6 +46,7 @@ struct State {
     slow_end: Duration,
     closes_after_message: bool,
     extensions: Vec<String>,
+    tls: Option<ServerTls>,
     connections: usize,
     /// Commands, as received.
     lines: Vec<String>,
@@ -112,6 +113,12 @@ impl Peer {
 
     pub(super) fn offers(&self, extension: &str) {
         self.state().extensions.push(extension.to_owned());
+    }
+
+    /// Offers STARTTLS, and means it.
+    pub(super) fn speaks_tls(&self, tls: ServerTls) {
+        self.offers("STARTTLS");
+        self.state().tls = Some(tls);
     }
 
     pub(super) fn well_behaved(&self) {
@@ -204,6 +211,18 @@ impl Peer {
                 "RSET" => {
                     accepted.clear();
                     stream.write_all(b"250 2.0.0 ok\r\n").await.ok()?;
+                }
+                "STARTTLS" if !self.state().extensions.iter().any(|e| e == "STARTTLS") => {
+                    stream.write_all(b"502 5.5.1 not here\r\n").await.ok()?;
+                }
+                "STARTTLS" if self.state().tls.is_some() => {
+                    stream.write_all(b"220 2.0.0 go\r\n").await.ok()?;
+                    stream.flush().await.ok()?;
+                    let tls = self.state().tls.clone()?;
+                    let mut inner = stream.into_inner();
+                    inner.start_tls(&tls, &[]).await.ok()?;
+                    self.state().lines.push("(TLS)".to_owned());
+                    stream = BufReader::new(inner);
                 }
                 "STARTTLS" => {
                     // What follows isn't TLS.
