@@ -4,7 +4,7 @@ use crate::listener::Listener;
 use crate::schema::Section;
 use crate::transport::Transport;
 use crate::value::{AsciiLocalpart, LogLevel, MailboxName, UnicodeDomain};
-use mox_base::Localpart;
+use mox_base::{IpPrefix, Localpart};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -81,6 +81,11 @@ pub struct Static {
     /// Default limit of the bytes of all messages in an account. 0 is no limit. Accounts can have their own limit.
     #[config(optional)]
     pub quota_message_size: i64,
+    /// Networks, as 10.0.0.0/8 or 127.0.0.1, that webhooks may call although their addresses aren't public. Without any,
+    /// webhooks only go to public addresses: users who configure a URL can't reach what trusts the machines around it. Localserve
+    /// also allows its own machine.
+    #[config(optional)]
+    pub webhook_private_networks: Vec<IpPrefix>,
 }
 
 impl Static {

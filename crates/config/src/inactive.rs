@@ -43,7 +43,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
     note("MonitorDNSBLs", !dynamic.monitor_dnsbls.is_empty());
     let accounts = || dynamic.accounts.values();
-    note("OutgoingWebhook", accounts().any(|a| a.outgoing_webhook.is_some()));
     note("IncomingWebhook", accounts().any(|a| a.incoming_webhook.is_some()));
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));

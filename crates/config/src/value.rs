@@ -4,7 +4,7 @@ use crate::duration;
 use crate::re2;
 use crate::schema::{Key, Scalar, Value, scalar_values};
 use crate::sconf::{Reader, Writer};
-use mox_base::{Address, Domain, Localpart, Secret};
+use mox_base::{Address, Domain, IpPrefix, Localpart, Secret};
 use regex::Regex;
 use std::fmt;
 use std::net::IpAddr;
@@ -318,6 +318,20 @@ impl Scalar for IpAddr {
     }
 }
 
+impl Scalar for IpPrefix {
+    fn parse(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|e| format!("{text:?}: {e}"))
+    }
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
+
+    fn is_zero(&self) -> bool {
+        false
+    }
+}
+
 /// The name of a mailbox: not empty, in NFC. Where a mailbox is required, an empty text means the Inbox.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MailboxName(String);
@@ -552,6 +566,7 @@ scalar_values!(
     Localpart,
     AsciiLocalpart,
     IpAddr,
+    IpPrefix,
     MailboxName,
     LogLevel,
 );

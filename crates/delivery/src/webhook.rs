@@ -1,11 +1,21 @@
 //! Webhooks: what is told to the programs of an account about its mail, and how they are called.
 //!
 //! [`outgoing`] makes the webhook of an event about a message that was sent; whoever records the event inserts it in
-//! the same transaction.
+//! the same transaction. [`Runner`] calls what is due; [`Call`] is one call, also for trying out.
 
+mod call;
+mod metrics;
 mod outgoing;
+mod runner;
+mod schedule;
+#[cfg(test)]
+mod tests;
 
+pub use call::{Call, Called, signature};
+pub use metrics::Metrics;
 pub use outgoing::{Facts, outgoing};
+pub use runner::{Parts, Runner};
+pub use schedule::MAX_ATTEMPTS;
 
 use mox_store::directory::AccountSettings;
 use std::time::Duration;

@@ -89,6 +89,12 @@ impl Response {
     }
 }
 
+/// Whether a status code is one of those that registries know.
+#[must_use]
+pub fn is_registered(status: u16) -> bool {
+    hyper::StatusCode::from_u16(status).is_ok_and(|status| status.canonical_reason().is_some())
+}
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {

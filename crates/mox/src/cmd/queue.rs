@@ -3,6 +3,7 @@
 mod holdrules;
 mod retired;
 mod suppress;
+mod webhook;
 
 use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome};
 use crate::ctl::{self, QueueAction, QueueFilter, QueueSort, QueueTask, Request};
@@ -29,7 +30,7 @@ const HOLD: Flag = Flag::text("hold", "value", "true or false, whether to match 
 const FILTER: &[Flag] = &[IDS, N, ACCOUNT, FROM, TO, SUBMITTED, NEXT_ATTEMPT, TRANSPORT, HOLD];
 
 /// The groups of commands, in the order of the usage.
-pub(super) const COMMANDS: &[&[Command]] = &[holdrules::COMMANDS, ENTRIES, retired::COMMANDS, suppress::COMMANDS];
+pub(super) const COMMANDS: &[&[Command]] = &[holdrules::COMMANDS, ENTRIES, retired::COMMANDS, suppress::COMMANDS, webhook::COMMANDS];
 
 const ENTRIES: &[Command] = &[
     Command {

@@ -9,11 +9,13 @@ mod client;
 mod config;
 mod queue;
 mod server;
+mod webhook;
 
 pub(crate) use client::{connect, request, send};
 pub(crate) use config::ConfigEdit;
 pub(crate) use queue::{QueueAction, QueueFilter, QueueSort, QueueTask};
 pub(crate) use server::{Handler, Output, serve};
+pub(crate) use webhook::{WebhookFilter, WebhookSort, WebhookTask};
 
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +59,8 @@ pub(crate) enum Request {
     },
     /// Do something else with the queue.
     QueueTask(QueueTask),
+    /// Look at webhooks or change them.
+    Webhook(WebhookTask),
     /// Change the configuration.
     Config {
         /// How.
@@ -79,6 +83,7 @@ impl Request {
             Self::SetLogLevel { .. } => "setloglevels",
             Self::Queue { action, .. } => action.name(),
             Self::QueueTask(task) => task.name(),
+            Self::Webhook(task) => task.name(),
             Self::Config { .. } => "config",
             Self::QueueDump { .. } => "queuedump",
         }

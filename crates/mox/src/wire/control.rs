@@ -34,6 +34,7 @@ impl Handler for Control {
                 Request::LogLevels => out.write(self.services.log.levels.list().as_bytes()).await,
                 Request::Queue { filter, action } => super::queue::act(&self.services, &self.runner, filter, action, out).await,
                 Request::QueueTask(task) => super::queue::tasks::perform(&self.services, task, out).await,
+                Request::Webhook(task) => super::webhooks::perform(&self.services, task, out).await,
                 Request::Config { edit } => super::config_edit::edit(&self.services, edit).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {

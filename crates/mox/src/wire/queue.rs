@@ -152,12 +152,12 @@ fn line(listed: &Listed<Entry>, now: Timestamp) -> String {
     format!("{:5} {queued} from:{sender} to:{} next {next} last {last} error {error:?}\n", entry.id.0, entry.recipient)
 }
 
-const fn whole_seconds(time: Timestamp) -> Timestamp {
+pub(super) const fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_secs(time.secs())
 }
 
 /// From one time to another in whole seconds, as durations are written: `-1m30s` when the second is earlier.
-fn relative(from: Timestamp, to: Timestamp) -> String {
+pub(super) fn relative(from: Timestamp, to: Timestamp) -> String {
     let seconds = |d: Duration| Duration::from_secs(d.saturating_add(Duration::from_millis(500)).as_secs());
     let back = seconds(from.since(to));
     if back.is_zero() { duration::format(seconds(to.since(from))) } else { format!("-{}", duration::format(back)) }

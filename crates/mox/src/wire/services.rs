@@ -5,7 +5,7 @@ use super::listeners::{Endpoint, Service};
 use super::routing::routing;
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
-use super::{Life, accounts, imap, queue, smtp};
+use super::{Life, accounts, imap, queue, smtp, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
@@ -86,6 +86,8 @@ impl Services {
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
+        let webhook_metrics = mox_delivery::webhook::Metrics::default();
+        webhook_metrics.register(metrics.registry_mut());
         log.counts.register(metrics.registry_mut());
         let smtp_metrics = mox_smtpd::Metrics::default();
         smtp_metrics.register(metrics.registry_mut());
@@ -171,6 +173,9 @@ impl Services {
             }
         }
         let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
+        let webhooks = webhooks::runner(&shared, Arc::clone(&lookup), mode, webhook_metrics)?;
+        let finish = life.finish.clone();
+        life.background.spawn(async move { webhooks.run(finish).await });
         let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics)?;
         let (running, finish) = (runner.clone(), life.finish.clone());
         life.background.spawn(async move { running.run(finish).await });
