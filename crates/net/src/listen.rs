@@ -175,7 +175,10 @@ where
     let mut pause = Duration::ZERO;
     loop {
         let next = async {
-            tokio::time::sleep(pause).await;
+            // Not even for no time: tokio's timer would let a millisecond pass for each connection.
+            if !pause.is_zero() {
+                tokio::time::sleep(pause).await;
+            }
             // Closed by nobody; were it, no connection could be served any more.
             let permit = Arc::clone(&connections).acquire_owned().await.map_err(io::Error::other)?;
             Ok::<_, io::Error>((permit, listener.accept().await?))

@@ -46,10 +46,15 @@ async fn over_tcp() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn in_memory() {
     let world = World::new();
+    // Timers fire at whole milliseconds.
+    tokio::time::advance(std::time::Duration::from_micros(500)).await;
+    let start = tokio::time::Instant::now();
     echo(world.listen("192.0.2.1:25".parse().unwrap()), &world).await;
+    // Time passes only when everybody waits for a timer.
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO, "connections had to wait to be accepted");
 }
 
 #[tokio::test]
