@@ -11,7 +11,7 @@ use crate::error::Failure;
 use crate::render::{self, Dates};
 use crate::section::{FieldsOf, Source, append_fields, source, window};
 use crate::session::Session;
-use mox_base::{MailboxId, MessageId, Uid};
+use mox_base::{MailboxId, Uid};
 use mox_imap::cmd::fetch::{Fetch, FetchItem, Partial, SectionItem, SectionText, print_part};
 use mox_imap::put::{self, Charset};
 use mox_imap::response::Code;
@@ -388,7 +388,7 @@ impl Job {
             }
             Some(Source::Fields(range, wanted)) => {
                 let mut header = Vec::new();
-                r.message_bytes(row.id()?, range, &mut header)?;
+                append_bytes(r, row, self.columns, range, &mut header)?;
                 let mut bytes = Vec::new();
                 append_fields(&mut bytes, &header, wanted);
                 self.print_bytes(item, &bytes);
@@ -397,7 +397,7 @@ impl Job {
             Some(Source::Range(range)) => {
                 let part = window(range.end.saturating_sub(range.start), item.partial);
                 let bytes = range.start.saturating_add(part.start)..range.start.saturating_add(part.end);
-                self.print_range(r, row.id()?, item, bytes)
+                self.print_range(r, row, item, bytes)
             }
         }
     }
@@ -412,7 +412,7 @@ impl Job {
     }
 
     /// Prints a slice of the message, as much as there is room for.
-    fn print_range(&mut self, r: &ReadTx<'_>, id: MessageId, item: &SectionItem, bytes: Range<u64>) -> Result<bool, Error> {
+    fn print_range(&mut self, r: &ReadTx<'_>, row: &MessageRow<'_>, item: &SectionItem, bytes: Range<u64>) -> Result<bool, Error> {
         if self.sent == 0 {
             self.out.push(b' ');
             item.print_name(&mut self.out);
@@ -422,7 +422,7 @@ impl Job {
         let from = bytes.start.saturating_add(self.sent);
         let to = from.saturating_add(self.room()).min(bytes.end);
         if from < to {
-            r.message_bytes(id, from..to, &mut self.out)?;
+            append_bytes(r, row, self.columns, from..to, &mut self.out)?;
         }
         self.sent = to.saturating_sub(bytes.start);
         Ok(to >= bytes.end)
@@ -501,12 +501,20 @@ fn columns(items: &[FetchItem]) -> Option<Columns> {
             FetchItem::Body | FetchItem::Binary { .. } | FetchItem::BinarySize(_) => Columns::STRUCTURE,
             FetchItem::Preview => Columns::PREVIEW,
             FetchItem::Section(section) if common_fields(section).is_some() => Columns::HEADERS,
-            FetchItem::Section(section) if is_whole(section) => Columns::STATE,
-            FetchItem::Section(_) => Columns::STRUCTURE,
+            FetchItem::Section(section) if is_whole(section) => Columns::BYTES,
+            FetchItem::Section(_) => Columns::STRUCTURE | Columns::BYTES,
         };
         columns = Some(columns.unwrap_or_default() | more);
     }
     columns
+}
+
+/// Appends bytes of a message: from its row, or, where they weren't expected to be needed, from the store.
+fn append_bytes(r: &ReadTx<'_>, row: &MessageRow<'_>, columns: Option<Columns>, range: Range<u64>, out: &mut Vec<u8>) -> Result<(), Error> {
+    if columns.is_some_and(|c| c.has(Columns::BYTES)) {
+        return row.append_bytes(r, range, out);
+    }
+    r.message_bytes(row.id()?, range, out).map(drop)
 }
 
 /// The whole message, which needs no structure.

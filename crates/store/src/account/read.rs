@@ -1,5 +1,6 @@
 //! Reading an account's messages on a snapshot.
 
+use super::bytes::Stored;
 use super::core::AccountScope;
 use crate::db::{self, Row, Sql, Tx};
 use crate::error::{Error, corrupt};
@@ -12,8 +13,9 @@ use mox_message::Structure;
 use std::fmt;
 use std::ops::BitOr;
 
-/// Rows that PostgreSQL hands over at a time.
+/// Rows that PostgreSQL hands over at a time, and how many of them with messages' bytes.
 const BATCH: i64 = 500;
+const BATCH_BYTES: i64 = 16;
 
 /// Columns of a message beyond its state, to be asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,22 +36,28 @@ impl Columns {
     pub const PREVIEW: Self = Self(16);
     /// [`MessageRow::thread_id`].
     pub const THREAD: Self = Self(32);
+    /// [`MessageRow::append_bytes`].
+    pub const BYTES: Self = Self(64);
 
-    const NAMES: [(Self, &'static str); 6] = [
+    // BYTES last: it is more than one column.
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::ENVELOPE, "m.envelope"),
         (Self::BODYSTRUCTURE, "m.bodystructure"),
         (Self::HEADERS, "c.headers"),
         (Self::STRUCTURE, "c.structure"),
         (Self::PREVIEW, "c.preview"),
         (Self::THREAD, "m.thread_id"),
+        (Self::BYTES, "b.size, b.name, b.blocks, b.data"),
     ];
-    /// Those of `message` and of `message_content`.
-    const TABLES: [(Self, &'static str); 2] = [
-        (Self(1 | 2 | 32), " JOIN message m ON m.account_id = s.account_id AND m.id = s.id"),
+    /// Those of `message`, of `message_content`, and of `blob`, which is found by the message.
+    const TABLES: [(Self, &'static str); 3] = [
+        (Self(1 | 2 | 32 | 64), " JOIN message m ON m.account_id = s.account_id AND m.id = s.id"),
         (Self(4 | 8 | 16), " JOIN message_content c ON c.account_id = s.account_id AND c.id = s.id"),
+        (Self::BYTES, " JOIN blob b ON b.account_id = m.account_id AND b.id = m.blob_id"),
     ];
 
-    const fn has(self, other: Self) -> bool {
+    /// Whether these are among them.
+    pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
@@ -176,6 +184,10 @@ impl MessageRow<'_> {
         self.row.opt_text(self.at(Columns::PREVIEW)?)
     }
 
+    pub(super) fn stored(&self) -> Result<Stored<'_>, db::Error> {
+        Stored::of(self.row, self.at(Columns::BYTES)?)
+    }
+
     /// Its thread: the id of the first message in it.
     ///
     /// # Errors
@@ -294,14 +306,15 @@ impl<'a> ReadTx<'a> {
             }
             return Ok(stopped);
         }
+        let batch = if columns.has(Columns::BYTES) { BATCH_BYTES } else { BATCH };
         let postgres = format!(
             "SELECT {STATE}{wanted} FROM unnest($3::bigint[], $4::bigint[]) AS r(a, b) JOIN {table} s ON s.account_id = $1 AND s.mailbox_id = $2 \
-             AND s.uid BETWEEN r.a AND r.b{join} ORDER BY s.uid LIMIT {BATCH}"
+             AND s.uid BETWEEN r.a AND r.b{join} ORDER BY s.uid LIMIT {batch}"
         );
         let sql = Sql { sqlite: &sqlite, postgres: &postgres };
         let mut rest = uids;
         loop {
-            let some: Vec<(u32, u32)> = rest.ranges().take(usize::try_from(BATCH).unwrap_or(0)).collect();
+            let some: Vec<(u32, u32)> = rest.ranges().take(usize::try_from(batch).unwrap_or(0)).collect();
             let Some(end) = some.last().map(|r| r.1) else { return Ok(stopped) };
             let first: Vec<i64> = some.iter().map(|r| r.0.into()).collect();
             let to: Vec<i64> = some.iter().map(|r| r.1.into()).collect();
@@ -315,7 +328,7 @@ impl<'a> ReadTx<'a> {
             if !more {
                 return Ok(stopped);
             }
-            let done = if rows < BATCH { end } else { reached };
+            let done = if rows < batch { end } else { reached };
             let Some(next) = done.checked_add(1).and_then(Uid::new) else { return Ok(stopped) };
             rest = rest.starting_at(next);
         }
