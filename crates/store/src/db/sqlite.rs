@@ -1,6 +1,7 @@
 //! SQLite: files in WAL mode, durable at each commit.
 
 use super::{Error, Param, Row};
+use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, Statement};
 use std::path::Path;
@@ -17,7 +18,7 @@ const STATEMENTS: usize = 128;
 /// Opens a connection for reading.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     let c = open(path, OpenFlags::empty())?;
-    c.execute_batch("PRAGMA cache_size = -2048; PRAGMA query_only = ON;")?;
+    c.execute_batch("PRAGMA cache_size = -1024; PRAGMA query_only = ON;")?;
     Ok(c)
 }
 
@@ -26,7 +27,7 @@ pub(super) fn open_writer(path: &Path, log_pages: Arc<AtomicU32>) -> Result<Conn
     let mut c = open(path, OpenFlags::SQLITE_OPEN_CREATE)?;
     // FULL syncs the log at each commit: NORMAL could lose the last ones in a power failure.
     c.execute_batch(
-        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -4096;",
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 33554432; PRAGMA cache_size = -1024;",
     )?;
     // Instead of the automatic checkpoints, which are done inside a commit: ours are in the background.
     c.wal_hook(Some(move |_: &mut Wal, pages: i32| {
@@ -40,6 +41,8 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     let c = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     c.busy_timeout(BUSY)?;
     c.set_prepared_statement_cache_capacity(STATEMENTS);
+    // Plans don't depend on bound values; else statements are compiled again for each use, as clearing their values spoils them.
+    c.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     c.execute_batch("PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;")?;
     Ok(c)
 }
@@ -89,4 +92,22 @@ fn bind(statement: &mut Statement<'_>, params: &[Param<'_>]) -> Result<(), Error
         statement.raw_bind_parameter(i, param)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::StatementStatus;
+
+    #[test]
+    fn statements_are_compiled_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let c = open_writer(&dir.path().join("db"), Arc::default()).unwrap();
+        c.execute_batch("CREATE TABLE t (k INTEGER, v INTEGER); CREATE INDEX i ON t (k);").unwrap();
+        let sql = "SELECT v FROM t WHERE k = $1 ORDER BY v LIMIT $2";
+        for n in 0..10 {
+            query(&c, sql, &[Param::Int(n), Param::Int(n % 3)], &mut |_| true).unwrap();
+        }
+        assert_eq!(c.prepare_cached(sql).unwrap().get_status(StatementStatus::RePrepare), 0);
+    }
 }

@@ -6,8 +6,6 @@ use super::{Error, Param, sqlite};
 use std::cell::Cell;
 
 /// The text of a statement: one for both engines, or one for each. Parameters are `$1 … $n`.
-///
-/// Not in LIMIT: SQLite plans by its value, and so would compile the statement again for each call.
 #[derive(Clone, Copy, Debug)]
 pub struct Sql<'s> {
     /// What SQLite runs.
