@@ -1,9 +1,9 @@
 //! A database with one writer, which commits in groups, and readers on snapshots.
 //!
-//! `write` queues a closure. One blocking task at a time works on a database's queue and ends when the queue is empty, so
-//! thousands of quiet databases hold no thread. It runs up to [`GROUP`] waiting closures, or [`GROUP_TIME`] of work,
-//! in one transaction, each behind a savepoint, commits once and only then answers them all. A failed closure is undone
-//! alone; a failed commit fails all that shared it. What PostgreSQL undid because others were in the way is run again, so
+//! `write` queues a closure. One thread at a time works on a database's queue and ends when the queue is empty, so
+//! thousands of quiet databases hold no thread; where nobody else is at work, it is the caller's own. It runs up to [`GROUP`]
+//! waiting closures, or [`GROUP_TIME`] of work, in one transaction, each behind a savepoint, commits once and only then answers
+//! them all. A failed closure is undone alone; a failed commit fails all that shared it. What PostgreSQL undid because others were in the way is run again, so
 //! closures may run several times, of which one counts.
 //!
 //! A [`Scope`] adds working state that belongs to the transaction, as an account has: loaded after BEGIN, written before
@@ -21,8 +21,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::block_in_place;
 
 /// Closures in one transaction at most: enough that their shared fsync no longer matters.
 const GROUP: usize = 32;
@@ -206,6 +207,7 @@ impl<S: Scope> Database<S> {
         let job: BoxJob<S> = Box::new(Call { run: Some(f), result: None, reply, permit });
         match self.inner.queue.push(job) {
             Ok(Pushed::Waits) => {}
+            Ok(Pushed::Start) if self.inner.may_stay() => block_in_place(|| self.inner.work_once()),
             Ok(Pushed::Start) => {
                 let inner = Arc::clone(&self.inner);
                 drop(self.inner.env.runtime.spawn_blocking(move || inner.work()));
@@ -227,8 +229,9 @@ impl<S: Scope> Database<S> {
     {
         let permit = self.inner.place().await?;
         let (reply, answer) = oneshot::channel();
+        let stay = self.inner.may_stay();
         let inner = Arc::clone(&self.inner);
-        drop(self.inner.env.runtime.spawn_blocking(move || {
+        let work = move || {
             let prepared = match catch_unwind(AssertUnwindSafe(before)).unwrap_or_else(|_| Err(Error::Panicked.into())) {
                 Ok(prepared) => prepared,
                 Err(e) => {
@@ -240,10 +243,17 @@ impl<S: Scope> Database<S> {
             let run = move |tx: &Tx<'_>, ctx: &mut S::Ctx| f(tx, ctx, &prepared);
             let job: BoxJob<S> = Box::new(Call { run: Some(run), result: None, reply, permit });
             // A job that is refused takes its reply along, which the caller hears as a closed database.
-            if matches!(inner.queue.push(job), Ok(Pushed::Start)) {
-                inner.work();
+            match inner.queue.push(job) {
+                Ok(Pushed::Start) if stay => inner.work_once(),
+                Ok(Pushed::Start) => inner.work(),
+                Ok(Pushed::Waits) | Err(_) => {}
             }
-        }));
+        };
+        if stay {
+            block_in_place(work);
+        } else {
+            drop(self.inner.env.runtime.spawn_blocking(work));
+        }
         answer.await.unwrap_or_else(|_| Err(Error::Closed.into()))
     }
 
@@ -313,11 +323,22 @@ impl<S: Scope> Database<S> {
         &self,
         f: impl FnOnce() -> Result<T, E> + Send + 'static,
     ) -> Result<T, E> {
+        if self.inner.may_stay() {
+            return block_in_place(|| catch_unwind(AssertUnwindSafe(f))).unwrap_or_else(|_| Err(Error::Panicked.into()));
+        }
         self.inner.env.runtime.spawn_blocking(f).await.unwrap_or_else(|_| Err(Error::Panicked.into()))
     }
 }
 
 impl<S: Scope> Inner<S> {
+    /// Whether blocking work may run where it is asked for, while tokio gives the thread's other tasks to another one: that spares
+    /// changing threads twice before the caller can go on. Not with PostgreSQL, whose answers come through the reactor: if all threads
+    /// were waiting for it, none would be left to take over.
+    fn may_stay(&self) -> bool {
+        matches!(self.location, Location::Sqlite(_))
+            && Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+    }
+
     /// A place in the bounded queue.
     async fn place(&self) -> Result<OwnedSemaphorePermit, Error> {
         Arc::clone(&self.places).acquire_owned().await.map_err(|_| Error::Closed)
@@ -418,20 +439,41 @@ impl<S: Scope> Inner<S> {
     /// Works on the queue until it is empty.
     fn work(self: &Arc<Self>) {
         while let Some(first) = self.queue.next_or_stop() {
-            let mut jobs = Vec::new();
-            // A panic of ours must not leave the queue without anyone to work on it.
-            let outcome = catch_unwind(AssertUnwindSafe(|| self.group(first, &mut jobs))).unwrap_or(Err(Error::Panicked));
-            let failure = outcome.err().map(Arc::new);
-            if let Some(e) = &failure {
-                tracing::error!(error = %e, closures = jobs.len(), "write transaction failed");
-                self.scope.forget();
-            }
-            for job in jobs {
-                job.answer(failure.as_ref().map(|e| Error::Commit(Arc::clone(e))));
-            }
+            self.commit_group(first);
             self.checkpoint_if_due();
         }
         self.idle.notify_waiters();
+    }
+
+    /// Works on the first group, that of the caller's own job, and leaves the rest to a thread: the caller isn't to wait for others.
+    fn work_once(self: &Arc<Self>) {
+        if let Some(first) = self.queue.next_or_stop() {
+            self.commit_group(first);
+            if self.is_checkpoint_due() || !self.queue.stop_if_empty() {
+                let inner = Arc::clone(self);
+                drop(self.env.runtime.spawn_blocking(move || {
+                    inner.checkpoint_if_due();
+                    inner.work();
+                }));
+                return;
+            }
+        }
+        self.idle.notify_waiters();
+    }
+
+    /// Runs and answers a group of jobs.
+    fn commit_group(&self, first: BoxJob<S>) {
+        let mut jobs = Vec::new();
+        // A panic of ours must not leave the queue without anyone to work on it.
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.group(first, &mut jobs))).unwrap_or(Err(Error::Panicked));
+        let failure = outcome.err().map(Arc::new);
+        if let Some(e) = &failure {
+            tracing::error!(error = %e, closures = jobs.len(), "write transaction failed");
+            self.scope.forget();
+        }
+        for job in jobs {
+            job.answer(failure.as_ref().map(|e| Error::Commit(Arc::clone(e))));
+        }
     }
 
     /// Runs a group of jobs in one transaction, and again if that was undone. `jobs` are those whose answer depends on the outcome.
@@ -587,6 +629,10 @@ impl<S: Scope> Inner<S> {
         let writer = lock(&self.writer).take();
         drop(readers);
         drop(writer);
+    }
+
+    fn is_checkpoint_due(&self) -> bool {
+        matches!(self.location, Location::Sqlite(_)) && self.log_pages.load(Ordering::Acquire) >= self.checkpoint_at.load(Ordering::Acquire)
     }
 
     fn checkpoint_if_due(self: &Arc<Self>) {

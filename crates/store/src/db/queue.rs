@@ -108,6 +108,13 @@ impl<S: Scope> Queue<S> {
         job
     }
 
+    /// Whether there is no job left; then the thread that asks is no longer expected to work.
+    pub(super) fn stop_if_empty(&self) -> bool {
+        let mut state = self.lock();
+        state.running = !state.jobs.is_empty();
+        !state.running
+    }
+
     /// The next job, if there is one now.
     pub(super) fn next(&self) -> Option<BoxJob<S>> {
         self.lock().jobs.pop_front()
