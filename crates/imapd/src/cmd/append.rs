@@ -8,13 +8,14 @@ use super::{Done, store};
 use crate::conn::End;
 use crate::error::{Failure, or_try_create};
 use crate::session::Session;
+use mox_base::{MailboxId, UidValidity};
 use mox_imap::RangeSet;
 use mox_imap::cmd::append::{Append, Message};
 use mox_imap::reader::{Bad, Event, Reason};
 use mox_imap::response::{self, Code};
 use mox_message::decode::CrlfText;
 use mox_store::blob::BLOCK;
-use mox_store::{Account, Content, Error, MailboxName, Prepared};
+use mox_store::{Account, Content, Error, MailboxName, Prepared, UidSet, WriteTx};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
@@ -49,6 +50,9 @@ pub(crate) async fn run(s: &mut Session, append: Append) -> Done {
         };
         if let Some(content) = content {
             let message = mox_store::Message { prefix: Vec::new(), content, structure: None, hash: None };
+            if next.is_none() && ready.is_empty() {
+                return add_only(s, &account, &append.mailbox, message, options).await;
+            }
             match account.prepare(message).await {
                 Ok(prepared) => ready.push((prepared, options)),
                 Err(error) => failure = Some(error.into()),
@@ -173,21 +177,40 @@ async fn bad_append(s: &mut Session, bad: Bad) -> Failure {
     }
 }
 
+/// Adds the only message of a command: made ready and added in one go.
+async fn add_only(s: &mut Session, account: &Account, mailbox: &str, message: mox_store::Message, options: mox_store::Append) -> Done {
+    let name = MailboxName::parse(mailbox).map_err(Error::from)?;
+    let origin = s.id;
+    let placed = account.write_message(message, move |w, prepared| place(w, origin, &name, &[(prepared.clone(), options.clone())])).await;
+    conclude(s, account, placed).await
+}
+
 async fn add(s: &mut Session, account: &Account, mailbox: &str, ready: Vec<(Prepared, mox_store::Append)>) -> Done {
     let name = MailboxName::parse(mailbox).map_err(Error::from)?;
     let origin = s.id;
-    let (id, uidvalidity, uids) = account
-        .write(move |w| {
-            w.set_origin(origin);
-            let mailbox = Arc::clone(w.mailboxes().by_name(name.as_str()).ok_or(Error::NoMailbox)?);
-            let mut uids = mox_store::UidSet::new();
-            for (message, options) in &ready {
-                uids.insert(w.add(mailbox.id, message, options)?.uid);
-            }
-            Ok((mailbox.id, mailbox.uidvalidity, uids))
-        })
-        .await
-        .map_err(or_try_create)?;
+    let placed = account.write(move |w| place(w, origin, &name, &ready)).await;
+    conclude(s, account, placed).await
+}
+
+/// Where messages are now.
+struct Placed {
+    mailbox: MailboxId,
+    uidvalidity: UidValidity,
+    uids: UidSet,
+}
+
+fn place(w: &mut WriteTx<'_>, origin: u64, name: &MailboxName, ready: &[(Prepared, mox_store::Append)]) -> Result<Placed, Error> {
+    w.set_origin(origin);
+    let mailbox = Arc::clone(w.mailboxes().by_name(name.as_str()).ok_or(Error::NoMailbox)?);
+    let mut uids = UidSet::new();
+    for (message, options) in ready {
+        uids.insert(w.add(mailbox.id, message, options)?.uid);
+    }
+    Ok(Placed { mailbox: mailbox.id, uidvalidity: mailbox.uidvalidity, uids })
+}
+
+async fn conclude(s: &mut Session, account: &Account, placed: Result<Placed, Error>) -> Done {
+    let Placed { mailbox: id, uidvalidity, uids } = placed.map_err(or_try_create)?;
     if let Some(selected) = s.selected.as_mut().filter(|selected| selected.id == id) {
         // Ours are counted, not described; others' that came before are described, too.
         let new = account.view(id).await?;
