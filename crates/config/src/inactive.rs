@@ -3,7 +3,6 @@
 use crate::dynamic::Dynamic;
 use crate::fixed::Static;
 use crate::listener::{Listener, TlsVersion};
-use crate::transport::{Method, Transport};
 
 /// The configured features that this version doesn't act on, each as a short text for the log.
 pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
@@ -14,8 +13,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
         }
     };
     note("CheckUpdates", fixed.check_updates);
-    let socks = |transport: &Transport| matches!(transport.method(), Method::Socks(_));
-    note("Transports with Socks: messages routed to them wait", fixed.transports.values().any(socks));
     note("ACME", !fixed.acme.is_empty());
     note("HostTLSRPT: processing of reports", fixed.host_tlsrpt.is_some());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);

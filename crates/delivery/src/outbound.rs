@@ -15,6 +15,7 @@ mod earlier;
 mod failure;
 mod hosts;
 mod policy;
+mod pressure;
 mod process;
 mod routes;
 mod runner;
@@ -28,6 +29,7 @@ pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Rout
 pub use runner::Runner;
 pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};
 
+use self::pressure::Pressure;
 use crate::metrics::Metrics;
 use crate::tls::TlsPolicies;
 use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub mode: Mode,
     /// Attempts at once.
     pub max_running: usize,
+    /// Connections at once to one host: many domains have the same.
+    pub max_per_host: usize,
     /// Whether names and 8-bit mail are treated strictly.
     pub pedantic: bool,
     /// Our addresses for connections: the first of a family is used, none leaves it to the system.
@@ -56,7 +60,7 @@ pub struct Settings {
 impl Settings {
     /// To the world, with defaults.
     pub const fn new(hostname: Domain) -> Self {
-        Self { hostname, mode: Mode::World, max_running: 10, pedantic: false, local_ips: Vec::new() }
+        Self { hostname, mode: Mode::World, max_running: 10, max_per_host: 5, pedantic: false, local_ips: Vec::new() }
     }
 }
 
@@ -100,6 +104,7 @@ struct Inner {
     metrics: Metrics,
     owner: Owner,
     aftermath: Arc<dyn Aftermath>,
+    pressure: Pressure,
 }
 
 impl Inner {

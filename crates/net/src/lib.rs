@@ -11,6 +11,7 @@ pub mod limit;
 pub mod listen;
 pub mod memory;
 pub mod resolver;
+pub mod socks;
 pub mod stream;
 pub mod tls;
 
@@ -18,5 +19,6 @@ pub use dial::{Dial, DialError, DialFuture, TcpDial};
 pub use limit::{OpenLimit, RateLimit};
 pub use listen::{BindError, Listener, Sockets};
 pub use resolver::Resolver;
+pub use socks::SocksDial;
 pub use stream::Stream;
 pub use tls::{CertificateError, ClientCert, ClientTls, HandshakeError, ServerTls, TlsInfo};

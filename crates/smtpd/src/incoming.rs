@@ -234,6 +234,7 @@ impl Connection {
             future_release: None,
             recipients: failed.iter().map(recipient).collect(),
             original: Headers::new(header).section().to_vec(),
+            full: false,
         }
     }
 

@@ -72,7 +72,7 @@ impl Connection {
         let (release, future_release) = parameters.hold.map(|hold| hold_until(hold, now)).unzip();
         let submission = Submission {
             account: login.account.name.clone(),
-            reverse_path: self.reverse_path(&envelope, unique_sender.as_ref()),
+            reverse_path: envelope.mail.from.clone(),
             recipients: recipients(&envelope, &directory),
             unique_sender,
             prefix,
@@ -163,36 +163,25 @@ impl Connection {
         Err(("localserveerror", failure.reply(&Reply::new(451, (4, 3, 0), "timeout due to special localpart"))))
     }
 
-    /// Whether bounces are recognised by an id in the reverse-path: for some login addresses, where the domain has a
-    /// separator to put it behind.
+    /// Whether bounces are recognised by an id in the reverse-path: for some login addresses, as they were used. What follows the
+    /// first separator of the From domain is the sender's own choice of an id, nothing means none.
     fn unique_sender(&self, envelope: &Envelope, directory: &Directory, author: &Address) -> Result<Option<UniqueSender>, Refused> {
-        let Some(login) = &self.login else { return Ok(None) };
-        let separator = directory.domain(&author.domain).and_then(|domain| domain.separators.first());
-        let (Some(separator), Some(path)) = (separator, &envelope.mail.from) else { return Ok(None) };
-        let address = directory.canonical(&login.address);
-        let wanted = &login.account.from_id_login_addresses;
-        if !wanted.contains(&login.address) && !wanted.contains(&address) {
+        let (Some(login), Some(path)) = (&self.login, &envelope.mail.from) else { return Ok(None) };
+        if !login.account.from_id_login_addresses.contains(&login.address) {
             return Ok(None);
         }
+        let Some(separator) = directory.domain(&author.domain).and_then(|domain| domain.separators.first()) else {
+            let text = "login address asks for unique senders, but the domain of the from header has no separator for them";
+            return Err(("badfrom", Reply::new(554, (5, 3, 5), text)));
+        };
         match path.localpart.as_str().split_once(separator.as_str()) {
             Some((_, id)) if !id.is_empty() && envelope.recipients.len() > 1 => {
                 Err(("badmessage", Reply::new(554, (5, 5, 3), "only one recipient allowed with a chosen id in the mail from address")))
             }
-            Some((_, id)) if !id.is_empty() => Ok(Some(UniqueSender::Chosen(id.to_owned()))),
-            _ => Ok(Some(UniqueSender::Generate { separator: separator.clone() })),
+            Some((_, "")) => Ok(None),
+            Some((_, id)) => Ok(Some(UniqueSender::Chosen(id.to_owned()))),
+            None => Ok(Some(UniqueSender::Generate { separator: separator.clone() })),
         }
-    }
-
-    /// MAIL FROM, without an empty id behind the separator when one is to be generated.
-    fn reverse_path(&self, envelope: &Envelope, unique: Option<&UniqueSender>) -> Option<Path> {
-        let path = envelope.mail.from.clone()?;
-        let Some(UniqueSender::Generate { separator }) = unique else { return Some(path) };
-        let base = path.localpart.as_str().split_once(separator.as_str()).map(|(base, _)| base);
-        let localpart = base.and_then(|base| mox_base::Localpart::from_decoded(base).ok());
-        Some(match localpart {
-            Some(localpart) => Path { localpart, host: path.host },
-            None => path,
-        })
     }
 }
 

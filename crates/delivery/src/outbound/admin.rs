@@ -53,6 +53,11 @@ impl Runner {
         Ok(total)
     }
 
+    /// Destinations that asked for a pause are tried again at once: somebody wants to see whether they do better.
+    pub fn end_pauses(&self) {
+        self.inner().pressure.forget();
+    }
+
     /// Whether there is such a transport; the empty name leaves it to routes.
     pub fn has_transport(&self, name: &str) -> bool {
         name.is_empty() || self.inner().routing.current().transports.contains_key(name)

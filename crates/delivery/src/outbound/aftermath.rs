@@ -1,5 +1,6 @@
 //! What follows from what happened to entries of the queue: how long they are remembered, and which webhooks tell of it.
 
+use crate::webhook::{Facts, outgoing};
 use mox_base::Timestamp;
 use mox_store::directory::SharedDirectory;
 use mox_store::queue::{Aftermath, Event, EventKind};
@@ -29,11 +30,28 @@ impl Aftermath for AccountAftermath {
         (period > Duration::ZERO).then(|| now.after(period))
     }
 
-    fn is_announced(&self, _account: &str, _kind: EventKind) -> bool {
-        false
+    fn is_announced(&self, account: &str, kind: EventKind) -> bool {
+        let directory = self.directory.current();
+        directory.account(account).and_then(|account| account.outgoing_webhook.as_ref()).is_some_and(|hook| hook.wants(kind))
     }
 
-    fn webhook(&self, _event: &Event<'_>) -> Option<NewWebhook> {
-        None
+    fn webhook(&self, event: &Event<'_>) -> Option<NewWebhook> {
+        let directory = self.directory.current();
+        let Event { kind, entry, result, suppressing, at } = event;
+        let facts = Facts {
+            event: *kind,
+            dsn: false,
+            suppressing: *suppressing,
+            queue_id: entry.id,
+            from_id: entry.from_id.as_deref(),
+            message_id: &entry.message_id,
+            subject: &entry.subject,
+            extra: &entry.extra,
+            code: result.code,
+            secode: &result.secode,
+            error: &result.error,
+            now: *at,
+        };
+        outgoing(directory.account(&entry.account)?, &facts)
     }
 }

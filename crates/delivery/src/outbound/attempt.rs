@@ -8,7 +8,7 @@ use super::routes::{Relay, RelayTls, Transport, relay_patience};
 use super::{Inner, Mode, earlier};
 use crate::tls::{AboutAttempt, SessionResults};
 use mox_base::Host;
-use mox_net::{DialError, Stream};
+use mox_net::{Dial, DialError, Stream};
 use mox_smtp::client::{Auth, Error, ErrorKind, Settings, Stage, Timeouts, TlsMode, Transaction};
 use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
 use mox_store::queue::{Claim, Entry, ReportKind};
@@ -106,6 +106,10 @@ struct Attempt<'a> {
     kept: Option<Kept>,
     /// What came of TLS, for reports.
     sessions: SessionResults,
+    /// Makes connections.
+    dial: Arc<dyn Dial>,
+    /// Who we say we are.
+    ehlo: Host,
 }
 
 /// How to talk to a host.
@@ -155,6 +159,8 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
         tlsmode: mode_name(TlsMode::Skip),
         kept: None,
         sessions: SessionResults::default(),
+        dial: Arc::clone(&inner.ports.dial),
+        ehlo: inner.ehlo(),
     };
     let (transport, ran) = attempt.run(kept).await;
     attempt.collect();
@@ -203,6 +209,13 @@ impl<'a> Attempt<'a> {
             let failure = Failure::temporary(format!("transport {name:?} is not configured"));
             return (name, Err(HostFailure::Failed(failure)));
         }
+        let destination = match transport {
+            Some(Transport::Relay(_)) => name.clone(),
+            _ => format!("{name} {}", self.claim.domain()),
+        };
+        if let Some(reason) = self.paused(&destination) {
+            return (name, Err(HostFailure::Failed(reason)));
+        }
         if let Some(kept) = kept {
             match self.again(&name, kept).await {
                 Err(HostFailure::Stale) => {}
@@ -218,9 +231,40 @@ impl<'a> Attempt<'a> {
             (_, Mode::Local(address)) => self.local(*address).await,
             (Some(Transport::Relay(relay)), _) => self.relay(&name, relay).await,
             (Some(Transport::Direct { ipv4, ipv6 }), _) => self.direct(*ipv4, *ipv6).await,
+            (Some(Transport::Socks { dial, hostname }), _) => {
+                self.dial = Arc::clone(dial);
+                self.ehlo = Host::Domain(hostname.clone());
+                self.direct(true, true).await
+            }
             (None, _) => self.direct(true, true).await,
         };
+        self.note_pressure(&destination, &ran);
         (name, ran)
+    }
+
+    /// What entries hear that become due during a pause.
+    fn paused(&self, destination: &str) -> Option<Failure> {
+        let last = self.first().is_some_and(|e| e.attempts >= e.attempts_allowed());
+        let reason = self.inner.pressure.paused(destination, self.inner.ports.clock.monotonic()).filter(|_| !last)?;
+        Some(Failure { code: 421, ..Failure::temporary(format!("not tried again yet, because of an earlier reply: {reason}")) })
+    }
+
+    /// Remembers whether the destination asked for a pause, or takes mail again.
+    fn note_pressure(&self, destination: &str, ran: &Result<(), HostFailure>) {
+        // In localserve, all there is to be heard was asked for by addresses.
+        if !matches!(self.inner.settings.mode, Mode::World) {
+            return;
+        }
+        let failed = self.results.iter().flatten().filter_map(|r| r.as_ref().err());
+        let failed = failed.chain(match ran {
+            Err(HostFailure::Failed(failure)) => Some(failure),
+            _ => None,
+        });
+        if let Some(failure) = failed.into_iter().find(|f| f.code == 421) {
+            self.inner.pressure.pause(destination, &failure.text, self.inner.ports.clock.monotonic());
+        } else if self.results.iter().flatten().any(Result::is_ok) {
+            self.inner.pressure.eased(destination);
+        }
     }
 
     /// Gives results to recipients who got the message in an attempt whose outcome wasn't recorded.
@@ -371,44 +415,45 @@ impl<'a> Attempt<'a> {
         let domain_tls = self.unless_shutdown(looking).await;
         self.sessions = sessions;
         let domain_tls = domain_tls?;
-        let mut last = Failure::temporary("no host to deliver to");
+        let mut last = None;
         let mut only_requiretls = true;
         for host in &found.hosts {
             match self.direct_host(host, &found, &domain_tls, (ipv4, ipv6)).await {
                 Err(HostFailure::Failed(failure)) => {
                     tracing::debug!(host = %host, error = failure.text, "next hop failed");
                     only_requiretls &= failure.is_requiretls();
-                    if failure.permanent {
+                    if failure.permanent && !failure.of_host {
                         return Err(HostFailure::Failed(failure));
                     }
-                    last = failure;
+                    last = Some(more_hopeful(last, failure));
                 }
                 Err(other) => return Err(other),
                 // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
                 Ok(()) => {
                     only_requiretls = false;
-                    if let Some(failure) = self.reopen_temporary() {
-                        last = failure;
+                    if let Some(failure) = self.reopen() {
+                        last = Some(more_hopeful(last, failure));
                     } else {
                         return Ok(());
                     }
                 }
             }
         }
+        let mut last = last.unwrap_or_else(|| Failure::temporary("no host to deliver to"));
         if only_requiretls && last.is_requiretls() {
             last = Failure { permanent: true, ..last };
         }
         Err(HostFailure::Failed(last))
     }
 
-    /// When nobody was delivered, takes back results that are temporary; the last of them.
-    fn reopen_temporary(&mut self) -> Option<Failure> {
+    /// When nobody was delivered, takes back results that another host may improve; the last of them.
+    fn reopen(&mut self) -> Option<Failure> {
         if self.results.iter().any(|r| matches!(r, Some(Ok(_)))) {
             return None;
         }
         let mut last = None;
         for slot in &mut self.results {
-            if matches!(slot, Some(Err(failure)) if !failure.permanent)
+            if matches!(slot, Some(Err(failure)) if !failure.suppressed && (!failure.permanent || failure.of_host))
                 && let Some(Err(failure)) = slot.take()
             {
                 last = Some(failure);
@@ -470,6 +515,9 @@ impl<'a> Attempt<'a> {
 
     /// Connects to a host and hands over to all open recipients. With `Ok`, each of them has a result.
     async fn host(&mut self, hop: &Hop<'_>, ips: Vec<IpAddr>) -> Result<(), HostFailure> {
+        let pressure = &self.inner.pressure;
+        let waiting = async { Ok(pressure.place(&format!("{}:{}", hop.name, hop.port)).await) };
+        let mut place = self.unless_shutdown(waiting).await?;
         let mut mode = hop.mode;
         loop {
             self.tlsmode = mode_name(mode);
@@ -482,8 +530,9 @@ impl<'a> Attempt<'a> {
                 self.note_session(hop, (from, ip), &opened, &fault);
             }
             match opened {
-                Ok(connection) => {
+                Ok(mut connection) => {
                     remote.tls = connection.tls_in_words(hop.verified);
+                    connection.keep(place.take());
                     return self.hand_over(hop.manner, connection, &remote, 0).await;
                 }
                 // RFC 7435: what can't be encrypted for sure goes in the clear, rather than not at all.
@@ -537,7 +586,7 @@ impl<'a> Attempt<'a> {
         let share = CONNECT_TIMEOUT / u32::try_from(ips.len()).unwrap_or(u32::MAX).max(1);
         for ip in ips {
             let from = if hop.local_ips { self.inner.local_ip(*ip) } else { None };
-            let dialing = self.inner.ports.dial.dial(SocketAddr::new(*ip, hop.port), from);
+            let dialing = self.dial.dial(SocketAddr::new(*ip, hop.port), from);
             let dialed = tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => {
@@ -563,7 +612,7 @@ impl<'a> Attempt<'a> {
     }
 
     async fn ready(&self, hop: &Hop<'_>, mode: TlsMode, stream: Stream, fault: TlsFault) -> Result<Result<Connection, Error>, HostFailure> {
-        let settings = Settings { ehlo: self.inner.ehlo(), tls: mode, auth: hop.auth.cloned(), timeouts: hop.timeouts };
+        let settings = Settings { ehlo: self.ehlo.clone(), tls: mode, auth: hop.auth.cloned(), timeouts: hop.timeouts };
         let tls = match &hop.policy {
             Some(policy) => Tls { config: policy.config.clone(), name: policy.sni.clone(), fault },
             None => {
@@ -718,6 +767,15 @@ fn rcpt(entry: &Entry) -> Rcpt {
         .and_then(|o| o.split_once(';'))
         .map(|(address_type, address)| OriginalRecipient { address_type: address_type.to_owned(), address: address.to_owned() });
     Rcpt { to: Some(entry.recipient.clone()), parameters: RcptParameters { notify, orcpt } }
+}
+
+/// Of the failures of two hosts, the one that says how the attempt ended: the later, but a temporary one rather than a
+/// permanent one.
+fn more_hopeful(before: Option<Failure>, now: Failure) -> Failure {
+    match before {
+        Some(before) if now.permanent && !before.permanent => before,
+        _ => now,
+    }
 }
 
 /// “REQUIRETLS support required”, RFC 8689 §5.

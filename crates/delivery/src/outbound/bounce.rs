@@ -13,6 +13,9 @@ use mox_store::{Append, Content, Error, Flags, MailboxName, Message, SpecialUse}
 /// The header section of the original that is returned, at most.
 const MAX_HEADER: usize = 256 << 10;
 
+/// Larger messages aren't returned whole, RET=FULL or not.
+const MAX_FULL: u64 = 1 << 20;
+
 /// What is told.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What<'a> {
@@ -36,24 +39,27 @@ impl Bounce<'_> {
     /// Composes and files it. A problem is logged, and changes nothing for the entry.
     pub(super) async fn send(self) {
         let id = self.entry.id.0;
-        let original = match self.original_header().await {
-            Ok(header) => header,
+        // RFC 3461 §4.3: only of failures.
+        let full = self.message.return_full && matches!(self.what, What::Failed(_)) && self.message.size.0 <= MAX_FULL;
+        let original = match self.original(full).await {
+            Ok(original) => original,
             Err(e) => {
-                tracing::error!(id, error = %e, "reading the header of a message for a DSN; sending it without");
+                tracing::error!(id, error = %e, "reading a message for a DSN; sending it without");
                 Vec::new()
             }
         };
-        let dsn = self.dsn(original).compose(&*self.inner.ports.random);
+        let dsn = self.dsn(original, full).compose(&*self.inner.ports.random);
         if let Err(e) = self.file(dsn.bytes).await {
             tracing::error!(id, account = self.entry.account, error = %e, "filing a DSN");
         }
     }
 
-    async fn original_header(&self) -> Result<Vec<u8>, Error> {
+    /// The header section of the original, or all of it.
+    async fn original(&self, full: bool) -> Result<Vec<u8>, Error> {
         let message = self.message;
         let mut original = message.prefix.clone();
         if let Some(mut body) = self.inner.queue.open_body(message.id).await? {
-            while original.len() < MAX_HEADER && !original.windows(4).any(|w| w == b"\r\n\r\n") {
+            while full || (original.len() < MAX_HEADER && !original.windows(4).any(|w| w == b"\r\n\r\n")) {
                 let chunk = body.next_chunk().await?;
                 if chunk.is_empty() {
                     break;
@@ -61,11 +67,13 @@ impl Bounce<'_> {
                 original.extend_from_slice(&chunk);
             }
         }
-        original.truncate(MAX_HEADER);
+        if !full {
+            original.truncate(MAX_HEADER);
+        }
         Ok(original)
     }
 
-    fn dsn(&self, original: Vec<u8>) -> Dsn {
+    fn dsn(&self, original: Vec<u8>, full: bool) -> Dsn {
         let (entry, message) = (self.entry, self.message);
         let hostname = &self.inner.settings.hostname;
         let now = self.inner.now();
@@ -91,6 +99,7 @@ impl Bounce<'_> {
             future_release: Some(message.future_release.clone()).filter(|r| !r.is_empty()),
             recipients: vec![self.recipient()],
             original,
+            full,
         }
     }
 

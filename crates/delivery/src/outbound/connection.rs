@@ -15,6 +15,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 /// How long a shutdown waits for the reply to a complete message.
@@ -80,6 +81,8 @@ pub(super) struct Connection {
     shutdown: CancellationToken,
     /// The message is complete, so its reply is worth waiting for.
     message_sent: bool,
+    /// Its place among the connections to the host.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 enum Event {
@@ -111,7 +114,7 @@ impl Connection {
             bindings = Some(bindings_of(&stream));
         }
         let session = Session::new(settings, random, bindings);
-        let mut connection = Self { session, stream, tls, shutdown, message_sent: false };
+        let mut connection = Self { session, stream, tls, shutdown, message_sent: false, place: None };
         Ok(match connection.drive(None).await? {
             Event::Ready => Ok(connection),
             Event::Failed(e) => Err(e),
@@ -122,6 +125,11 @@ impl Connection {
     /// What the server offers.
     pub(super) const fn extensions(&self) -> &Extensions {
         self.session.extensions()
+    }
+
+    /// Keeps something as long as the connection lasts.
+    pub(super) fn keep(&mut self, place: Option<OwnedSemaphorePermit>) {
+        self.place = place;
     }
 
     /// TLS version and cipher suite, and whether the certificate was verified; empty in the clear.

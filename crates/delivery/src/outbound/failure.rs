@@ -1,6 +1,6 @@
 //! Why a recipient didn't get a message, as the queue records it and DSNs tell it.
 
-use mox_smtp::client::{Error, ErrorKind};
+use mox_smtp::client::{Error, ErrorKind, Stage};
 use std::net::IpAddr;
 
 /// The other end of an attempt.
@@ -33,6 +33,8 @@ pub struct Failure {
     pub permanent: bool,
     /// Whether the fault is ours (a full disk, a shutdown): such a failure never uses up an attempt.
     pub ours: bool,
+    /// Whether it is about the host rather than the message or a recipient, so that another host may do better.
+    pub of_host: bool,
     /// Whether it wasn't tried, because the recipient is on the account's suppression list.
     pub suppressed: bool,
     /// The SMTP reply code, 0 without one.
@@ -49,7 +51,17 @@ pub struct Failure {
 
 impl Failure {
     fn new(permanent: bool, text: String) -> Self {
-        Self { permanent, ours: false, suppressed: false, code: 0, secode: String::new(), text, lines: Vec::new(), remote: None }
+        Self {
+            permanent,
+            ours: false,
+            of_host: false,
+            suppressed: false,
+            code: 0,
+            secode: String::new(),
+            text,
+            lines: Vec::new(),
+            remote: None,
+        }
     }
 
     /// Trying again may help.
@@ -85,6 +97,7 @@ impl Failure {
         Self {
             permanent: error.permanent,
             ours: error.kind == ErrorKind::Message,
+            of_host: is_of_host(error),
             suppressed: false,
             code: error.code().unwrap_or(0),
             secode: if needs_tls { REQUIRETLS_SECODE.to_owned() } else { error.secode() },
@@ -104,6 +117,12 @@ impl Failure {
         let detail = if self.secode.is_empty() { "0.0" } else { self.secode.as_str() };
         format!("{}.{detail}", if failed { 5 } else { 4 })
     }
+}
+
+/// A host that wants nobody's mail, RFC 7504 §4, or takes only smaller messages, RFC 1870 §6.1.
+fn is_of_host(error: &Error) -> bool {
+    let too_large = error.kind == ErrorKind::Size || (error.stage == Stage::Mail && error.code() == Some(552));
+    too_large || matches!(error.stage, Stage::Greeting | Stage::Ehlo | Stage::Helo)
 }
 
 /// “REQUIRETLS support required”, RFC 8689 §5.

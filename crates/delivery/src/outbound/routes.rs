@@ -1,6 +1,7 @@
 //! Which transport an attempt takes: forced by an administrator, found by routes, or straight to the recipient's hosts.
 
 use mox_base::{ByteSize, Domain, Host};
+use mox_net::Dial;
 use mox_sasl::Mechanism;
 use mox_sasl::scram::Hash;
 use mox_smtp::client::Auth;
@@ -22,6 +23,13 @@ pub enum Transport {
     },
     /// Through a host that relays for us.
     Relay(Box<Relay>),
+    /// To the recipient's own hosts, through a proxy.
+    Socks {
+        /// Connects through the proxy.
+        dial: Arc<dyn Dial>,
+        /// What the proxy's address is called, in EHLO.
+        hostname: Domain,
+    },
     /// Not at all.
     Fail {
         /// 4xx or 5xx.

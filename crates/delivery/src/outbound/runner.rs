@@ -2,6 +2,7 @@
 
 use super::aftermath::AccountAftermath;
 use super::attempt::{Kept, attempt};
+use super::pressure::Pressure;
 use super::process::{Took, interrupted, process};
 use super::schedule::{backoff, base_interval};
 use super::{Inner, Ports, Settings, SharedRouting};
@@ -60,7 +61,8 @@ impl Runner {
     ) -> Self {
         let owner = Owner(ports.random.u64().cast_signed());
         let aftermath = Arc::new(AccountAftermath::new(directory.clone()));
-        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner, aftermath }) }
+        let pressure = Pressure::new(settings.max_per_host);
+        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner, aftermath, pressure }) }
     }
 
     pub(super) fn inner(&self) -> &Inner {

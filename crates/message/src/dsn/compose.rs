@@ -43,6 +43,8 @@ pub struct Dsn {
     pub recipients: Vec<DsnRecipient>,
     /// The original message, or at least its header section.
     pub original: Vec<u8>,
+    /// Whether `original` is the whole message, and returned as such.
+    pub full: bool,
 }
 
 /// One recipient of a [`Dsn`].
@@ -164,6 +166,11 @@ impl Dsn {
     }
 
     fn original_part(&self, utf8: bool) -> Entity {
+        if self.full {
+            // RFC 6522 §3, RFC 6533 §3.
+            let encoding = if self.original.is_ascii() { "7bit" } else { "8bit" };
+            return raw(if utf8 { "message/global" } else { "message/rfc822" }, encoding, self.original.clone());
+        }
         let section = Headers::new(&self.original).section();
         if utf8 {
             return raw("message/global-headers", "8bit", section.to_vec());
@@ -252,6 +259,7 @@ mod tests {
                 will_retry_until: None,
             }],
             original: original.to_vec(),
+            full: false,
         }
     }
 
@@ -302,6 +310,17 @@ mod tests {
         let status = report_of(&Structure::of(&composed.bytes), &composed.bytes).unwrap().unwrap();
         assert_eq!((status.recipients[0].action, status.recipients[0].status.as_str()), (Action::Failed, "5.1.1"));
         assert_eq!(status.recipients[0].final_recipient.as_deref(), Some("b@y.example"));
+    }
+
+    #[test]
+    fn whole_messages_are_returned_as_they_are() {
+        let original = "Subject: ü\r\n\r\n--x\r\nbödy\r\n".as_bytes();
+        let composed = Dsn { full: true, ..dsn("a@x.example", original) }.compose_ascii(&Zeros);
+        let structure = Structure::of(&composed.bytes);
+        let part = structure.parts().iter().find(|p| p.subtype == "rfc822").unwrap();
+        assert_eq!(part.media_type, "message");
+        assert!(composed.bytes.windows(original.len()).any(|w| w == original));
+        assert!(composed.eight_bit);
     }
 
     #[test]

@@ -54,6 +54,7 @@ fn a_dsn() {
             will_retry_until: None,
         }],
         original: b"Subject: original\r\n\r\nbody".to_vec(),
+        full: false,
     };
     let script = "print(m.get_content_type(), m.get_param('report-type'), m.defects)
 print([p.get_content_type() for p in m.iter_parts()])

@@ -79,6 +79,7 @@ pub(super) async fn act(
         QueueAction::List(sort) => return list(shared, filter, sort.sort(), out).await,
         QueueAction::Hold(hold) => format!("{} messages changed\n", queue.set_hold(filter, hold).await.map_err(failed)?),
         QueueAction::Schedule { from_now, micros } => {
+            runner.end_pauses();
             let to = if from_now {
                 Reschedule::At(Timestamp::from_micros(now.micros().saturating_add(micros)))
             } else {

@@ -1,21 +1,27 @@
 //! From the configuration to the transports and routes of the queue.
 
-use mox_base::Host;
+use mox_base::{Host, Lookup};
 use mox_config::{Dynamic, Mechanism, Method, RouteDomain, SmtpAuth, Static, TransportSmtp};
 use mox_delivery::outbound::{DomainPattern, Relay, RelayTls, Route, Routing, Transport};
+use mox_net::{Dial, SocksDial};
 use mox_sasl::client::Credentials;
 use mox_sasl::scram::Hash;
 use mox_smtp::client::Auth;
+use std::sync::Arc;
 
-/// What a transport says that isn't supported yet. Temporary: messages wait, and aren't sent past the proxy.
-const NO_SOCKS: (u16, &str) = (451, "delivery through a SOCKS proxy is not supported yet");
+/// How proxies are reached.
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) lookup: Arc<dyn Lookup>,
+    pub(super) dial: Arc<dyn Dial>,
+}
 
 /// Transports, and routes of accounts, domains and for all.
-pub(super) fn routing(fixed: &Static, dynamic: &Dynamic) -> Routing {
+pub(super) fn routing(fixed: &Static, dynamic: &Dynamic, world: &World) -> Routing {
     let of_accounts = dynamic.accounts.iter().filter(|(_, account)| !account.routes.is_empty());
     let of_domains = dynamic.domains.iter().filter(|(_, domain)| !domain.routes.is_empty());
     Routing {
-        transports: fixed.transports.iter().map(|(name, config)| (name.clone(), transport(config))).collect(),
+        transports: fixed.transports.iter().map(|(name, config)| (name.clone(), transport(config, world))).collect(),
         of_accounts: of_accounts.map(|(name, account)| (name.clone(), routes(&account.routes))).collect(),
         of_domains: of_domains.map(|(name, domain)| (name.domain().clone(), routes(&domain.routes))).collect(),
         global: routes(&dynamic.routes),
@@ -40,14 +46,21 @@ fn pattern(config: &RouteDomain) -> DomainPattern {
     }
 }
 
-fn transport(config: &mox_config::Transport) -> Transport {
+fn transport(config: &mox_config::Transport, world: &World) -> Transport {
     match config.method() {
         Method::Normal => Transport::Direct { ipv4: true, ipv6: true },
         Method::Direct(direct) => Transport::Direct { ipv4: !direct.disable_ipv4, ipv6: !direct.disable_ipv6 },
         Method::Submissions(smtp) => Transport::Relay(Box::new(relay(smtp, 465, RelayTls::Immediate))),
         Method::Submission(smtp) => Transport::Relay(Box::new(relay(smtp, 587, starttls(smtp)))),
         Method::Smtp(smtp) => Transport::Relay(Box::new(relay(smtp, 25, starttls(smtp)))),
-        Method::Socks(_) => Transport::Fail { code: NO_SOCKS.0, text: Some(NO_SOCKS.1.to_owned()) },
+        Method::Socks(socks) => {
+            // `config test` has seen that it is host:port; an IPv6 address is in brackets.
+            let (host, port) = socks.address.rsplit_once(':').unwrap_or((&socks.address, ""));
+            let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+            let through = Arc::clone(&world.dial);
+            let dial = SocksDial { through, lookup: Arc::clone(&world.lookup), host, port: port.parse().unwrap_or(1080) };
+            Transport::Socks { dial: Arc::new(dial), hostname: socks.remote_hostname.clone() }
+        }
         Method::Fail(fail) => Transport::Fail { code: fail.code(), text: fail.smtp_message.as_ref().map(|text| text.as_str().to_owned()) },
     }
 }
@@ -93,7 +106,8 @@ mod tests {
         let dynamic = "Domains:\n\texample.org:\n\t\tRoutes:\n\t\t\t-\n\t\t\t\tTransport: f\nAccounts:\n\tann:\n\t\tDomain: example.org\nRoutes:\n\t-\n\t\tFromDomain:\n\t\t\t- .\n\t\tToDomain:\n\t\t\t- .example\n\t\tMinimumAttempts: 2\n\t\tTransport: s\n";
         let fixed: Static = parse("mox.conf", fixed.as_bytes()).unwrap().value;
         let dynamic: Dynamic = parse("domains.conf", dynamic.as_bytes()).unwrap().value;
-        let routing = routing(&fixed, &dynamic);
+        let world = World { lookup: Arc::new(mox_testkit::Zone::new()), dial: Arc::new(mox_net::TcpDial::default()) };
+        let routing = routing(&fixed, &dynamic, &world);
         assert!(matches!(routing.transports["none"], Transport::Direct { ipv4: true, ipv6: true }));
         assert!(matches!(routing.transports["v6"], Transport::Direct { ipv4: false, ipv6: true }));
         assert!(
@@ -101,7 +115,7 @@ mod tests {
         );
         assert!(matches!(&routing.transports["p"], Transport::Relay(r) if (r.port, r.tls) == (2525, RelayTls::Plain) && r.auth.is_none()));
         assert!(matches!(&routing.transports["f"], Transport::Fail { code: 554, text: Some(text) } if text == "no"));
-        assert!(matches!(&routing.transports["k"], Transport::Fail { code: 451, .. }));
+        assert!(matches!(&routing.transports["k"], Transport::Socks { hostname, .. } if hostname.ascii() == "p.example"));
         let to = "a.example".parse().unwrap();
         assert_eq!(routing.choose("ann", 2, None, Some(&to)), Some("s"));
         assert_eq!(routing.choose("ann", 1, None, Some(&to)), None);

@@ -2,7 +2,7 @@
 
 use super::directory::directory;
 use super::listeners::{Endpoint, Service};
-use super::routing::routing;
+use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
 use super::{Life, accounts, imap, queue, smtp, webhooks};
@@ -15,7 +15,7 @@ use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
 use mox_net::listen::{self, Serving};
 use mox_net::resolver::ResolverLimits;
-use mox_net::{Listener, Resolver, Stream};
+use mox_net::{Listener, Resolver, Stream, TcpDial};
 use mox_smtpd::SharedSelectors;
 use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
@@ -45,6 +45,8 @@ pub(super) struct Shared {
     pub(super) directory: SharedDirectory,
     pub(super) logins: Logins,
     pub(super) routing: SharedRouting,
+    /// How proxies of transports are reached.
+    world: World,
     credentials: Credentials,
     pub(super) selectors: SharedSelectors,
     pub(super) metrics: Arc<Metrics>,
@@ -67,7 +69,7 @@ impl Shared {
         accounts::ensure(&self.store, settings, &snapshot.dynamic).await?;
         self.directory.replace(directory);
         self.selectors.replace(signing_selectors(snapshot));
-        self.routing.replace(routing(settings, &snapshot.dynamic));
+        self.routing.replace(routing(settings, &snapshot.dynamic, &self.world));
         Ok(())
     }
 }
@@ -109,6 +111,9 @@ impl Services {
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
         let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
 
+        let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
+        let lookup: Arc<dyn Lookup> = Arc::new(lookup);
+        let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
             log,
@@ -116,7 +121,8 @@ impl Services {
             store,
             queue,
             directory,
-            routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic)),
+            routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic, &world)),
+            world,
             logins,
             credentials,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
@@ -128,8 +134,6 @@ impl Services {
         });
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
-        let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
-        let lookup: Arc<dyn Lookup> = Arc::new(lookup);
         let imap = imap::service(&shared, mode, life.stop.clone());
         let parts = smtp::Parts { lookup: Arc::clone(&lookup), stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;

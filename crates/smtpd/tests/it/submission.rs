@@ -119,8 +119,8 @@ async fn only_own_addresses() {
 async fn limits_on_sending() {
     let world = World::new().await;
     let mut client = world.logged_in("ann@mox.example").await;
-    let messages = "451 4.7.1 account has sent too many messages in the past 24 hours";
-    let first_time = "451 4.7.1 account has written to too many new recipients in the past 24 hours";
+    let messages = "451 4.7.1 account may send to 5 recipients in 24 hours, see MaxOutgoingMessagesPerDay in its configuration";
+    let first_time = "451 4.7.1 account may send to 3 first-time recipients in 24 hours, see MaxFirstTimeRecipientsPerDay in its configuration";
     let done = "250 2.2.0 it is done";
     // Five recipients a day, three of them new.
     let mut send = async |hours: u64, recipients: &[&str], reply: &str| {
@@ -171,6 +171,31 @@ async fn bounces_are_recognised_by_their_address() {
         client.play(&format!("{message}S: {reply}")).await;
     }
     drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn unique_senders_only_where_asked_for() {
+    let world = World::new().await;
+    // Nothing behind the separator, or another address to log in with: no id.
+    for (login, from) in [("fromid@mox.example", "fromid+@mox.example"), ("fromid+x@mox.example", "fromid@mox.example")] {
+        let mut client = world.logged_in(login).await;
+        client.play(&format!("C: MAIL FROM:<{from}>\nC: RCPT TO:<a@x.example>\nC: DATA")).await;
+        client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot").await;
+        client.play("C: From: <fromid@mox.example>\nC:\nC: .\nS: 250 2.2.0 it is done").await;
+        let queued = world.queued().await;
+        let entry = &queued.last().unwrap().0;
+        assert_eq!((entry.from_id.as_deref(), entry.sender.as_ref().unwrap().to_string().as_str()), (None, from));
+    }
+    // Without a separator, there is no place for an id.
+    let mut client = world.logged_in("fromid@mox.example").await;
+    client.play("C: MAIL FROM:<ann@plain.example>\nC: RCPT TO:<a@x.example>\nC: DATA").await;
+    client.play("S: 250 2.1.0 looking good\nS: 250 2.1.0 now on the list\nS: 354 see you at the bare dot").await;
+    client.play("C: From: <ann@plain.example>\nC:\nC: .").await;
+    let reply = "554 5.3.5 login address asks for unique senders, but the domain of the from header has no separator for them";
+    client.play(&format!("S: {reply}")).await;
+    drop(client);
+    assert_eq!(world.queued().await.len(), 2);
     world.close().await;
 }
 

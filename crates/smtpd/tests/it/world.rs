@@ -80,6 +80,7 @@ fn directory(localserve: bool) -> Directory {
                 ..DomainSettings::new("mox.example".parse().unwrap())
             },
             DomainSettings::new("catch.example".parse().unwrap()),
+            DomainSettings::new("plain.example".parse().unwrap()),
             DomainSettings { disabled: true, ..DomainSettings::new("off.example".parse().unwrap()) },
         ],
         accounts: vec![
@@ -96,6 +97,7 @@ fn directory(localserve: bool) -> Directory {
                     (key("gone@mox.example"), refusing("550 moved away")),
                     (key("later@mox.example"), refusing("421")),
                     (key("ann@off.example"), plain()),
+                    (key("ann@plain.example"), plain()),
                 ],
             ),
             (

@@ -48,6 +48,8 @@ struct State {
     extensions: Vec<String>,
     tls: Option<ServerTls>,
     connections: usize,
+    open: usize,
+    most_open: usize,
     /// Commands, as received.
     lines: Vec<String>,
     /// Messages that were acknowledged, with the recipients that were.
@@ -131,6 +133,11 @@ impl Peer {
         self.state().connections
     }
 
+    /// The most connections that were open at once.
+    pub(super) fn most_at_once(&self) -> usize {
+        self.state().most_open
+    }
+
     pub(super) fn lines(&self) -> Vec<String> {
         self.state().lines.clone()
     }
@@ -162,8 +169,18 @@ impl Peer {
         Some(reply)
     }
 
-    async fn serve(&self, stream: Stream) -> Option<()> {
-        self.state().connections += 1;
+    async fn serve(&self, stream: Stream) {
+        {
+            let mut state = self.state();
+            state.connections += 1;
+            state.open += 1;
+            state.most_open = state.most_open.max(state.open);
+        }
+        self.converse(stream).await;
+        self.state().open -= 1;
+    }
+
+    async fn converse(&self, stream: Stream) -> Option<()> {
         let mut stream = BufReader::new(stream);
         self.step(Step::Greeting, &mut stream, "220 peer ready").await?;
         let mut accepted: Vec<String> = Vec::new();

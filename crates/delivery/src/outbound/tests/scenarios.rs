@@ -608,3 +608,173 @@ async fn results_tell_transport_host_and_address() {
         assert_eq!((via.transport.as_str(), via.host.as_str(), via.ip), ("", "mx.b.example", "192.0.2.1".parse().ok()));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_wants_no_mail_is_not_the_last() {
+    for (step, reply) in
+        [(Step::Greeting, "554 5.3.2 no mail here"), (Step::Ehlo, "550 5.5.0 no"), (Step::Mail, "552 5.3.4 too large for us")]
+    {
+        let mut f = Fixture::new().await;
+        let (first, second) = (f.peer(), Peer::listen(&f.world, "192.0.2.2:25"));
+        first.says(step, reply);
+        f.submit(&["bob@two.example"]).await;
+        f.run().await;
+        assert_eq!((first.connections(), second.delivered()), (1, 1), "{reply}");
+        // When all hosts say no, it is final; when one only says later, it isn't.
+        second.says(Step::Mail, "451 4.3.0 later");
+        f.submit(&["bob@two.example"]).await;
+        f.run().await;
+        assert_eq!(f.queued().await.len(), 1, "{reply}");
+        second.says(step, reply);
+        f.clock.advance(HOUR);
+        f.run().await;
+        assert_eq!(f.queued().await.len(), 0, "{reply}");
+        assert_eq!(f.dsns("ann", "Inbox").await.len(), 1);
+        f.check_conservation().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_busy_is_left_alone_for_a_while() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.says(Step::Mail, "421 4.7.0 too much from you");
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    assert_eq!(peer.connections(), 1);
+    // Another message hears the same without a connection; other domains aren't concerned.
+    peer.well_behaved();
+    f.submit(&["cas@b.example"]).await;
+    f.submit(&["eve@c.example"]).await;
+    f.run().await;
+    assert_eq!((peer.connections(), peer.delivered()), (2, 1));
+    let queued = f.queued().await;
+    let result = queued.iter().find(|l| l.row.recipient.to_string() == "cas@b.example").unwrap().results[0].clone();
+    assert_eq!((result.code, result.error.contains("too much from you")), (421, true), "{result:?}");
+    // An administrator who wants it tried now has it tried now.
+    f.queue.reschedule(Filter { to: Some("cas".to_owned()), ..Filter::default() }, Reschedule::At(f.clock.now())).await.unwrap();
+    f.runner.end_pauses();
+    f.run().await;
+    assert_eq!(peer.delivered(), 2);
+    f.clock.advance(HOUR);
+    f.run().await;
+    assert_eq!(peer.delivered(), 3);
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_connections_to_the_host_of_many_domains() {
+    let mut f = Fixture::with(zone(), |s| s.max_per_host = 1, Routing::default()).await;
+    let peer = f.peer();
+    peer.slow_end(Duration::from_secs(1));
+    f.submit(&["bob@b.example"]).await;
+    f.submit(&["bob@c.example"]).await;
+    f.submit(&["bob@two.example"]).await;
+    assert_eq!(f.run().await, 3);
+    assert_eq!((peer.delivered(), peer.most_at_once()), (3, 1));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn through_a_proxy_under_its_name() {
+    // Its dial leads to another world, which only the proxy reaches.
+    let beyond = World::new();
+    let transport = Transport::Socks { dial: Arc::new(beyond.clone()), hostname: "proxy.example".parse().unwrap() };
+    let routing = Routing {
+        transports: BTreeMap::from([("socks".to_owned(), transport)]),
+        global: vec![Route { transport: "socks".to_owned(), ..Route::default() }],
+        ..Routing::default()
+    };
+    let mut f = Fixture::with(zone(), |_| {}, routing).await;
+    let (near, far) = (f.peer(), Peer::listen(&beyond, "192.0.2.1:25"));
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    assert_eq!((near.connections(), far.delivered()), (0, 1));
+    assert_eq!(far.lines()[0], "EHLO proxy.example");
+    assert_eq!(f.retired().await[0].results[0].via.transport, "socks");
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_whole_message_comes_back_when_asked_for() {
+    for (size, full) in [(10, true), (2 << 20, false)] {
+        let mut f = Fixture::new().await;
+        let peer = f.peer();
+        peer.rcpt("gone@", "550 5.1.1 no such user");
+        f.submit_from("ann@a.example", &["gone@b.example"], |s| {
+            s.return_full = true;
+            s.message = Spool::from(format!("{HEADER}\r\nfirst line\r\n{}", "x\r\n".repeat(size)).into_bytes());
+        })
+        .await;
+        f.run().await;
+        let dsn = &f.dsns("ann", "Inbox").await[0];
+        assert_eq!((dsn.contains("message/rfc822"), dsn.contains("first line")), (full, full));
+        assert_eq!(dsn.contains("text/rfc822-headers"), !full);
+    }
+}
+
+/// What Python's email package makes of a DSN: types of the parts, and the fields of the recipient.
+const READ_DSN: &str = r#"
+import email, email.policy, sys
+m = email.message_from_binary_file(sys.stdin.buffer, policy=email.policy.default)
+assert not m.defects, m.defects
+print(m.get_content_type(), m.get_param("report-type"), m["Auto-Submitted"], m["Return-Path"])
+for p in m.iter_parts():
+    assert not p.defects, p.defects
+    print(p.get_content_type())
+status = list(m.iter_parts())[1]
+per_message, per_recipient = status.get_payload()
+print(per_message["Reporting-MTA"], "|", per_message["Original-Envelope-ID"])
+for name in ["Original-Recipient", "Final-Recipient", "Action", "Status", "Remote-MTA", "Diagnostic-Code"]:
+    print(name, per_recipient[name])
+"#;
+
+#[tokio::test(start_paused = true)]
+async fn an_independent_reader_understands_our_dsns() {
+    let Some(python) = mox_testkit::peers::require_program("python3") else { return };
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such (user)");
+    f.submit_from("ann@a.example", &["gone@b.example", "bob@b.example"], |s| {
+        s.envelope_id = Some("QQ314159".to_owned());
+        let notify = Some(Notify { success: true, failure: true, delay: false });
+        let orcpt = Some(OriginalRecipient { address_type: "rfc822".to_owned(), address: "list@b.example".to_owned() });
+        for recipient in &mut s.recipients {
+            recipient.parameters = RcptParameters { notify, orcpt: orcpt.clone() };
+        }
+    })
+    .await;
+    f.run().await;
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.len(), 2);
+    let read = |dsn: &str| {
+        use std::io::Write as _;
+        let mut child = std::process::Command::new(&python)
+            .args(["-c", READ_DSN])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(dsn.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (head, original) = (
+        "multipart/report delivery-status auto-replied <>\ntext/plain\nmessage/delivery-status\ntext/rfc822-headers\n\
+         dns; mail.a.example | QQ314159\n",
+        "Original-Recipient rfc822;list@b.example\n",
+    );
+    let texts: Vec<String> = dsns.iter().map(|d| read(d)).collect();
+    let failed = texts.iter().find(|t| t.contains("Action failed")).unwrap();
+    assert_eq!(
+        *failed,
+        format!(
+            "{head}{original}Final-Recipient rfc822;gone@b.example\nAction failed\nStatus 5.1.1 (rcptto: 550 5.1.1 no such user )\n\
+             Remote-MTA dns;mx.b.example ([192.0.2.1])\nDiagnostic-Code smtp; 550 5.1.1 no such (user)\n"
+        )
+    );
+    let relayed = texts.iter().find(|t| t.contains("Action relayed")).unwrap();
+    let want = "Final-Recipient rfc822;bob@b.example\nAction relayed\nStatus 2.0.0\nRemote-MTA dns;mx.b.example ([192.0.2.1])\nDiagnostic-Code None\n";
+    assert_eq!(*relayed, format!("{head}{original}{want}"));
+}
