@@ -13,6 +13,7 @@ mod hostile;
 mod kill;
 mod octets;
 mod peers;
+mod queue;
 mod send;
 mod server;
 mod shutdown;
