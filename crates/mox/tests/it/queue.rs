@@ -65,6 +65,13 @@ fn kick(mox: &Mox) {
 }
 
 #[track_caller]
+fn send_as(mox: &Mox, from: &str, to: &[&str], subject: &str) {
+    let text = String::from_utf8(message(subject)).unwrap().replace("mox@localhost", from);
+    let reply = submission(mox).send(from, to, text.as_bytes()).unwrap();
+    assert!(reply.is_ok(), "{reply:?}");
+}
+
+#[track_caller]
 fn send(mox: &Mox, to: &[&str], subject: &str) {
     let reply = submission(mox).send(Mox::USER, to, &message(subject)).unwrap();
     assert!(reply.is_ok(), "{reply:?}");
@@ -77,22 +84,42 @@ fn last_body(client: &mut ImapClient, count: usize) -> String {
 
 #[test]
 fn two_servers_deliver_to_each_other_and_bounce() {
-    let far = serving(&[], &["far.test"]);
-    let near = serving(&[("far", far.port(Service::Smtp))], &[]);
-    send(&near, &["mox@far.test", "nobody@far.test"], "to the other");
+    // Each has to know the other's port, and there is none before it runs: one starts twice.
+    const UNKNOWN: u16 = 1;
+    let mut near = serving(&[("far", UNKNOWN)], &["near.test"]);
+    let far = serving(&[("near", near.port(Service::Smtp))], &["far.test"]);
+    near.kill().unwrap();
+    let conf = near.dir().join("mox.conf");
+    let text = std::fs::read_to_string(&conf).unwrap();
+    std::fs::write(&conf, text.replace("Port: 1\n", &format!("Port: {}\n", far.port(Service::Smtp)))).unwrap();
+    near.resume().unwrap();
+
+    send_as(&near, "mox@near.test", &["mox@far.test"], "to the other");
+    await_queue(&near, is_empty);
     let arrived = last_body(&mut imap(&far), 1);
-    assert!(arrived.ends_with(&String::from_utf8(message("to the other")).unwrap()), "{arrived}");
+    assert!(arrived.ends_with("\r\nThe body of to the other.\r\n.A line with a dot.\r\n"), "{arrived}");
+    // Refused at once: the queue tells the sender.
+    send_as(&near, "mox@near.test", &["nobody@far.test"], "to nobody");
     let bounce = last_body(&mut imap(&near), 1);
     assert!(bounce.contains("Final-Recipient: rfc822;nobody@far.test") && bounce.contains("Action: failed"), "{bounce}");
     assert!(bounce.contains("Remote-MTA: dns;localhost"), "{bounce}");
     await_queue(&near, is_empty);
+    // Answered later, because another recipient was fine: the other server sends a bounce back.
+    send_as(&far, "mox@far.test", &["mox@near.test", "nobody@near.test"], "to two");
+    await_queue(&far, is_empty);
+    await_queue(&near, is_empty);
+    await_messages(&mut imap(&near), "INBOX", 2);
+    let bounce = last_body(&mut imap(&far), 2);
+    assert!(bounce.contains("nobody@near.test") && bounce.contains("Reporting-MTA: dns; localhost"), "{bounce}");
 
     // The history tells of both, with the host and address of each.
     let retired = run(&near, &["queue", "retired", "list", "-asc", "-sort", "queued"]);
     let lines: Vec<&str> = retired.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, "retired messages:"), "{retired}");
-    assert!(lines[1].contains(" success from:mox@localhost to:mox@far.test last "), "{retired}");
-    assert!(lines[2].contains(" failure from:mox@localhost to:nobody@far.test last "), "{retired}");
+    // The third is the bounce to the other server.
+    assert_eq!((lines.len(), lines[0]), (4, "retired messages:"), "{retired}");
+    assert!(lines[3].contains(" success from: to:mox@far.test last "), "{retired}");
+    assert!(lines[1].contains(" success from:mox@near.test to:mox@far.test last "), "{retired}");
+    assert!(lines[2].contains(" failure from:mox@near.test to:nobody@far.test last "), "{retired}");
     assert_eq!(run(&near, &["queue", "retired", "list", "-result", "failure"]).lines().count(), 2);
     let id = lines[2].split_whitespace().next().unwrap();
     let json: serde_json::Value = serde_json::from_str(&run(&near, &["queue", "retired", "print", id])).unwrap();
@@ -105,7 +132,7 @@ fn two_servers_deliver_to_each_other_and_bounce() {
     let list = run(&near, &["queue", "suppress", "list", "-account", "mox"]);
     assert!(list.contains("\"mox\"\t\"nobody@far.test\"\tNo\t"), "{list}");
     send(&near, &["nobody+more@far.test"], "again");
-    let bounce = last_body(&mut imap(&near), 2);
+    let bounce = last_body(&mut imap(&near), 3);
     assert!(bounce.contains("suppression list"), "{bounce}");
     run(&near, &["queue", "suppress", "remove", "mox", "nobody@far.test"]);
     assert_eq!(run(&near, &["queue", "suppress", "list"]).lines().last(), Some("(none)"));
@@ -163,7 +190,8 @@ fn commands_filter_and_change() {
     run(&mox, &["queue", "holdrules", "add", "-account", "mox", "-senderdom", "elsewhere.test"]);
     run(&mox, &["queue", "holdrules", "add"]);
     let rules = run(&mox, &["queue", "holdrules", "list"]);
-    let want = "hold rules:\nid 1: recipient domain \"sink.test\"\nid 2: account \"mox\", sender domain \"elsewhere.test\"\nid 3: all messages\n";
+    let want =
+        "hold rules:\nid 1: recipient domain \"sink.test\"\nid 2: account \"mox\", sender domain \"elsewhere.test\"\nid 3: all messages\n";
     assert_eq!(rules, want);
     run(&mox, &["queue", "holdrules", "remove", "3"]);
     run(&mox, &["queue", "holdrules", "remove", "2"]);
