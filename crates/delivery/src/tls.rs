@@ -6,10 +6,12 @@
 
 mod collect;
 mod mtasts;
+mod source;
 
 pub(crate) use collect::AboutAttempt;
 pub use collect::SessionResults;
 pub use mtasts::{FetchError, FetchFuture, PolicySource, StsError, StsFault, StsPolicy};
+pub use source::WebPolicies;
 
 use crate::tls::collect::Collected;
 use mox_base::{Clock, Lookup, Random};

@@ -19,6 +19,7 @@ mod services;
 mod smtp;
 mod startup;
 mod tls;
+mod tls_policies;
 mod webhooks;
 
 pub(crate) use listeners::Service;

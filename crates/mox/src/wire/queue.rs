@@ -5,16 +5,16 @@ pub(super) mod tasks;
 
 use super::Mode;
 use super::services::Shared;
+use super::tls_policies::verified_tls;
 use crate::ctl::{Output, QueueAction, QueueFilter};
 use mox_base::{Lookup, QueueId, Timestamp};
 use mox_config::{Static, duration};
 use mox_delivery::metrics::Metrics;
 use mox_delivery::outbound::{self, Ports, Runner, Settings};
-use mox_net::tls::read_roots;
+use mox_delivery::tls::TlsPolicies;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,11 +29,9 @@ pub(super) fn runner(
     local: Option<SocketAddr>,
     pedantic: bool,
     metrics: Metrics,
+    policies: Option<Arc<TlsPolicies>>,
 ) -> Result<Runner, String> {
     let fixed = shared.live.settings();
-    let ca = fixed.tls.as_ref().and_then(|tls| tls.ca.as_ref());
-    let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| shared.live.paths().config(file)).collect()).unwrap_or_default();
-    let roots = read_roots(ca.is_none_or(|ca| ca.additional_to_system), &files).map_err(|e| e.to_string())?;
     let tls = |tls: Result<ClientTls, mox_net::tls::Error>| tls.map_err(|e| format!("setting up TLS: {e}"));
     let ports = Ports {
         clock: Arc::clone(shared.store.clock()),
@@ -41,8 +39,8 @@ pub(super) fn runner(
         lookup,
         dial: Arc::new(TcpDial::default()),
         opportunistic_tls: tls(ClientTls::opportunistic())?,
-        verified_tls: tls(ClientTls::verified(roots))?,
-        policies: None,
+        verified_tls: verified_tls(shared)?,
+        policies,
     };
     let settings = Settings {
         mode: match mode {

@@ -5,11 +5,12 @@ use super::listeners::{Endpoint, Service};
 use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
-use super::{Life, accounts, imap, queue, smtp, webhooks};
+use super::{Life, accounts, imap, queue, smtp, tls_policies, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::outbound::{Runner, SharedRouting};
+use mox_delivery::tls::{TlsMetrics, TlsPolicies};
 use mox_httpd::{ConnectionLabels, Metrics};
 use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
@@ -78,6 +79,7 @@ impl Shared {
 pub(super) struct Services {
     pub(super) shared: Arc<Shared>,
     pub(super) runner: Runner,
+    policies: Option<Arc<TlsPolicies>>,
     pub(super) sockets: Vec<(Service, SocketAddr)>,
 }
 
@@ -95,6 +97,8 @@ impl Services {
         smtp_metrics.register(metrics.registry_mut());
         let login_metrics = mox_logins::Metrics::default();
         login_metrics.register(metrics.registry_mut());
+        let tls_metrics = TlsMetrics::default();
+        tls_metrics.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -180,10 +184,11 @@ impl Services {
         let webhooks = webhooks::runner(&shared, Arc::clone(&lookup), mode, webhook_metrics)?;
         let finish = life.finish.clone();
         life.background.spawn(async move { webhooks.run(finish).await });
-        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics)?;
+        let policies = tls_policies::start(&shared, Arc::clone(&lookup), mode, tls_metrics, life).await?;
+        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics, policies.clone())?;
         let (running, finish) = (runner.clone(), life.finish.clone());
         life.background.spawn(async move { running.run(finish).await });
-        Ok(Self { shared, runner, sockets: listening })
+        Ok(Self { shared, runner, policies, sockets: listening })
     }
 
     /// Lets background work end that waits for us.
@@ -194,6 +199,9 @@ impl Services {
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
         self.shared.queue.close().await;
+        if let Some(policies) = &self.policies {
+            policies.store().close().await;
+        }
         self.shared.credentials.close().await;
         self.shared.store.close().await;
     }
