@@ -12,6 +12,9 @@ use mox_store::queue::{AddError, AddStep, NewEntry, NewMessage, Notify, Queue, R
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How often the delivery of a report is tried.
+const REPORT_ATTEMPTS: u32 = 5;
+
 /// A message to be sent.
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -135,8 +138,26 @@ impl Submitter {
     /// # Errors
     /// See [`SubmitError`]: nothing was queued.
     pub async fn submit(&self, submission: Submission) -> Result<Vec<Submitted>, SubmitError> {
+        self.queue(submission, ReportKind::None).await
+    }
+
+    /// Queues a report that the server made by itself: tried a few times, and nobody hears if it fails.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]: nothing was queued.
+    pub async fn submit_report(&self, submission: Submission, report: ReportKind) -> Result<Vec<Submitted>, SubmitError> {
+        self.queue(submission, report).await
+    }
+
+    async fn queue(&self, submission: Submission, report: ReportKind) -> Result<Vec<Submitted>, SubmitError> {
         let now = self.clock.now();
-        let entries = self.entries(&submission, now)?;
+        let mut entries = self.entries(&submission, now)?;
+        if report != ReportKind::None {
+            for entry in &mut entries {
+                entry.max_attempts = REPORT_ATTEMPTS;
+                entry.notify = Notify::NEVER;
+            }
+        }
         let mut submitted: Vec<_> =
             entries.iter().map(|e| Submitted { id: QueueId(0), recipient: e.recipient.clone(), from_id: e.from_id.clone() }).collect();
         let limits = submission.limits.unwrap_or(SendLimits { messages: 0, first_time: 0 });
@@ -150,7 +171,7 @@ impl Submitter {
             message_id: submission.message_id,
             subject: submission.subject,
             body_utf8: submission.message_utf8,
-            report: ReportKind::None,
+            report,
             future_release: submission.future_release,
             extra: submission.extra,
             envelope_id: submission.envelope_id,

@@ -6,11 +6,13 @@
 
 mod collect;
 mod mtasts;
+mod report;
 mod source;
 
 pub(crate) use collect::AboutAttempt;
 pub use collect::SessionResults;
 pub use mtasts::{FetchError, FetchFuture, PolicySource, StsError, StsFault, StsPolicy};
+pub use report::{ReportSender, ReportSettings};
 pub use source::WebPolicies;
 
 use crate::tls::collect::Collected;
@@ -50,11 +52,18 @@ pub struct ResultLabels {
 pub struct TlsMetrics {
     get: Family<ResultLabels, Histogram>,
     get_cached: Family<ResultLabels, Counter>,
+    reports_queued: Counter,
+    report_errors: Counter,
 }
 
 impl Default for TlsMetrics {
     fn default() -> Self {
-        Self { get: Family::new_with_constructor(|| Histogram::new(BUCKETS)), get_cached: Family::default() }
+        Self {
+            get: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            get_cached: Family::default(),
+            reports_queued: Counter::default(),
+            report_errors: Counter::default(),
+        }
     }
 }
 
@@ -62,6 +71,8 @@ impl TlsMetrics {
     /// Makes a registry show them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("mox_mtasts_get_duration_seconds", "Looking up and fetching MTA-STS policies, by result.", self.get.clone());
+        registry.register("mox_tlsrptsend_report_queued", "TLS reports that were queued.", self.reports_queued.clone());
+        registry.register("mox_tlsrptsend_report_error", "TLS reports that could not be made or queued.", self.report_errors.clone());
         registry.register("mox_mtastsdb_get", "MTA-STS policies asked of the cache, by result.", self.get_cached.clone());
     }
 }

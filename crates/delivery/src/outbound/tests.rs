@@ -1,6 +1,7 @@
 //! The queue against a next hop that fails, delays and disconnects at every step, in memory and without waiting.
 
 mod peer;
+mod reports;
 mod scenarios;
 mod tls;
 
@@ -24,6 +25,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+const HOUR: Duration = Duration::from_secs(3600);
 const HEADER: &str = "From: <ann@a.example>\r\nSubject: hi\r\n";
 const BODY: &str = "hello\r\n.dot\r\n";
 

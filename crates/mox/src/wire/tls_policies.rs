@@ -1,9 +1,10 @@
-//! What recipient domains want of TLS: policies fetched, kept and refreshed, results collected.
+//! What recipient domains want of TLS: policies fetched, kept and refreshed, results collected and reported.
 
 use super::services::Shared;
 use super::{Life, Mode};
 use mox_base::Lookup;
-use mox_delivery::tls::{TlsMetrics, TlsPolicies, TlsPorts, WebPolicies};
+use mox_delivery::submit::Submitter;
+use mox_delivery::tls::{ReportSender, ReportSettings, TlsMetrics, TlsPolicies, TlsPorts, WebPolicies};
 use mox_net::http::{AddressGuard, Client};
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, TcpDial};
@@ -51,5 +52,21 @@ pub(super) async fn start(
     life.background.spawn(async move { refreshing.run_refresh(stop).await });
     let (collecting, stop) = (Arc::clone(&policies), life.finish.clone());
     life.background.spawn(async move { collecting.run_collect(stop).await });
+    if collect {
+        let (reporting, stop) = (report_sender(shared, &policies), life.finish.clone());
+        life.background.spawn(async move { reporting.run(stop).await });
+    }
     Ok(Some(policies))
+}
+
+fn report_sender(shared: &Shared, policies: &Arc<TlsPolicies>) -> ReportSender {
+    let fixed = shared.live.settings();
+    let submitter = Submitter::new(shared.queue.clone(), Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
+    let settings = ReportSettings {
+        hostname: fixed.hostname.domain().clone(),
+        account: fixed.postmaster.account.clone(),
+        all_success: fixed.outgoing_tls_reports_for_all_success,
+        user_agent: concat!("mox/", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    ReportSender::new(Arc::clone(policies), submitter, shared.directory.clone(), shared.selectors.clone(), settings)
 }

@@ -4,8 +4,6 @@ use super::peer::{Does, Peer, Step};
 use super::*;
 use mox_smtp::grammar::{Notify, OriginalRecipient};
 
-const HOUR: Duration = Duration::from_secs(3600);
-
 #[tokio::test(start_paused = true)]
 async fn delivers() {
     let mut f = Fixture::new().await;

@@ -52,6 +52,17 @@ fn pki(name: &str, expired: bool) -> Pki {
     }
 }
 
+/// Some server that speaks TLS.
+pub(super) fn any_server() -> ServerTls {
+    pki("mx.b.example", false).server
+}
+
+/// `YYYYMMDD`.
+pub(super) fn day(time: Timestamp) -> i64 {
+    let (year, month, day) = time.date();
+    i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day)
+}
+
 fn tlsa(usage: u8, selector: u8, data: &[u8]) -> Tlsa {
     Tlsa { usage, selector, matching: 1, data: Sha256::digest(data).to_vec() }
 }
@@ -116,9 +127,7 @@ impl Case {
             assert!(waits == 1 || self.require_tls == Some(true), "{how}: only what requires TLS may bounce for the lack of it");
         }
         f.policies.flush().await.unwrap();
-        let (year, month, day) = f.clock.now().date();
-        let day = i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day);
-        let kept = f.policies.store().results(day).await.unwrap();
+        let kept = f.policies.store().results(day(f.clock.now())).await.unwrap();
         let results = kept.iter().flat_map(|r| results_from_json(&r.results).unwrap()).map(|r| show(&r)).collect();
         (how, results)
     }

@@ -1,0 +1,136 @@
+//! TLS reports: what happened to sessions on one day is sent on the next, once, to those who want it. RFC 8460.
+
+use super::*;
+use crate::signing::SharedSelectors;
+use crate::tls::{ReportSender, ReportSettings};
+use mox_base::Domain;
+use mox_mailauth::tlsrpt::{Report, read};
+use mox_mailauth::{Canonicalization, DkimSelector, SigningKey};
+use mox_store::tls::SuppressedAddress;
+
+fn selectors() -> SharedSelectors {
+    let domain: Domain = "a.example".parse().unwrap();
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let selector = DkimSelector {
+        name: "sel".parse().unwrap(),
+        key: SigningKey::from_pkcs8(&key.serialize_der()).unwrap(),
+        header: Canonicalization::Relaxed,
+        body: Canonicalization::Relaxed,
+        headers: vec!["From".to_owned()],
+        seal_headers: false,
+        expiration: None,
+    };
+    SharedSelectors::new(BTreeMap::from([(domain, Arc::from([selector]))]))
+}
+
+fn sender(f: &Fixture, all_success: bool) -> ReportSender {
+    let settings = ReportSettings {
+        hostname: "mail.a.example".parse().unwrap(),
+        account: "root".to_owned(),
+        all_success,
+        user_agent: "mox/test".to_owned(),
+    };
+    ReportSender::new(Arc::clone(&f.policies), f.submitter.clone(), SharedDirectory::new(directory()), selectors(), settings)
+}
+
+/// A world in which `b.example` and its host want reports, and STARTTLS isn't offered.
+async fn fixture(change: impl FnOnce(Zone) -> Zone) -> (Fixture, Peer) {
+    let zone = zone()
+        .txt("_smtp._tls.b.example", "v=TLSRPTv1; rua=mailto:reports@c.example,https://x.example/")
+        .txt("_smtp._tls.mx.b.example", "v=TLSRPTv1; rua=mailto:host@c.example");
+    let f = Fixture::with(change(zone), |_| {}, Routing::default()).await;
+    let peer = f.peer();
+    (f, peer)
+}
+
+/// The reports that arrived, with their recipients.
+fn arrived(peer: &Peer) -> Vec<(Vec<String>, Report, String)> {
+    let messages = peer.messages().into_iter();
+    messages.filter_map(|(to, text)| read(text.as_bytes()).ok().map(|report| (to, report, text))).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn sent_once_on_the_next_day() {
+    let (mut f, peer) = fixture(|z| z).await;
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    let sender = sender(&f, false);
+    assert_eq!(sender.send_due(false).await.unwrap(), 0, "the day isn't over");
+    f.clock.advance(24 * HOUR);
+    assert_eq!(sender.send_due(false).await.unwrap(), 2);
+    assert_eq!(sender.send_due(false).await.unwrap(), 0, "sent already");
+    f.run().await;
+    let reports = arrived(&peer);
+    assert_eq!(reports.len(), 2);
+    let (to, report, text) = &reports[0];
+    assert_eq!(to, &["reports@c.example"]);
+    assert_eq!((report.organization.as_str(), report.contact.as_str()), ("a.example", "postmaster@a.example"));
+    assert_eq!(report.end.secs() - report.begin.secs(), 86_399);
+    assert_eq!(
+        report.policies.iter().map(|p| (p.policy.domain.as_str(), p.failure)).collect::<Vec<_>>(),
+        [("b.example", 1), ("mx.b.example", 1)]
+    );
+    assert_eq!(report.policies[0].details[0].mx_helo, "peer ready");
+    assert!(text.starts_with("DKIM-Signature: ") && text.replace("\r\n\t", "").contains("h=From:TLS-Report-Domain:TLS-Report-Submitter;"), "{text}");
+    assert!(text.contains("\r\nTLS-Required: No\r\n") && text.contains("\r\nTLS-Report-Domain: b.example\r\n"));
+    // The host hears for which domain it was.
+    let (to, report, _) = &reports[1];
+    assert_eq!(to, &["host@c.example"]);
+    assert_eq!((report.policies[0].policy.domain.as_str(), report.policies[0].policy.mx_hosts[0].as_str()), ("b.example", "mx.b.example"));
+    // Delivering reports fails to be encrypted just as much, but no report tells of that.
+    f.clock.advance(24 * HOUR);
+    assert_eq!(sender.send_due(false).await.unwrap(), 0, "a loop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_hears_of_reports_that_fail() {
+    let (mut f, peer) = fixture(|z| z).await;
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    f.clock.advance(24 * HOUR);
+    assert_eq!(sender(&f, false).send_due(false).await.unwrap(), 2);
+    peer.rcpt("c.example", "550 5.1.1 no such user");
+    f.run().await;
+    assert!(f.queued().await.is_empty());
+    assert!(f.dsns("root", "Inbox").await.is_empty() && f.dsns("root", "Postmaster").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_none() {
+    for (what, zone, all_success, starttls, want) in [
+        ("nothing wrong", None, false, true, 0),
+        ("nothing wrong, all wanted", None, true, true, 2),
+        ("suppressed", Some("suppress"), false, false, 1),
+        ("record can't be looked up", Some("temporary"), false, false, 1),
+        ("same addresses", Some("same"), false, false, 1),
+    ] {
+        let (mut f, peer) = fixture(|z| match zone {
+            Some("temporary") => z.temporary("_smtp._tls.b.example", None),
+            Some("same") => Zone::new()
+                .mx("b.example", 10, "mx.b.example")
+                .a("mx.b.example", "192.0.2.1")
+                .txt("_smtp._tls.b.example", "v=TLSRPTv1; rua=mailto:reports@c.example")
+                .txt("_smtp._tls.mx.b.example", "v=TLSRPTv1; rua=mailto:reports@c.example"),
+            _ => z,
+        })
+        .await;
+        if starttls {
+            peer.speaks_tls(tls::any_server());
+        }
+        f.submit(&["bob@b.example"]).await;
+        f.run().await;
+        f.clock.advance(24 * HOUR);
+        if zone == Some("suppress") {
+            let now = f.clock.now();
+            let address = "reports@c.example".to_owned();
+            let entry = SuppressedAddress { address, inserted: now, until: now.after(HOUR), comment: String::new() };
+            f.policies.store().suppress(entry).await.unwrap();
+        }
+        let sender = sender(&f, all_success);
+        assert_eq!(sender.send_due(false).await.unwrap(), want, "{what}");
+        let left = f.policies.store().results(tls::day(f.clock.now().before(24 * HOUR))).await.unwrap();
+        assert_eq!(left.is_empty(), zone != Some("temporary"), "{what}: only what may be sent later stays");
+        f.clock.advance(48 * HOUR);
+        assert_eq!(sender.send_due(false).await.unwrap(), 0, "{what}");
+    }
+}
