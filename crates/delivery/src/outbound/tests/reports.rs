@@ -71,7 +71,10 @@ async fn sent_once_on_the_next_day() {
         [("b.example", 1), ("mx.b.example", 1)]
     );
     assert_eq!(report.policies[0].details[0].mx_helo, "peer ready");
-    assert!(text.starts_with("DKIM-Signature: ") && text.replace("\r\n\t", "").contains("h=From:TLS-Report-Domain:TLS-Report-Submitter;"), "{text}");
+    assert!(
+        text.starts_with("DKIM-Signature: ") && text.replace("\r\n\t", "").contains("h=From:TLS-Report-Domain:TLS-Report-Submitter;"),
+        "{text}"
+    );
     assert!(text.contains("\r\nTLS-Required: No\r\n") && text.contains("\r\nTLS-Report-Domain: b.example\r\n"));
     // The host hears for which domain it was.
     let (to, report, _) = &reports[1];
