@@ -74,7 +74,6 @@ impl Runner {
         let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: shutdown.clone() };
         let mut renew = tokio::time::interval(RENEW_EVERY);
         let mut cleanup = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_CLEANUP, CLEANUP_EVERY);
-        self.count_held().await;
         while !shutdown.is_cancelled() {
             let pause = match self.start_or_wait(&mut attempts).await {
                 Ok(pause) => pause,
@@ -88,7 +87,11 @@ impl Runner {
                 () = self.inner.queue.changed() => {}
                 () = tokio::time::sleep(pause) => {}
                 Some(ended) = attempts.tasks.join_next_with_id() => self.ended(&mut attempts, ended).await,
-                _ = renew.tick() => self.renew(&attempts).await,
+                _ = renew.tick() => {
+                    self.renew(&attempts).await;
+                    // Rules hold entries while they are added.
+                    self.count_held().await;
+                }
                 _ = cleanup.tick() => self.cleanup().await,
             }
         }

@@ -4,16 +4,16 @@ use crate::server::{BINARY, PATIENCE, await_messages, bodies, imap, message, sub
 use mox_testkit::peers::{ImapClient, Mox, Reaction, Service, Sink, Turn, wait_until};
 use std::path::Path;
 
-/// `mox serve` that hands mail for `<name>.test` to the port that goes with the name. Mail for
-/// other domains waits.
+/// `mox serve` that hands mail for each of these domains to a port. Mail for other domains waits.
 fn serving(peers: &[(&str, u16)], domains: &[&str]) -> Mox {
     let started = Mox::serve_with(Path::new(BINARY), |folder| {
         let conf = folder.join("mox.conf");
         let mut text = std::fs::read_to_string(&conf)? + "Transports:\n\tnowhere:\n\t\tFail:\n\t\t\tSMTPCode: 451\n";
         let mut routes = String::from("Routes:\n");
-        for (name, port) in peers {
+        for (domain, port) in peers {
+            let name = domain.trim_end_matches(".test");
             text += &format!("\t{name}:\n\t\tSMTP:\n\t\t\tHost: localhost\n\t\t\tPort: {port}\n\t\t\tNoSTARTTLS: true\n");
-            routes += &format!("\t-\n\t\tToDomain:\n\t\t\t- {name}.test\n\t\tTransport: {name}\n");
+            routes += &format!("\t-\n\t\tToDomain:\n\t\t\t- {domain}\n\t\tTransport: {name}\n");
         }
         routes += "\t-\n\t\tTransport: nowhere\n";
         std::fs::write(&conf, text)?;
@@ -65,13 +65,6 @@ fn kick(mox: &Mox) {
 }
 
 #[track_caller]
-fn send_as(mox: &Mox, from: &str, to: &[&str], subject: &str) {
-    let text = String::from_utf8(message(subject)).unwrap().replace("mox@localhost", from);
-    let reply = submission(mox).send(from, to, text.as_bytes()).unwrap();
-    assert!(reply.is_ok(), "{reply:?}");
-}
-
-#[track_caller]
 fn send(mox: &Mox, to: &[&str], subject: &str) {
     let reply = submission(mox).send(Mox::USER, to, &message(subject)).unwrap();
     assert!(reply.is_ok(), "{reply:?}");
@@ -86,40 +79,39 @@ fn last_body(client: &mut ImapClient, count: usize) -> String {
 fn two_servers_deliver_to_each_other_and_bounce() {
     // Each has to know the other's port, and there is none before it runs: one starts twice.
     const UNKNOWN: u16 = 1;
-    let mut near = serving(&[("far", UNKNOWN)], &["near.test"]);
-    let far = serving(&[("near", near.port(Service::Smtp))], &["far.test"]);
+    let mut near = serving(&[("far.test", UNKNOWN)], &[]);
+    let far = serving(&[("localhost", near.port(Service::Smtp))], &["far.test"]);
     near.kill().unwrap();
     let conf = near.dir().join("mox.conf");
     let text = std::fs::read_to_string(&conf).unwrap();
     std::fs::write(&conf, text.replace("Port: 1\n", &format!("Port: {}\n", far.port(Service::Smtp)))).unwrap();
     near.resume().unwrap();
 
-    send_as(&near, "mox@near.test", &["mox@far.test"], "to the other");
+    send(&near, &["mox@far.test"], "to the other");
     await_queue(&near, is_empty);
     let arrived = last_body(&mut imap(&far), 1);
-    assert!(arrived.ends_with("\r\nThe body of to the other.\r\n.A line with a dot.\r\n"), "{arrived}");
+    assert!(arrived.ends_with(&String::from_utf8(message("to the other")).unwrap()), "{arrived}");
     // Refused at once: the queue tells the sender.
-    send_as(&near, "mox@near.test", &["nobody@far.test"], "to nobody");
+    send(&near, &["nobody@far.test"], "to nobody");
+    await_queue(&near, is_empty);
     let bounce = last_body(&mut imap(&near), 1);
     assert!(bounce.contains("Final-Recipient: rfc822;nobody@far.test") && bounce.contains("Action: failed"), "{bounce}");
     assert!(bounce.contains("Remote-MTA: dns;localhost"), "{bounce}");
-    await_queue(&near, is_empty);
     // Answered later, because another recipient was fine: the other server sends a bounce back.
-    send_as(&far, "mox@far.test", &["mox@near.test", "nobody@near.test"], "to two");
-    await_queue(&far, is_empty);
+    send(&near, &["mox@far.test", "other@far.test"], "to two");
     await_queue(&near, is_empty);
-    await_messages(&mut imap(&near), "INBOX", 2);
-    let bounce = last_body(&mut imap(&far), 2);
-    assert!(bounce.contains("nobody@near.test") && bounce.contains("Reporting-MTA: dns; localhost"), "{bounce}");
+    await_queue(&far, is_empty);
+    await_messages(&mut imap(&far), "INBOX", 2);
+    let bounce = last_body(&mut imap(&near), 2);
+    assert!(bounce.contains("other@far.test") && bounce.contains("From: <postmaster@far.test>"), "{bounce}");
 
     // The history tells of both, with the host and address of each.
     let retired = run(&near, &["queue", "retired", "list", "-asc", "-sort", "queued"]);
     let lines: Vec<&str> = retired.lines().collect();
-    // The third is the bounce to the other server.
-    assert_eq!((lines.len(), lines[0]), (4, "retired messages:"), "{retired}");
-    assert!(lines[3].contains(" success from: to:mox@far.test last "), "{retired}");
-    assert!(lines[1].contains(" success from:mox@near.test to:mox@far.test last "), "{retired}");
-    assert!(lines[2].contains(" failure from:mox@near.test to:nobody@far.test last "), "{retired}");
+    assert_eq!((lines.len(), lines[0]), (5, "retired messages:"), "{retired}");
+    assert!(lines[1].contains(" success from:mox@localhost to:mox@far.test last "), "{retired}");
+    assert!(lines[2].contains(" failure from:mox@localhost to:nobody@far.test last "), "{retired}");
+    assert!(run(&far, &["queue", "retired", "list"]).contains(" success from: to:mox@localhost last "));
     assert_eq!(run(&near, &["queue", "retired", "list", "-result", "failure"]).lines().count(), 2);
     let id = lines[2].split_whitespace().next().unwrap();
     let json: serde_json::Value = serde_json::from_str(&run(&near, &["queue", "retired", "print", id])).unwrap();
@@ -145,7 +137,7 @@ fn a_next_hop_that_accepts_then_closes_gets_it_again() {
         _ => Reaction::Normal,
     });
     let sink = sink.unwrap();
-    let mox = serving(&[("sink", sink.port())], &[]);
+    let mox = serving(&[("sink.test", sink.port())], &[]);
     send(&mox, &["ann@sink.test"], "closed upon");
     await_queue(&mox, |list| list.contains("ann@sink.test") && list.contains("error \"") && !list.contains("delivering"));
     assert!(sink.received().is_empty());
@@ -162,7 +154,7 @@ fn refused_for_now_for_ever_delays_and_then_fails() {
         _ => Reaction::Normal,
     });
     let sink = sink.unwrap();
-    let mox = serving(&[("sink", sink.port())], &[]);
+    let mox = serving(&[("sink.test", sink.port())], &[]);
     send(&mox, &["ann@sink.test"], "never");
     let mut client = imap(&mox);
     for attempt in 1..=8 {
@@ -184,7 +176,7 @@ fn refused_for_now_for_ever_delays_and_then_fails() {
 #[test]
 fn commands_filter_and_change() {
     let sink = Sink::start(|_| Reaction::Normal).unwrap();
-    let mox = serving(&[("sink", sink.port())], &[]);
+    let mox = serving(&[("sink.test", sink.port())], &[]);
     assert_eq!(run(&mox, &["queue", "holdrules", "list"]), "hold rules:\n(none)\n");
     run(&mox, &["queue", "holdrules", "add", "-recipientdom", "sink.test"]);
     run(&mox, &["queue", "holdrules", "add", "-account", "mox", "-senderdom", "elsewhere.test"]);
@@ -234,7 +226,7 @@ fn entries_survive_a_kill_while_they_are_delivered() {
         _ => Reaction::Normal,
     });
     let sink = sink.unwrap();
-    let mut mox = serving(&[("sink", sink.port())], &[]);
+    let mut mox = serving(&[("sink.test", sink.port())], &[]);
     send(&mox, &["ann@sink.test"], "interrupted");
     assert!(wait_until(PATIENCE, || sink.connections() >= 1));
     mox.kill().unwrap();
@@ -244,4 +236,37 @@ fn entries_survive_a_kill_while_they_are_delivered() {
     assert_eq!(run(&mox, &["queue", "drop"]), "1 message(s) dropped\n");
     let retired = run(&mox, &["queue", "retired", "list"]);
     assert!(retired.contains("failure from:mox@localhost to:ann@sink.test") && retired.contains("canceled by admin"), "{retired}");
+}
+
+/// A smarthost with a login: SCRAM, with channel binding, over STARTTLS and over TLS from the first byte, verified.
+#[test]
+fn submission_through_a_smarthost_with_a_login() {
+    let far = serving(&[], &[]);
+    let near = Mox::serve_with(Path::new(BINARY), |folder| {
+        let conf = folder.join("mox.conf");
+        let auth = format!("\t\t\tAuth:\n\t\t\t\tUsername: {}\n\t\t\t\tPassword: {}\n", Mox::USER, Mox::PASSWORD);
+        let transport = |name: &str, kind: &str, service: Service| {
+            format!("\t{name}:\n\t\t{kind}:\n\t\t\tHost: localhost\n\t\t\tPort: {}\n{auth}", far.port(service))
+        };
+        let starttls = transport("starttls", "Submission", Service::Submission);
+        let immediate = transport("immediate", "Submissions", Service::Submissions);
+        let authority = far.dir().join("localhost.crt").display().to_string();
+        let text = std::fs::read_to_string(&conf)?.replacen("- localhost.crt\n", &format!("- localhost.crt\n\t\t\t- {authority}\n"), 1);
+        std::fs::write(&conf, text + "Transports:\n" + &starttls + &immediate)?;
+        let dynamic = folder.join("domains.conf");
+        let routes = ["starttls", "immediate"].map(|t| format!("\t-\n\t\tToDomain:\n\t\t\t- {t}.test\n\t\tTransport: {t}\n"));
+        std::fs::write(&dynamic, std::fs::read_to_string(&dynamic)? + "Routes:\n" + &routes.concat())
+    });
+    let near = near.unwrap();
+    for transport in ["starttls", "immediate"] {
+        send(&near, &[&format!("ann@{transport}.test")], transport);
+        await_queue(&near, is_empty);
+        await_queue(&far, |list| list.contains(&format!("to:ann@{transport}.test")));
+        let retired = run(&near, &["queue", "retired", "list", "-to", transport]);
+        let id = retired.lines().nth(1).and_then(|l| l.split_whitespace().next()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&run(&near, &["queue", "retired", "print", id])).unwrap();
+        let result = &json["Results"][0];
+        assert_eq!((&result["Success"], &result["Transport"]), (&true.into(), &transport.into()), "{json}");
+        assert!(result["TLS"].as_str().is_some_and(|tls| tls.starts_with("TLS1.3 ") && tls.ends_with(" verified")), "{json}");
+    }
 }
