@@ -40,7 +40,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
     note("MonitorDNSBLs", !dynamic.monitor_dnsbls.is_empty());
     let accounts = || dynamic.accounts.values();
-    note("IncomingWebhook", accounts().any(|a| a.incoming_webhook.is_some()));
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));
     note("RejectsMailbox", accounts().any(|a| a.rejects_mailbox.is_some()));

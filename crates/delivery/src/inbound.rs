@@ -16,6 +16,7 @@ pub use reply::combined_reply;
 pub use rulesets::{Chosen, choose};
 
 use crate::spool::Spool;
+use crate::webhook::{ArrivalNote, Arrivals};
 use mox_base::{Address, Domain, Host, Path, Timestamp};
 use mox_message::Structure;
 use mox_smtp::Reply;
@@ -156,6 +157,7 @@ impl InboundDecision for AcceptAll {
 pub struct Inbound {
     store: Store,
     decision: Arc<dyn InboundDecision>,
+    arrivals: Option<Arrivals>,
 }
 
 /// Whether an account's copy was filed.
@@ -168,7 +170,13 @@ enum Filed {
 impl Inbound {
     /// Files into a store what is accepted.
     pub fn new(store: Store, decision: Arc<dyn InboundDecision>) -> Self {
-        Self { store, decision }
+        Self { store, decision, arrivals: None }
+    }
+
+    /// With webhooks about what arrives.
+    #[must_use]
+    pub fn with_arrivals(self, arrivals: Arrivals) -> Self {
+        Self { arrivals: Some(arrivals), ..self }
     }
 
     /// Delivers to recipients; an outcome for each, in order.
@@ -306,12 +314,15 @@ impl Inbound {
             hash: None,
         };
         let mailbox = MailboxName::parse(&how.mailbox)?;
+        let facts = delivery(incoming, rcpt_to, how);
+        let note = self.arrivals.as_ref().and_then(|_| ArrivalNote::of(incoming, rcpt_to, recipient, &facts, &how.mailbox));
         let append = Append {
             flags: if how.seen { mox_store::Flags::SEEN } else { mox_store::Flags::default() },
             received: Some(incoming.received),
-            delivery: Some(Box::new(delivery(incoming, rcpt_to, how))),
+            delivery: Some(Box::new(facts)),
             ..Append::default()
         };
+        let noted = note.is_some();
         let member = filing.map(|filing| (filing, delivered_to.to_string()));
         account
             .write_message(message, move |tx, prepared| {
@@ -321,9 +332,17 @@ impl Inbound {
                     return Ok(());
                 }
                 let mailbox = tx.ensure_mailbox(&mailbox, SpecialUse::NONE)?;
-                tx.add(mailbox.mailbox.id, prepared, &append).map(|_| ())
+                let added = tx.add(mailbox.mailbox.id, prepared, &append)?;
+                match &note {
+                    Some(note) => tx.note_arrival(added.id, note),
+                    None => Ok(()),
+                }
             })
-            .await
+            .await?;
+        if let Some(arrivals) = self.arrivals.as_ref().filter(|_| noted) {
+            arrivals.wake(&recipient.account.name);
+        }
+        Ok(())
     }
 }
 

@@ -1,16 +1,22 @@
 //! Webhooks: what is told to the programs of an account about its mail, and how they are called.
 //!
 //! [`outgoing`] makes the webhook of an event about a message that was sent; whoever records the event inserts it in
-//! the same transaction. [`Runner`] calls what is due; [`Call`] is one call, also for trying out.
+//! the same transaction. [`Arrivals`] tells of messages that arrived, or of what they say about earlier ones. [`Runner`] calls what is due; [`Call`] is one call, also for trying out.
 
+#[cfg(test)]
+mod arrival_tests;
+mod arrivals;
 mod call;
+mod incoming;
 mod metrics;
 mod outgoing;
+mod returned;
 mod runner;
 mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use arrivals::{ArrivalNote, Arrivals, ArrivalsParts};
 pub use call::{Call, Called, signature};
 pub use metrics::Metrics;
 pub use outgoing::{Facts, outgoing};

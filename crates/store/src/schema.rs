@@ -215,6 +215,15 @@ const FILED: Table = Table {
     indexes: &[],
 };
 
+/// Messages that somebody is to be told of, see `account::write::arrival`.
+const ARRIVAL: Table = Table {
+    name: "arrival",
+    account: true,
+    columns: &[Column::int("message_id"), Column::text("note")],
+    key: Key::Columns(&["message_id"]),
+    indexes: &[],
+};
+
 /// The schema of an account.
 pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
     name: "account",
@@ -234,6 +243,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
             Change::Create(&RECIPIENT),
         ],
         &[Change::Create(&FILED)],
+        &[Change::Create(&ARRIVAL)],
     ],
 };
 

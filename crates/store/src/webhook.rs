@@ -25,7 +25,7 @@ pub use claim::Claiming;
 use crate::db::{Database, Error, Sql, Tx};
 use crate::params;
 use crate::queue::{CONFLICT_ATTEMPTS, Owner};
-use mox_base::Timestamp;
+use mox_base::{AccountId, MessageId, Timestamp};
 use std::sync::Arc;
 use tokio::sync::Notify as Wakeup;
 
@@ -73,6 +73,30 @@ impl Webhooks {
         let id = self.write(move |tx| insert(tx, &webhook)).await?;
         self.wake();
         Ok(id)
+    }
+
+    /// Tells of a message that arrived in an account, in one transaction with noting that it was told of; none if it was
+    /// before. Of an account, messages are told of in the order of their ids.
+    ///
+    /// # Errors
+    /// The closure's, or the database's: then it wasn't told of, unless the database can't tell.
+    pub async fn tell<T, F>(&self, account: AccountId, message: MessageId, f: F) -> Result<Option<T>, Error>
+    where
+        F: Fn(&Tx<'_>) -> Result<T, Error> + Clone + Send + 'static,
+        T: Send + 'static,
+    {
+        let told = self
+            .write(move |tx| {
+                let newer = "INSERT INTO webhook_arrival (account, message) VALUES ($1, $2) ON CONFLICT (account) DO UPDATE \
+                             SET message = excluded.message WHERE webhook_arrival.message < excluded.message";
+                if tx.exec(newer, params![account, message])? == 0 {
+                    return Ok(None);
+                }
+                f(tx).map(Some)
+            })
+            .await?;
+        self.wake();
+        Ok(told)
     }
 
     /// Runs a transaction, again when another server's was in its way.

@@ -139,7 +139,10 @@ impl Services {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
         let imap = imap::service(&shared, mode, life.stop.clone());
-        let parts = smtp::Parts { lookup: Arc::clone(&lookup), stop: life.stop.clone() };
+        let arrivals = webhooks::arrivals(&shared);
+        let (telling, finish) = (arrivals.clone(), life.finish.clone());
+        life.background.spawn(async move { telling.run(finish).await });
+        let parts = smtp::Parts { arrivals, lookup: Arc::clone(&lookup), stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let http = super::http::server(&shared, mode, life.stop.clone());
         let mut listening = Vec::new();

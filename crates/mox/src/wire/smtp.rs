@@ -8,6 +8,7 @@ use mox_config::Static;
 use mox_delivery::inbound::{AcceptAll, Inbound};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
+use mox_delivery::webhook::Arrivals;
 use mox_net::ServerTls;
 use mox_smtp::server::Kind;
 use mox_smtpd::{ConnectionIds, ListenerSettings, Settings};
@@ -44,7 +45,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
         lookup: parts.lookup,
         directory: shared.directory.clone(),
         logins: shared.logins.clone(),
-        inbound: Inbound::new(shared.store.clone(), Arc::new(AcceptAll)),
+        inbound: Inbound::new(shared.store.clone(), Arc::new(AcceptAll)).with_arrivals(parts.arrivals),
         submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
         selectors: shared.selectors.clone(),
         ids: Arc::new(ids),
@@ -58,6 +59,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
 
 /// What the service needs that isn't [`Shared`].
 pub(super) struct Parts {
+    pub(super) arrivals: Arrivals,
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) stop: CancellationToken,
 }

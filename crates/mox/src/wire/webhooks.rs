@@ -6,7 +6,7 @@ use super::Mode;
 use super::services::Shared;
 use crate::ctl::{Output, WebhookTask};
 use mox_base::{Lookup, Timestamp};
-use mox_delivery::webhook::{Metrics, Parts, Runner, keep_retired};
+use mox_delivery::webhook::{Arrivals, ArrivalsParts, Metrics, Parts, Runner, keep_retired};
 use mox_net::http::{AddressGuard, Client};
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, TcpDial};
@@ -39,6 +39,16 @@ pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, metri
         metrics,
         agent: format!("mox/{} (webhook)", env!("CARGO_PKG_VERSION")),
     }))
+}
+
+/// What tells of messages that arrive.
+pub(super) fn arrivals(shared: &Shared) -> Arrivals {
+    Arrivals::new(ArrivalsParts {
+        store: shared.store.clone(),
+        queue: shared.queue.clone(),
+        directory: shared.directory.clone(),
+        clock: Arc::clone(shared.store.clock()),
+    })
 }
 
 /// Does it and says what was done.

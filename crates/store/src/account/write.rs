@@ -4,6 +4,7 @@
 //! operations themselves are in this module's children, one file each. All that one closure does shares one mod-sequence.
 
 mod add;
+mod arrival;
 mod copy;
 mod expunge;
 mod file_once;

@@ -46,6 +46,7 @@ pub(super) const SCHEMA: Schema = Schema {
             Change::AddColumn("queue_retired", Column::text("event").default("''")),
             Change::Run(HELD_INDEX, HELD_INDEX),
         ],
+        crate::webhook::schema::ARRIVALS,
     ],
 };
 

@@ -11,6 +11,18 @@ use crate::db::schema::{Change, Column, Index, Key, Table};
 /// What makes them.
 pub(crate) const CREATE: &[Change] = &[Change::Create(&WEBHOOK), Change::Create(&RESULT), Change::Create(&URL), Change::Create(&RETIRED)];
 
+/// What makes the record of which messages were told of.
+pub(crate) const ARRIVALS: &[Change] = &[Change::Create(&ARRIVAL)];
+
+/// For each account, the newest message that arrived and was told of.
+const ARRIVAL: Table = Table {
+    name: "webhook_arrival",
+    account: false,
+    columns: &[Column::int("account"), Column::int("message")],
+    key: Key::Columns(&["account"]),
+    indexes: &[],
+};
+
 const WEBHOOK: Table = Table {
     name: "webhook",
     account: false,
