@@ -145,6 +145,7 @@ mod tests {
     }
 
     /// A proxy that answers with these bytes, and what it was sent.
+    #[expect(clippy::disallowed_methods, reason = "a peer of a test ends with the test's runtime")]
     async fn try_proxy(answers: Vec<&'static [u8]>, to: &str) -> (Result<String, String>, Vec<u8>) {
         let world = World::new();
         let mut listener = world.listen("192.0.2.9:1080".parse().unwrap());

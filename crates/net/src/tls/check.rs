@@ -204,14 +204,14 @@ impl ServerCertVerifier for Checking {
         let mut found = Found::default();
         if let Some(dane) = self.check.dane.as_ref().filter(|d| d.severity != Severity::Ignore) {
             let result = self.dane(dane, leaf, chain, now);
-            found.dane = Some(result.as_ref().map(Clone::clone).map_err(fault_of));
+            found.dane = Some(result.clone().map_err(|e| fault_of(&e)));
             refused = result.err().filter(|_| dane.severity == Severity::Refuse);
         }
         if self.check.pkix != Severity::Ignore {
             let result = self.pkix(leaf, chain, name, now);
             let no_roots = self.roots.is_empty();
-            found.pkix = Some(result.as_ref().map(|()| ()).map_err(|e| {
-                let fault = fault_of(e);
+            found.pkix = Some(result.clone().map_err(|e| {
+                let fault = fault_of(&e);
                 if no_roots { Fault { reason: "no-system-roots".to_owned(), ..fault } } else { fault }
             }));
             refused = refused.or_else(|| result.err().filter(|_| self.check.pkix == Severity::Refuse));

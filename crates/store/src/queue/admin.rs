@@ -261,12 +261,15 @@ struct Found {
     domain: String,
 }
 
+/// What is done to a batch of entries: how many were changed, and the files that are no longer needed.
+type Act<'a> = dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error> + 'a;
+
 /// Acts on the next entries beyond `last`; how many were changed, and the last of them if there may be more.
 fn batch(
     tx: &Tx<'_>,
     filter: &Filter,
     last: QueueId,
-    act: &dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error>,
+    act: &Act<'_>,
 ) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
     let selection = Selection::by_id(filter, last, BATCH);
     let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");

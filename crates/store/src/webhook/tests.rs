@@ -64,7 +64,7 @@ impl Fixture {
         Self { webhooks: queue.webhooks(), queue, ..self }
     }
 
-    fn new(&self, queue_id: i64, event: Event, url: &str) -> NewWebhook {
+    fn webhook(&self, queue_id: i64, event: Event, url: &str) -> NewWebhook {
         NewWebhook {
             queue_id: Some(queue_id).filter(|id| *id > 0).map(QueueId),
             from_id: "fid".to_owned(),
@@ -83,7 +83,7 @@ impl Fixture {
     }
 
     async fn add(&self, queue_id: i64, event: Event) -> WebhookId {
-        self.webhooks.add(self.new(queue_id, event, URL)).await.unwrap()
+        self.webhooks.add(self.webhook(queue_id, event, URL)).await.unwrap()
     }
 
     fn claiming(&self, max: usize) -> Claiming {
@@ -216,7 +216,7 @@ async fn one_at_a_time_for_each_url(f: Fixture) {
     f.clock.advance(Duration::from_secs(1));
     let second = f.add(0, Event::Incoming).await;
     f.clock.advance(Duration::from_secs(1));
-    let other = f.webhooks.add(f.new(0, Event::Incoming, "http://other.example")).await.unwrap();
+    let other = f.webhooks.add(f.webhook(0, Event::Incoming, "http://other.example")).await.unwrap();
     let webhooks = f.claim(10).await;
     assert_eq!(claimed(&webhooks), [first, other]);
     assert!(f.claim(10).await.is_empty());
@@ -367,8 +367,8 @@ async fn lists_page_and_filter(f: Fixture) {
 
 async fn long_urls(f: Fixture) {
     let url = format!("http://receiver.example/{}", "x".repeat(5000));
-    f.webhooks.add(f.new(0, Event::Incoming, &url)).await.unwrap();
-    f.webhooks.add(f.new(0, Event::Incoming, &url)).await.unwrap();
+    f.webhooks.add(f.webhook(0, Event::Incoming, &url)).await.unwrap();
+    f.webhooks.add(f.webhook(0, Event::Incoming, &url)).await.unwrap();
     let webhooks = f.claim(10).await;
     assert_eq!((webhooks.len(), webhooks[0].url.as_str()), (1, url.as_str()));
     f.finish(&webhooks[0], 200, f.done()).await;

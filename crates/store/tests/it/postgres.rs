@@ -29,6 +29,7 @@ struct Proxy {
 }
 
 impl Proxy {
+    #[expect(clippy::disallowed_methods, reason = "a peer of a test ends with the test's runtime")]
     async fn before(server: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -51,6 +52,7 @@ impl Proxy {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a peer of a test ends with the test's runtime")]
 async fn relay(client: TcpStream, server: String, cut: Arc<Mutex<Option<Cut>>>) {
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = TcpStream::connect(server).await.unwrap().into_split();
