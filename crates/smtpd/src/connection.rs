@@ -20,9 +20,10 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes read at a time: of commands, and of message data.
+/// Bytes read at a time: of commands, of message data at first, as most messages are small, and of more data.
 const READ_COMMANDS: usize = 4 << 10;
-const READ_DATA: usize = 32 << 10;
+const READ_DATA: usize = 8 << 10;
+const READ_MORE_DATA: usize = 32 << 10;
 
 /// The state of a connection beside the protocol's.
 pub(crate) struct Connection {
@@ -203,7 +204,7 @@ impl Connection {
         let mut until = now + limits.timeout(phase);
         let size = if phase == Phase::Data {
             until = until.min(*self.deadline.get_or_insert(now + limits.message_timeout));
-            READ_DATA
+            if self.transaction.receiver.has_begun() { READ_MORE_DATA } else { READ_DATA }
         } else {
             self.deadline = None;
             READ_COMMANDS

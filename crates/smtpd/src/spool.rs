@@ -30,6 +30,11 @@ impl Default for Receiver {
 }
 
 impl Receiver {
+    /// Whether there was a piece already.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.writer.is_some()
+    }
+
     /// Appends a piece.
     pub(crate) async fn push(&mut self, piece: &[u8], settings: &SpoolSettings) {
         if self.failure.is_some() {

@@ -120,7 +120,8 @@ async fn limits_on_sending() {
     let world = World::new().await;
     let mut client = world.logged_in("ann@mox.example").await;
     let messages = "451 4.7.1 account may send to 5 recipients in 24 hours, see MaxOutgoingMessagesPerDay in its configuration";
-    let first_time = "451 4.7.1 account may send to 3 first-time recipients in 24 hours, see MaxFirstTimeRecipientsPerDay in its configuration";
+    let first_time =
+        "451 4.7.1 account may send to 3 first-time recipients in 24 hours, see MaxFirstTimeRecipientsPerDay in its configuration";
     let done = "250 2.2.0 it is done";
     // Five recipients a day, three of them new.
     let mut send = async |hours: u64, recipients: &[&str], reply: &str| {
