@@ -216,12 +216,15 @@ pub struct CrlfText {
 impl CrlfText {
     /// Takes the next piece; appends it with CRLF line breaks.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
-        for byte in input {
-            if *byte == b'\n' && !self.after_cr {
-                out.push(b'\r');
+        out.reserve(input.len());
+        for line in input.split_inclusive(|b| *b == b'\n') {
+            let text = line.strip_suffix(b"\n").unwrap_or(line);
+            let has_cr = if text.is_empty() { self.after_cr } else { text.ends_with(b"\r") };
+            out.extend_from_slice(text);
+            if text.len() < line.len() {
+                out.extend_from_slice(if has_cr { b"\n" } else { b"\r\n" });
             }
-            self.after_cr = *byte == b'\r';
-            out.push(*byte);
+            self.after_cr = line.ends_with(b"\r");
         }
     }
 }
