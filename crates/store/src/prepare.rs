@@ -244,6 +244,10 @@ fn describe(size: u64, prefix_size: usize, structure: Structure, header: &[u8], 
 
 /// Compresses, and writes the file of a large message.
 fn store(prefix: &[u8], content: Content, size: u64, blobs: &Arc<dyn BlobStore>, random: &dyn Random) -> Result<Blob, Error> {
+    let inline = size <= u64::try_from(BLOCK).unwrap_or(0);
+    if let (true, Content::Bytes(bytes)) = (inline, &content) {
+        return Ok(Blob::Inline(if prefix.is_empty() { encode_block(bytes)? } else { encode_block(&[prefix, bytes].concat())? }));
+    }
     let mut reader: Box<dyn Read> = match content {
         Content::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes)),
         Content::File(mut file) => {
@@ -264,7 +268,7 @@ fn store(prefix: &[u8], content: Content, size: u64, blobs: &Arc<dyn BlobStore>,
         left = left.saturating_sub(read);
         Ok(left > 0)
     };
-    if size <= u64::try_from(BLOCK).unwrap_or(0) {
+    if inline {
         next(&mut buffer)?;
         return Ok(Blob::Inline(encode_block(&buffer)?));
     }
