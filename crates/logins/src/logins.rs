@@ -1,7 +1,7 @@
 //! The logins of all accounts: what SASL asks, answered from the directory and the store.
 
 use crate::metrics::Metrics;
-use mox_base::{Address, Secret};
+use mox_base::{AccountId, Address, Secret};
 use mox_net::RateLimit;
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, scram};
@@ -139,6 +139,14 @@ impl Logins {
     pub async fn set_password(&self, account: &str, password: &Secret<String>) -> Result<(), SetError> {
         let id = self.inner.store.account(account).await?.id();
         self.inner.credentials.set_password(id, password).await
+    }
+
+    /// Forgets the password, the keys and the attempts of an account that was removed.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn forget_account(&self, id: AccountId, name: &str) -> Result<(), Error> {
+        self.inner.credentials.remove(id, name).await
     }
 
     /// The newest attempts, of an account or of all.

@@ -8,6 +8,7 @@ mod cli;
 mod cmd;
 mod ctl;
 mod log;
+mod pem;
 mod ports;
 mod wire;
 

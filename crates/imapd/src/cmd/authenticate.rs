@@ -43,7 +43,11 @@ pub(crate) async fn run(s: &mut Session, a: Authenticate) -> Done {
         step = match step {
             Step::Challenge(bytes) => match challenge(s, &bytes).await? {
                 Ok(response) => exchange.respond(&response),
-                Err(failure) => Step::Failed(failure),
+                // After SCRAM has told the client what is wrong, that is the outcome, not that the client then gives up.
+                Err(failure) => match exchange.cancel() {
+                    Step::Failed(SaslFailure::Aborted) => Step::Failed(failure),
+                    step => step,
+                },
             },
             Step::Ask(ask) => {
                 let answer = s.answer(ask).await;

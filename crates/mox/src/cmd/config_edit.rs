@@ -28,6 +28,17 @@ pub(super) const COMMANDS: &[Command] = &[
         },
     },
     Command {
+        words: "config account rm",
+        params: &["account"],
+        listed: true,
+        help: "Remove an account with all its mail.\n\n\
+            Its messages in the queue fail, its webhooks are canceled, its suppressed addresses and keys for logging in are forgotten, and its mail is deleted: there is no way back. \
+            Refused while something else in the configuration needs the account: as postmaster, for reports, or as a member of an alias.",
+        flags: &[],
+        args: 1..=1,
+        run: |i| change(i, ConfigEdit::AccountRemove { account: i.arg(0).to_owned() }, "account removed"),
+    },
+    Command {
         words: "config account disable",
         params: &["account message"],
         listed: true,
@@ -61,6 +72,17 @@ pub(super) const COMMANDS: &[Command] = &[
             let (address, account) = (i.arg(0).to_owned(), i.arg(1).to_owned());
             change(i, ConfigEdit::AddressAdd { address, account }, "address added")
         },
+    },
+    Command {
+        words: "config address rm",
+        params: &["address"],
+        listed: true,
+        help: "Remove an address from its account.\n\n\
+            It also goes from the aliases it is a member of. Mail that was delivered to it stays. With @domain, the domain has no catchall any more. \
+            Refused while a TLS public key logs in with the address, or messages from it are in the queue.",
+        flags: &[],
+        args: 1..=1,
+        run: |i| change(i, ConfigEdit::AddressRemove { address: i.arg(0).to_owned() }, "address removed"),
     },
     Command {
         words: "config domain add",

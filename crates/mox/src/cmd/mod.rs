@@ -5,6 +5,7 @@ mod config;
 mod config_addresses;
 mod config_dns;
 mod config_edit;
+mod config_tlskeys;
 mod help;
 mod localserve;
 mod loglevels;
@@ -31,6 +32,7 @@ const COMMANDS: &[&[Command]] = &[
     config::COMMANDS,
     config_addresses::COMMANDS,
     config_edit::COMMANDS,
+    config_tlskeys::COMMANDS,
     config_dns::COMMANDS,
     cid::COMMANDS,
     version::COMMANDS,

@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum ConfigEdit {
     /// A new account with an address.
     AccountAdd { account: String, address: String },
+    /// An account goes, with its mail.
+    AccountRemove { account: String },
     /// Refuses logins with a text; without one, allows them.
     AccountDisable { account: String, message: Option<String> },
     /// A new address, or `@domain`, for an account.
     AddressAdd { address: String, account: String },
+    /// An address, or `@domain`, goes.
+    AddressRemove { address: String },
     /// A new domain, and with a localpart a new account.
     DomainAdd { domain: String, account: String, localpart: Option<String>, disabled: bool },
     /// A domain goes.

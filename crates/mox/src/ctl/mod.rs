@@ -9,12 +9,14 @@ mod client;
 mod config;
 mod queue;
 mod server;
+mod tls_keys;
 mod webhook;
 
 pub(crate) use client::{connect, request, send};
 pub(crate) use config::ConfigEdit;
 pub(crate) use queue::{QueueAction, QueueFilter, QueueSort, QueueTask};
 pub(crate) use server::{Handler, Output, serve};
+pub(crate) use tls_keys::TlsKeyTask;
 pub(crate) use webhook::{WebhookFilter, WebhookSort, WebhookTask};
 
 use serde::{Deserialize, Serialize};
@@ -66,6 +68,8 @@ pub(crate) enum Request {
         /// How.
         edit: ConfigEdit,
     },
+    /// Do something with keys of TLS client certificates.
+    TlsKeys(TlsKeyTask),
     /// Print a message of the queue.
     QueueDump {
         /// Its entry.
@@ -85,6 +89,7 @@ impl Request {
             Self::QueueTask(task) => task.name(),
             Self::Webhook(task) => task.name(),
             Self::Config { .. } => "config",
+            Self::TlsKeys(task) => task.name(),
             Self::QueueDump { .. } => "queuedump",
         }
     }

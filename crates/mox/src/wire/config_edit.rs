@@ -1,10 +1,13 @@
 //! Changes of the configuration on behalf of commands: made, checked, written, and taken into use.
 
+mod removal;
+
 use super::services::Shared;
 use crate::ctl::ConfigEdit;
 use mox_base::{Address, Domain, Timestamp};
 use mox_config::edit::{self, Changed, NewDomain};
 use mox_config::{DestinationKey, Dynamic, EditError, Live, Paths, UnicodeDomain, schema::Key};
+use mox_delivery::outbound::Runner;
 use rcgen::KeyPair;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -13,13 +16,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Makes a change. When this returns without error, it is in the file and in use.
-pub(super) async fn edit(shared: &Shared, change: ConfigEdit) -> Result<(), String> {
+pub(super) async fn edit(shared: &Shared, runner: &Runner, change: ConfigEdit) -> Result<(), String> {
+    if let Some(reason) = removal::obstacle(shared, &change).await? {
+        return Err(reason);
+    }
+    let removed = match &change {
+        ConfigEdit::AccountRemove { account } => Some(account.clone()),
+        _ => None,
+    };
+    // An account that went from the configuration, but not from the store, because of a crash or an editor.
+    if let Some(account) = &removed
+        && !shared.live.snapshot().dynamic.accounts.contains_key(account)
+        && removal::is_left_over(shared, account).await?
+    {
+        return removal::remove_account(shared, runner, account).await;
+    }
     let live = Arc::clone(&shared.live);
     let now = shared.store.clock().now();
     // Keys are generated and files written in there.
     let edited = tokio::task::spawn_blocking(move || make(&live, change, now));
     edited.await.map_err(|e| format!("changing the configuration: {e}"))??;
-    shared.apply().await
+    match removed {
+        Some(account) => removal::remove_account(shared, runner, &account).await,
+        None => shared.apply().await,
+    }
 }
 
 fn make(live: &Live, change: ConfigEdit, now: Timestamp) -> Result<(), String> {
@@ -31,14 +51,16 @@ fn make(live: &Live, change: ConfigEdit, now: Timestamp) -> Result<(), String> {
             }
             edited(live, |dynamic| edit::add_account(dynamic, &account, &address))
         }
+        ConfigEdit::AccountRemove { account } => edited(live, |dynamic| edit::remove_account(dynamic, &account)),
+        ConfigEdit::AddressRemove { address } => {
+            let key = address_key(&address)?;
+            edited(live, |dynamic| edit::remove_address(dynamic, &key))
+        }
         ConfigEdit::AccountDisable { account, message } => {
             edited(live, |dynamic| edit::set_login_disabled(dynamic, &account, message.as_deref()))
         }
         ConfigEdit::AddressAdd { address, account } => {
-            let key = DestinationKey::parse_key(&address)?;
-            if matches!(key, DestinationKey::Localpart(_)) {
-                return Err(format!("{address:?} is no address"));
-            }
+            let key = address_key(&address)?;
             edited(live, |dynamic| edit::add_address(dynamic, key, &account))
         }
         ConfigEdit::DomainAdd { domain, account, localpart, disabled } => {
@@ -79,6 +101,14 @@ fn edited(live: &Live, change: impl FnOnce(&mut Dynamic) -> Changed) -> Result<(
 
 fn bad(what: &str, text: &str, error: impl Display) -> String {
     format!("{what} {text:?}: {error}")
+}
+
+/// An address, or `@domain`.
+fn address_key(text: &str) -> Result<DestinationKey, String> {
+    match DestinationKey::parse_key(text)? {
+        DestinationKey::Localpart(_) => Err(format!("{text:?} is no address")),
+        key => Ok(key),
+    }
 }
 
 fn address_of(text: &str) -> Result<Address, String> {

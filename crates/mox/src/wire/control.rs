@@ -35,7 +35,8 @@ impl Handler for Control {
                 Request::Queue { filter, action } => super::queue::act(&self.services, &self.runner, filter, action, out).await,
                 Request::QueueTask(task) => super::queue::tasks::perform(&self.services, task, out).await,
                 Request::Webhook(task) => super::webhooks::perform(&self.services, task, out).await,
-                Request::Config { edit } => super::config_edit::edit(&self.services, edit).await,
+                Request::Config { edit } => super::config_edit::edit(&self.services, &self.runner, edit).await,
+                Request::TlsKeys(task) => super::tls_keys::perform(&self.services, task, out).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {
                     let level = Some(level.as_str()).filter(|l| !l.is_empty()).map(str::parse::<LogLevel>).transpose();

@@ -19,6 +19,7 @@ mod services;
 mod smtp;
 mod startup;
 mod tls;
+mod tls_keys;
 mod tls_policies;
 mod webhooks;
 

@@ -1,13 +1,37 @@
 //! Changing the configuration of a running server.
 
 use crate::server::start;
-use mox_testkit::peers::Mox;
+use mox_testkit::peers::{Mox, Service, SmtpClient};
 
 fn run(mox: &Mox, line: &str) -> (i32, String, String) {
     let args: Vec<&str> = line.split_whitespace().collect();
     let output = mox.command(&args).unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn what_is_needed_cannot_be_removed() {
+    let mox = start();
+    let refused = |line: &str, part: &str| {
+        let (status, stdout, stderr) = run(&mox, line);
+        assert!(status == 1 && stdout.is_empty() && stderr.contains(part), "{line}: {status} {stdout} {stderr}");
+    };
+    refused("config account rm mox", "mox");
+    assert_eq!(run(&mox, "config account add eve eve@localhost").0, 0);
+    // Held messages would be nobody's without their sender's address.
+    assert_eq!(run(&mox, "queue holdrules add -senderdom localhost").0, 0);
+    assert_eq!(mox.command_with_input(&["setaccountpassword", "eve"], b"evesecret\n").unwrap().status.code(), Some(0));
+    let mut client = SmtpClient::smtp(mox.port(Service::Submission)).unwrap();
+    client.login("eve@localhost", "evesecret").unwrap();
+    client.send("eve@localhost", &[Mox::USER], b"From: <eve@localhost>\r\nSubject: held\r\n\r\nThe body.\r\n").unwrap();
+    refused("config address rm eve@localhost", "messages from this address are in the queue");
+    // With the account, its messages go; so does its password.
+    assert_eq!(run(&mox, "config account rm eve"), (0, "account removed\n".to_owned(), String::new()));
+    assert_eq!(run(&mox, "queue list").1.lines().filter(|l| l.contains("eve@localhost")).count(), 0);
+    assert_eq!(run(&mox, "config account add eve eve@localhost").0, 0);
+    let mut client = SmtpClient::smtp(mox.port(Service::Submission)).unwrap();
+    assert!(client.login("eve@localhost", "evesecret").is_err());
 }
 
 #[test]
@@ -44,6 +68,16 @@ fn changes_are_in_the_file_when_the_command_ends() {
         ("config address account any@new.example", 0, "eve\n", ""),
         ("config account add eve x@new.example", 1, "", "account directory for \"eve\" already exists\n"),
         ("config domain rm other.example", 1, "", "domain other.example doesn't exist\n"),
+        ("config address rm @new.example", 0, "address removed\n", ""),
+        ("config address rm @new.example", 1, "", "address @new.example doesn't exist\n"),
+        ("config account rm eve", 0, "account removed\n", ""),
+        ("config account list", 0, "bob\nmox\n", ""),
+        ("config account rm eve", 1, "", "account \"eve\" doesn't exist\n"),
+        ("config account add eve eve@new.example", 0, "account added, set a password with \"mox setaccountpassword eve\"\n", ""),
+        ("config account rm eve", 0, "account removed\n", ""),
+        ("config address rm bob@new.example", 0, "address removed\n", ""),
+        ("config domain rm new.example", 0, "domain removed, remember to remove its DNS records\n", ""),
+        ("config account rm bob", 0, "account removed\n", ""),
         ("config test", 0, "config OK\n", ""),
     ] {
         assert_eq!(run(&mox, line), (status, stdout.to_owned(), stderr.to_owned()), "{line}");

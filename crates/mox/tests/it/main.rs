@@ -17,3 +17,4 @@ mod queue;
 mod send;
 mod server;
 mod shutdown;
+mod tls_login;

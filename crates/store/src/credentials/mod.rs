@@ -164,14 +164,16 @@ impl Credentials {
             .await
     }
 
-    /// Forgets the password and the keys of an account that is being removed.
+    /// Forgets the password, the keys and the login attempts of an account that is being removed.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn remove(&self, account: AccountId) -> Result<(), Error> {
+    pub async fn remove(&self, account: AccountId, name: &str) -> Result<(), Error> {
+        let name = name.to_owned();
         self.inner
             .db
             .write(move |tx| {
+                tx.exec("DELETE FROM login_attempt WHERE account = $1", params![&name])?;
                 tx.exec("DELETE FROM credential WHERE account_id = $1", params![account])?;
                 tx.exec("DELETE FROM tls_key WHERE account_id = $1", params![account])?;
                 Ok(())

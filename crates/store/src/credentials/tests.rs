@@ -86,7 +86,7 @@ mod cases {
         c.set_password(ANN, &secret("password two")).await.unwrap();
         assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Wrong);
         assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Right);
-        c.remove(ANN).await.unwrap();
+        c.remove(ANN, "ann").await.unwrap();
         assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Absent);
         assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
         // The installation's secret stays.
@@ -189,7 +189,7 @@ mod cases {
         assert_eq!(c.tls_key("b").await.unwrap(), Some(ann));
         assert_eq!(c.tls_key("c").await.unwrap(), None);
         // They go with their account.
-        c.remove(ANN).await.unwrap();
+        c.remove(ANN, "ann").await.unwrap();
         assert_eq!(c.tls_keys().await.unwrap(), [bob]);
         assert!(c.remove_tls_key("a").await.unwrap());
         assert!(!c.remove_tls_key("a").await.unwrap());

@@ -241,6 +241,15 @@ impl Queue {
         Ok(self.write(move |tx| tx.exec(sql, params![&account, &base])).await? > 0)
     }
 
+    /// Forgets the list of an account that is being removed; how many addresses were on it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn unsuppress_all(&self, account: &str) -> Result<u64, Error> {
+        let account = account.to_owned();
+        self.write(move |tx| tx.exec("DELETE FROM queue_suppression WHERE account = $1", params![&account])).await
+    }
+
     /// The entry of an address in an account's list, or without an account the first in any.
     ///
     /// # Errors
