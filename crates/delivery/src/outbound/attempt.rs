@@ -260,7 +260,7 @@ impl<'a> Attempt<'a> {
             Err(HostFailure::Failed(failure)) => Some(failure),
             _ => None,
         });
-        if let Some(failure) = failed.into_iter().find(|f| f.code == 421) {
+        if let Some(failure) = failed.into_iter().find(|f| f.code == 421 && f.remote.is_some()) {
             self.inner.pressure.pause(destination, &failure.text, self.inner.ports.clock.monotonic());
         } else if self.results.iter().flatten().any(Result::is_ok) {
             self.inner.pressure.eased(destination);

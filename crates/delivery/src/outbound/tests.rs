@@ -14,7 +14,8 @@ use mox_net::memory::World;
 use mox_smtp::grammar::RcptParameters;
 use mox_store::Settings as StoreSettings;
 use mox_store::directory::{
-    AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, Settings as DirectorySettings,
+    AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, OutgoingWebhook, Settings as DirectorySettings,
+    WebhookTarget,
 };
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, Sort};
 use mox_store::tls::TlsStore;
@@ -55,10 +56,20 @@ fn directory() -> Directory {
             DomainSettings::new("a.example".parse().unwrap()),
             DomainSettings { disabled: true, ..DomainSettings::new("off.example".parse().unwrap()) },
         ],
-        accounts: vec![(account("ann"), vec![(key("ann@a.example"), Destination::default())]), (account("root"), vec![])],
+        accounts: vec![
+            (hooked(account("hooked")), vec![(key("hooked@a.example"), Destination::default())]),
+            (account("ann"), vec![(key("ann@a.example"), Destination::default())]),
+            (account("root"), vec![]),
+        ],
         everything: None,
     })
     .unwrap()
+}
+
+/// The account with a webhook for all events.
+fn hooked(account: AccountSettings) -> AccountSettings {
+    let target = WebhookTarget { url: "http://hooks.example/".to_owned(), authorization: None, secret: None };
+    AccountSettings { outgoing_webhook: Some(OutgoingWebhook { target, events: Vec::new() }), ..account }
 }
 
 /// One MX for `b.example` and `c.example`, two for `two.example`, null MX for `null.example`.
@@ -98,7 +109,7 @@ impl Fixture {
         let clock = VirtualClock::default();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::default());
         let store = Store::open(StoreSettings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::clone(&random)).await.unwrap();
-        for name in ["ann", "root"] {
+        for name in ["ann", "hooked", "root"] {
             store.ensure_account(name, &[]).await.unwrap();
         }
         let queue = store.queue().await.unwrap();

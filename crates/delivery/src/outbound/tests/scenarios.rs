@@ -776,3 +776,61 @@ async fn an_independent_reader_understands_our_dsns() {
     let want = "Final-Recipient rfc822;bob@b.example\nAction relayed\nStatus 2.0.0\nRemote-MTA dns;mx.b.example ([192.0.2.1])\nDiagnostic-Code None\n";
     assert_eq!(*relayed, format!("{head}{original}{want}"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn webhooks_tell_what_happened_to_each_recipient() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.rcpt("gone@", "550 5.1.1 no such user");
+    peer.rcpt("busy@", "450 4.2.1 mailbox busy");
+    let submit = async |f: &mut Fixture, to: &[&str]| {
+        f.submit_from("hooked@a.example", to, |s| {
+            s.account = "hooked".to_owned();
+            s.extra = BTreeMap::from([("Key".to_owned(), "value".to_owned())]);
+        })
+        .await
+    };
+    let ids = submit(&mut f, &["bob@b.example", "gone@b.example", "busy@b.example"]).await;
+    f.run().await;
+    submit(&mut f, &["gone@b.example"]).await;
+    f.run().await;
+    let told = async |f: &Fixture| {
+        let (filter, sort) = (mox_store::webhook::Filter::default(), mox_store::webhook::Sort::default());
+        let mut list = f.queue.webhooks().list(filter, sort, Page::default()).await.unwrap();
+        list.sort_by_key(|l| l.row.id);
+        list.into_iter().map(|l| l.row.payload).collect::<Vec<String>>()
+    };
+    let payloads = told(&f).await;
+    let want = [
+        (ids[0].0, r#""Event":"delivered","DSN":false,"Suppressing":false"#, r#""SMTPCode":250,"SMTPEnhancedCode":"2.0.0","Error":"""#),
+        (
+            ids[1].0,
+            r#""Event":"failed","DSN":false,"Suppressing":true"#,
+            r#""SMTPCode":550,"SMTPEnhancedCode":"5.1.1","Error":"rcptto: 550 "#,
+        ),
+        (
+            ids[2].0,
+            r#""Event":"delayed","DSN":false,"Suppressing":false"#,
+            r#""SMTPCode":450,"SMTPEnhancedCode":"4.2.1","Error":"rcptto: 450 "#,
+        ),
+        (
+            ids[2].0 + 1,
+            r#""Event":"suppressed","DSN":false,"Suppressing":false"#,
+            r#""SMTPCode":0,"SMTPEnhancedCode":"","Error":"address is on "#,
+        ),
+    ];
+    assert_eq!(payloads.len(), want.len(), "{payloads:?}");
+    for (payload, (id, event, code)) in payloads.iter().zip(want) {
+        let id = format!("\"QueueMsgID\":{id},");
+        assert!(payload.contains(&id) && payload.contains(event) && payload.contains(code), "{payload}");
+        assert!(
+            payload.contains(r#""MessageID":"<1@a.example>","Subject":"hi""#) && payload.contains(r#""Extra":{"Key":"value"}"#),
+            "{payload}"
+        );
+    }
+    // What an administrator drops is told too, in place of the delay.
+    assert_eq!(f.runner.drop_entries(Filter::default()).await.unwrap(), 1);
+    let payloads = told(&f).await;
+    assert!(payloads.len() == 4 && payloads[3].contains(r#""Event":"canceled""#), "{payloads:?}");
+    assert!(payloads[3].contains(r#""Error":"delivery canceled by admin""#), "{payloads:?}");
+}
