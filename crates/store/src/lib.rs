@@ -31,8 +31,8 @@ pub mod webhook;
 pub mod wire;
 
 pub use account::{
-    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MessageRow, Notice, ReadTx, Renamed,
-    Watch, WriteTx,
+    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MessageFacts, MessageRow, Notice,
+    ReadTx, Renamed, Watch, WriteTx,
 };
 pub use change::{Change, ChangeKind, Origin};
 pub use error::Error;

@@ -18,6 +18,7 @@ mod events;
 mod filter;
 mod finish;
 mod hold;
+mod idempotency;
 mod limits;
 mod lookup;
 mod schema;
@@ -35,6 +36,7 @@ pub use events::{Aftermath, Event, EventEntry, EventKind, NoAftermath};
 pub use filter::{Filter, Sort, SortField, TimeBound, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
 pub use hold::HoldRule;
+pub use idempotency::{EarlierAnswer, KEPT as REQUEST_KEPT, MakeAnswer, OncePerKey, RequestKey};
 pub use limits::SendLimits;
 pub use lookup::{by_envelope_id, by_from_id, by_message_id, note_returned};
 

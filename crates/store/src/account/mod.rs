@@ -3,12 +3,14 @@
 mod bytes;
 mod core;
 mod erase;
+mod facts;
 mod history;
 mod read;
 mod rows;
 mod watch;
 mod write;
 
+pub use facts::MessageFacts;
 pub use read::{Columns, MessageRow, ReadTx};
 pub use watch::{Notice, Watch};
 pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};

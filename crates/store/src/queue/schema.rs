@@ -10,6 +10,7 @@
 //! - `queue_sent`, `queue_written`: how much each account has sent lately, and ever to whom.
 //! - `queue_suppression`: to whom an account's mail isn't sent any more.
 //! - `queue_hold_rule`: which entries are held.
+//! - `queue_request`: requests that may be repeated, and what was answered.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
@@ -47,6 +48,7 @@ pub(super) const SCHEMA: Schema = Schema {
             Change::Run(HELD_INDEX, HELD_INDEX),
         ],
         crate::webhook::schema::ARRIVALS,
+        &[Change::Create(&REQUEST)],
     ],
 };
 
@@ -227,6 +229,21 @@ const SUPPRESSION: Table = Table {
     ],
     key: Key::Auto("id"),
     indexes: &[Index { name: "queue_suppression_base", columns: &["account", "base"], unique: true }],
+};
+
+const REQUEST: Table = Table {
+    name: "queue_request",
+    account: false,
+    columns: &[
+        Column::text("account"),
+        Column::text("request_key"),
+        // SHA-256 of what was requested.
+        Column::blob("digest"),
+        Column::blob("answer"),
+        Column::int("created"),
+    ],
+    key: Key::Columns(&["account", "request_key"]),
+    indexes: &[Index { name: "queue_request_created", columns: &["created"], unique: false }],
 };
 
 const HOLD_RULE: Table = Table {

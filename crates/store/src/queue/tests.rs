@@ -200,6 +200,7 @@ on_both!(
     hold_rules_match_new_and_old_alike,
     returned_messages_find_their_entries,
     steps_share_the_transaction,
+    requests_with_a_key_are_done_once,
     mass_actions_go_in_batches,
     results_say_how_it_went_out,
     events_are_announced_in_the_transaction,
@@ -816,4 +817,36 @@ async fn events_are_announced_in_the_transaction(f: Fixture) {
     let canceled = (EventKind::Canceled, "a@b.example 0 delivery canceled by admin false".to_owned());
     // The newer event took the place of the one about a delay.
     assert_eq!(payloads().await, [failed, canceled]);
+}
+
+async fn requests_with_a_key_are_done_once(f: Fixture) {
+    let now = f.clock.now();
+    let request = |digest: u8| RequestKey { account: "ann".to_owned(), key: "k".to_owned(), digest: [digest; 32] };
+    let add = |digest: u8, now: Timestamp| {
+        let answer: Box<MakeAnswer> = Box::new(move |_, ids| format!("{digest} {ids:?}").into_bytes());
+        let message = NewMessage { step: Some(Arc::new(OncePerKey::new(request(digest), now, answer))), ..f.message(b"body\r\n") };
+        let queue = f.queue.clone();
+        async move { queue.add(message, vec![NewEntry::new(Some(path("ann@a.example")), path("bob@b.example"), now)]).await }
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        tasks.spawn(add(1, now));
+    }
+    let many = tasks.join_all().await;
+    let ids: Vec<QueueId> = many.iter().filter_map(|r| r.as_ref().ok()).flatten().copied().collect();
+    assert_eq!(ids.len(), 1, "{many:?}");
+    let answer = format!("1 {ids:?}").into_bytes();
+    for other in many.iter().filter_map(|r| r.as_ref().err()) {
+        let AddError::Answered(bytes) = other else { panic!("{other}") };
+        assert_eq!(EarlierAnswer::from_bytes(bytes), Some(EarlierAnswer { digest: [1; 32], answer: answer.clone() }));
+    }
+    let Err(AddError::Answered(bytes)) = add(2, now).await else { panic!("the key was taken") };
+    assert_eq!(EarlierAnswer::from_bytes(&bytes).unwrap().digest, [1; 32]);
+    assert_eq!(f.listed().await.len(), 1);
+    f.queue.replace_answer(request(1), b"other".to_vec()).await.unwrap();
+    assert_eq!(f.queue.earlier_answer("ann", "k", now).await.unwrap().unwrap().answer, b"other");
+    assert_eq!(f.queue.earlier_answer("bob", "k", now).await.unwrap(), None);
+    let later = now.after(super::REQUEST_KEPT);
+    assert_eq!(f.queue.earlier_answer("ann", "k", later).await.unwrap(), None);
+    assert!(add(2, later).await.is_ok());
 }
