@@ -69,7 +69,7 @@ codes! {
     RecipientLimitReached = "recipientLimitReached",
     /// The message, with its files encoded, is larger than the server takes.
     MessageTooLarge = "messageTooLarge",
-    /// `MessageID` doesn't start with `<` and end with `>`, or has something between them that no id can have.
+    /// `MessageID` doesn't start with `<` and end with `>`, with something in between.
     MalformedMessageId = "malformedMessageID",
     /// The message is queued and will be sent, but the copy for the Sent mailbox doesn't fit the account's quota. Do not send again.
     SentOverQuota = "sentOverQuota",

@@ -11,7 +11,10 @@
 pub mod object;
 
 pub mod error;
+pub mod manual;
 pub mod method;
+pub mod openapi;
+pub mod pages;
 pub mod send;
 pub mod time;
 pub mod types;

@@ -4,6 +4,7 @@ use crate::error::ErrorCode;
 use crate::object::{Describe, Object};
 use crate::send::{SendRequest, SendResponse};
 use crate::types::{Message, MessageMeta, Structure, Suppression};
+use crate::wire::{ReadError, Unknown, Wire, read};
 
 object! {
     /// Nothing.
@@ -104,6 +105,8 @@ pub struct Method {
     pub about: &'static str,
     /// What it takes.
     pub request: fn() -> &'static Object,
+    /// Reads a request as the server does, to see whether it can be read.
+    pub check: fn(&str) -> Result<(), ReadError>,
     /// What it answers.
     pub response: ResponseKind,
     /// Errors beside `protocol`, `server` and `user`.
@@ -115,6 +118,15 @@ impl Method {
     pub fn by_name(name: &str) -> Option<&'static Self> {
         METHODS.iter().find(|method| method.name == name)
     }
+
+    /// All errors that it can give.
+    pub fn all_errors(&self) -> impl Iterator<Item = ErrorCode> {
+        [ErrorCode::Protocol, ErrorCode::Server, ErrorCode::User].into_iter().chain(self.errors.iter().copied())
+    }
+}
+
+fn check<T: Wire>(json: &str) -> Result<(), ReadError> {
+    read::<T>(json, Unknown::Refuse).map(drop)
 }
 
 /// All methods of version 0.
@@ -132,6 +144,7 @@ pub static METHODS: [Method; 12] = [
                 request with the same key gets the same answer, and is sent once. Another request with the same key fails with code \
                 `user`.",
         request: SendRequest::object,
+        check: check::<SendRequest>,
         response: ResponseKind::Json(SendResponse::object),
         errors: &[
             ErrorCode::BadAddress,
@@ -152,6 +165,7 @@ pub static METHODS: [Method; 12] = [
         summary: "List the suppressed addresses",
         about: "Returns all addresses that the account doesn't send to. Messages to them fail in the queue, with event `suppressed`.",
         request: Empty::object,
+        check: check::<Empty>,
         response: ResponseKind::Json(SuppressionListResponse::object),
         errors: &[],
     },
@@ -161,6 +175,7 @@ pub static METHODS: [Method; 12] = [
         about: "Adds an address to the account's suppression list. The server adds addresses by itself when deliveries to them fail \
                 for good or again and again.",
         request: SuppressionAddRequest::object,
+        check: check::<SuppressionAddRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::BadAddress, ErrorCode::Error],
     },
@@ -169,6 +184,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Stop suppressing an address",
         about: "Removes an address from the account's suppression list.",
         request: SuppressionRequest::object,
+        check: check::<SuppressionRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::BadAddress, ErrorCode::Error],
     },
@@ -177,6 +193,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Check whether an address is suppressed",
         about: "Tells whether an address is on the account's suppression list.",
         request: SuppressionRequest::object,
+        check: check::<SuppressionRequest>,
         response: ResponseKind::Json(SuppressionPresentResponse::object),
         errors: &[ErrorCode::BadAddress],
     },
@@ -185,6 +202,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Get a message, parsed",
         about: "Returns headers, texts and structure of a stored message, and what is known of how it arrived. Flags stay as they are.",
         request: MessageRequest::object,
+        check: check::<MessageRequest>,
         response: ResponseKind::Json(MessageGetResponse::object),
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -193,6 +211,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Get a message as stored",
         about: "Returns the whole message, including headers that were added on delivery. Flags stay as they are.",
         request: MessageRequest::object,
+        check: check::<MessageRequest>,
         response: ResponseKind::Bytes { media_type: "text/plain", about: "The message, with CRLF line endings." },
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -202,6 +221,7 @@ pub static METHODS: [Method; 12] = [
         about: "Returns the body of a part without its transfer encoding. The character set of texts is not converted. The response \
                 has the part's own media type and is marked as a download.",
         request: MessagePartRequest::object,
+        check: check::<MessagePartRequest>,
         response: ResponseKind::Bytes { media_type: "application/octet-stream", about: "The decoded body of the part." },
         errors: &[ErrorCode::MessageNotFound, ErrorCode::PartNotFound],
     },
@@ -210,6 +230,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Remove a message for good",
         about: "Removes a message. It is not kept in a Trash mailbox.",
         request: MessageRequest::object,
+        check: check::<MessageRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -218,6 +239,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Set flags on a message",
         about: "Sets flags and leaves others as they are. Marking a message `$junk` or `$notjunk` teaches the account's junk filter.",
         request: MessageFlagsRequest::object,
+        check: check::<MessageFlagsRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -226,6 +248,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Clear flags of a message",
         about: "Clears flags and leaves others as they are.",
         request: MessageFlagsRequest::object,
+        check: check::<MessageFlagsRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -234,6 +257,7 @@ pub static METHODS: [Method; 12] = [
         summary: "Move a message to another mailbox",
         about: "Moves a message to a mailbox that exists. Its id stays the same.",
         request: MessageMoveRequest::object,
+        check: check::<MessageMoveRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::MessageNotFound],
     },
@@ -242,7 +266,7 @@ pub static METHODS: [Method; 12] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Unknown, read, write};
+    use crate::wire::write;
 
     #[test]
     fn found_by_exact_name() {

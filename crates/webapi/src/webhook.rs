@@ -10,54 +10,54 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-/// What happened to a message that was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Event {
-    /// The next host accepted the message for the recipient.
-    Delivered,
-    /// The recipient is on the suppression list: nothing was sent.
-    Suppressed,
-    /// An attempt failed; there will be another.
-    Delayed,
-    /// Delivery failed, there will be no other attempt.
-    Failed,
-    /// The recipient's system passed the message on to one that doesn't report.
-    Relayed,
-    /// The recipient's system passed the message on to several addresses.
-    Expanded,
-    /// An administrator took the message out of the queue.
-    Canceled,
-    /// A message came back that can't be understood.
+/// Makes the events with their names and their documentation.
+macro_rules! events {
+    ($($(#[$attribute:meta])* $name:ident = $wire:literal, $about:literal;)+) => {
+        /// What happened to a message that was sent.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Event {
+            $(#[doc = $about] $(#[$attribute])* $name,)+
+        }
+
+        impl Event {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            const NAMES: &[&str] = &[$($wire),+];
+
+            /// Its name, in payloads and in the configuration.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => $wire),+
+                }
+            }
+
+            /// When it happens.
+            pub const fn about(self) -> &'static str {
+                match self {
+                    $(Self::$name => $about),+
+                }
+            }
+        }
+    };
+}
+
+events! {
+    Delivered = "delivered", "The next host accepted the message for the recipient.";
+    Suppressed = "suppressed", "The recipient is on the suppression list: nothing was sent.";
+    Delayed = "delayed", "An attempt failed; there will be another.";
+    Failed = "failed", "Delivery failed, there will be no other attempt.";
+    Relayed = "relayed", "The recipient's system passed the message on to one that doesn't report.";
+    Expanded = "expanded", "The recipient's system passed the message on to several addresses.";
+    Canceled = "canceled", "An administrator took the message out of the queue.";
     #[default]
-    Unrecognized,
+    Unrecognized = "unrecognized", "A message came back that can't be understood.";
 }
 
 /// That there is no such event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown event")]
 pub struct UnknownEvent;
-
-impl Event {
-    /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Delivered, Self::Suppressed, Self::Delayed, Self::Failed, Self::Relayed, Self::Expanded, Self::Canceled, Self::Unrecognized];
-
-    const NAMES: [&str; 8] = ["delivered", "suppressed", "delayed", "failed", "relayed", "expanded", "canceled", "unrecognized"];
-
-    /// Its name, in payloads and in the configuration.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Suppressed => "suppressed",
-            Self::Delayed => "delayed",
-            Self::Failed => "failed",
-            Self::Relayed => "relayed",
-            Self::Expanded => "expanded",
-            Self::Canceled => "canceled",
-            Self::Unrecognized => "unrecognized",
-        }
-    }
-}
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -69,7 +69,7 @@ impl FromStr for Event {
     type Err = UnknownEvent;
 
     fn from_str(name: &str) -> Result<Self, UnknownEvent> {
-        Self::ALL.into_iter().find(|event| event.as_str() == name).ok_or(UnknownEvent)
+        Self::ALL.iter().copied().find(|event| event.as_str() == name).ok_or(UnknownEvent)
     }
 }
 
@@ -81,7 +81,7 @@ impl Serialize for Event {
 
 impl Wire for Event {
     fn schema() -> Type {
-        Type::Choice(&Self::NAMES)
+        Type::Choice(Self::NAMES)
     }
 
     fn read<'de, D: Deserializer<'de>>(deserializer: D, _: Unknown) -> Result<Self, D::Error> {
@@ -205,8 +205,8 @@ mod tests {
 
     #[test]
     fn events_by_name() {
-        for (event, name) in Event::ALL.into_iter().zip(Event::NAMES) {
-            assert_eq!((event.as_str(), name.parse()), (name, Ok(event)));
+        for (event, name) in Event::ALL.iter().zip(Event::NAMES) {
+            assert_eq!((event.as_str(), name.parse()), (*name, Ok(*event)));
         }
         assert_eq!("Failed".parse::<Event>(), Err(UnknownEvent));
     }
