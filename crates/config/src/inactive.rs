@@ -22,11 +22,7 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note(old_tls, any(&|l| l.tls.as_ref().is_some_and(|tls| tls.min_version() < TlsVersion::V1_2)));
     note("Submissions.EnabledOnHTTPS", any(&|l| l.enabled_submissions().is_some_and(|s| s.enabled_on_https)));
     note("IMAPS.EnabledOnHTTPS", any(&|l| l.enabled_imaps().is_some_and(|s| s.enabled_on_https)));
-    for (index, name) in
-        ["AccountHTTP", "AccountHTTPS", "AdminHTTP", "AdminHTTPS", "WebmailHTTP", "WebmailHTTPS", "WebAPIHTTP", "WebAPIHTTPS"]
-            .iter()
-            .enumerate()
-    {
+    for (index, name) in ["AccountHTTP", "AccountHTTPS", "AdminHTTP", "AdminHTTPS", "WebmailHTTP", "WebmailHTTPS"].iter().enumerate() {
         note(name, any(&|l| l.web_services().get(index).is_some_and(|(_, _, s)| s.is_some_and(|s| s.enabled))));
     }
     note("PprofHTTP", any(&|l| l.pprof_http.as_ref().is_some_and(|s| s.enabled)));

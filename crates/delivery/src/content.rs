@@ -3,7 +3,7 @@
 //! The message's structure is known; its bytes are read in pieces, so that a large attachment costs time but no memory. Texts are
 //! at most [`MAX_TEXT`] bytes.
 
-use mox_message::decode::{CrlfText, TransferDecoder};
+use mox_message::decode::{CrlfText, Encoding, TransferDecoder};
 use mox_message::{AddressList, DateTime, Envelope, Headers, Part, Structure, charset};
 use mox_webapi::{Message, NameAddress, Structure as WireStructure, Time};
 use std::ops::Range;
@@ -191,50 +191,53 @@ fn describe<E>(structure: &Structure, part: &Part, bytes: &mut impl FnMut(Range<
 
 /// The size of a body without its transfer encoding, of text with CRLF.
 fn decoded_size<E>(part: &Part, bytes: &mut impl FnMut(Range<u64>) -> Result<Vec<u8>, E>) -> Result<i64, E> {
-    let mut size = 0i64;
-    decoded(part, bytes, |piece| {
-        size = size.saturating_add(i64::try_from(piece.len()).unwrap_or(i64::MAX));
-        true
-    })?;
-    Ok(size)
-}
-
-/// Hands over the body of a part in pieces, without its transfer encoding and for text with CRLF, until `each` returns false.
-///
-/// # Errors
-/// Those of `bytes`.
-pub fn decoded<E>(
-    part: &Part,
-    mut bytes: impl FnMut(Range<u64>) -> Result<Vec<u8>, E>,
-    mut each: impl FnMut(Vec<u8>) -> bool,
-) -> Result<(), E> {
-    let mut decoder = TransferDecoder::new(part.transfer_encoding());
-    let mut crlf = part.is_text().then(CrlfText::default);
-    let mut pass = |piece: Vec<u8>| {
-        let piece = match &mut crlf {
-            Some(crlf) => {
-                let mut out = Vec::with_capacity(piece.len());
-                crlf.push(&piece, &mut out);
-                out
-            }
-            None => piece,
-        };
-        piece.is_empty() || each(piece)
-    };
+    let mut decoder = PartDecoder::new(part);
+    let mut size = 0u64;
+    let mut count = |piece: Vec<u8>| size = size.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
     for range in pieces(&part.body) {
-        let mut out = Vec::new();
-        decoder.push(&bytes(range)?, &mut out);
-        if !pass(out) {
-            return Ok(());
-        }
+        count(decoder.push(&bytes(range)?));
     }
-    let mut rest = Vec::new();
-    decoder.finish(&mut rest);
-    pass(rest);
-    Ok(())
+    count(decoder.finish());
+    Ok(i64::try_from(size).unwrap_or(i64::MAX))
 }
 
-fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
+/// Takes the transfer encoding off a part's body; text gets CRLF. For bodies that come in pieces.
+#[derive(Debug)]
+pub struct PartDecoder {
+    decoder: TransferDecoder,
+    crlf: Option<CrlfText>,
+}
+
+impl PartDecoder {
+    /// At the start of the body of a part.
+    pub fn new(part: &Part) -> Self {
+        Self { decoder: TransferDecoder::new(part.transfer_encoding()), crlf: part.is_text().then(CrlfText::default) }
+    }
+
+    /// What the next piece of the body decodes to.
+    pub fn push(&mut self, piece: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(piece.len());
+        self.decoder.push(piece, &mut out);
+        self.with_crlf(out)
+    }
+
+    /// What was held back at the end.
+    pub fn finish(mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        std::mem::replace(&mut self.decoder, TransferDecoder::new(Encoding::Binary)).finish(&mut out);
+        self.with_crlf(out)
+    }
+
+    fn with_crlf(&mut self, bytes: Vec<u8>) -> Vec<u8> {
+        let Some(crlf) = &mut self.crlf else { return bytes };
+        let mut out = Vec::with_capacity(bytes.len());
+        crlf.push(&bytes, &mut out);
+        out
+    }
+}
+
+/// A range in pieces.
+pub fn pieces(range: &Range<u64>) -> impl Iterator<Item = Range<u64>> + use<> {
     let (mut start, end) = (range.start, range.end);
     std::iter::from_fn(move || {
         let piece = start..end.min(start.saturating_add(PIECE));

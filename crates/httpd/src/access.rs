@@ -7,7 +7,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{HOST, HeaderMap, REFERER, USER_AGENT};
 use hyper::{Method, Uri, Version};
 use mox_base::Clock;
-use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -203,9 +203,9 @@ impl Counted {
 
 impl hyper::body::Body for Counted {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {

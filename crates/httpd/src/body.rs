@@ -3,8 +3,7 @@
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::body::{Bytes, Frame, SizeHint};
-use std::convert::Infallible;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::sync::mpsc;
@@ -16,14 +15,14 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Whole(Option<Bytes>),
-    Pieces(mpsc::Receiver<Bytes>),
+    Pieces(mpsc::Receiver<io::Result<Bytes>>),
     Gzip(Box<Gzip>),
 }
 
 /// Pieces, compressed one by one.
 #[derive(Debug)]
 struct Gzip {
-    pieces: mpsc::Receiver<Bytes>,
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
     /// None once the end is written.
     encoder: Option<GzEncoder<Vec<u8>>>,
 }
@@ -34,9 +33,9 @@ impl Body {
         Self(Kind::Whole(None))
     }
 
-    /// Pieces as they come, until the sender is dropped. A sender that can't go on should not just be dropped: the client would
-    /// take what it has for everything, unless it was told the length.
-    pub const fn pieces(pieces: mpsc::Receiver<Bytes>) -> Self {
+    /// Pieces as they come, until the sender is dropped. A sender that can't go on sends an error: the client then sees that
+    /// something is missing.
+    pub const fn pieces(pieces: mpsc::Receiver<io::Result<Bytes>>) -> Self {
         Self(Kind::Pieces(pieces))
     }
 
@@ -60,21 +59,22 @@ impl Body {
 }
 
 impl Gzip {
-    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+    fn next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             let Some(encoder) = &mut self.encoder else { return Poll::Ready(None) };
             match ready!(self.pieces.poll_recv(cx)) {
-                Some(piece) => {
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Ok(piece)) => {
                     // Flushed each time, so that what is there arrives.
                     drop(encoder.write_all(&piece).and_then(|()| encoder.flush()));
                     let out = std::mem::take(encoder.get_mut());
                     if !out.is_empty() {
-                        return Poll::Ready(Some(out.into()));
+                        return Poll::Ready(Some(Ok(out.into())));
                     }
                 }
                 None => {
                     let end = self.encoder.take().and_then(|encoder| encoder.finish().ok());
-                    return Poll::Ready(end.map(Bytes::from));
+                    return Poll::Ready(end.map(|end| Ok(Bytes::from(end))));
                 }
             }
         }
@@ -89,15 +89,15 @@ impl<T: Into<Bytes>> From<T> for Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let next = match &mut self.0 {
-            Kind::Whole(bytes) => bytes.take(),
+            Kind::Whole(bytes) => bytes.take().map(Ok),
             Kind::Pieces(pieces) => ready!(pieces.poll_recv(cx)),
             Kind::Gzip(gzip) => ready!(gzip.next(cx)),
         };
-        Poll::Ready(next.map(|bytes| Ok(Frame::data(bytes))))
+        Poll::Ready(next.map(|bytes| bytes.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {

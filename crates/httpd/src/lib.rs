@@ -14,6 +14,7 @@ mod request;
 mod router;
 mod scrape;
 mod server;
+pub mod webapi;
 
 pub use body::Body;
 pub use metrics::{ConnectionLabels, Metrics, OpenConnection};

@@ -204,6 +204,11 @@ impl Composer {
     /// Adds `MIME-Version`, the fields that describe the content, and the content.
     pub fn body(&mut self, entity: &Entity, random: &dyn Random) -> &mut Self {
         self.write("MIME-Version: 1.0\r\n");
+        self.content(entity, random)
+    }
+
+    /// Adds the fields that describe the content, and the content. For those who write `MIME-Version` earlier.
+    pub fn content(&mut self, entity: &Entity, random: &dyn Random) -> &mut Self {
         self.entity(entity, random);
         self
     }

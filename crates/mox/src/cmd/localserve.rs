@@ -138,6 +138,8 @@ what was submitted, anything else after the data.
             Service::Submissions => format!("smtps://{login}{addr}  submission, TLS"),
             Service::Imap => format!("imap://{login}{addr}  reading, plain text or STARTTLS"),
             Service::Imaps => format!("imaps://{login}{addr}  reading, TLS"),
+            Service::Http => format!("http://{login}{addr}/webapi/v0/  webapi"),
+            Service::Https => format!("https://{login}{addr}/webapi/v0/  webapi, TLS"),
             Service::Metrics => format!("http://{addr}/metrics  Prometheus"),
         };
         // Writing to a string doesn't fail.

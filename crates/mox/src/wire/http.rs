@@ -1,36 +1,101 @@
 //! The HTTP services from the configuration.
 
 use super::Mode;
+use super::listeners::{Endpoint, Service, webapi};
 use super::services::Shared;
+use super::{Life, smtp};
+use mox_base::Domain;
+use mox_config::{Dynamic, Static};
+use mox_delivery::spool::SpoolSettings;
+use mox_delivery::submit::Submitter;
+use mox_httpd::webapi::{Parts, ReceivedId, Webapi};
 use mox_httpd::{Class, Hosts, Metrics, Route, Router, Scrape, Server, Site, request_limit};
-use mox_net::RateLimit;
+use mox_net::{RateLimit, ServerTls};
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use tokio_util::sync::CancellationToken;
 
-/// What all ports share.
-pub(super) fn server(shared: &Shared, mode: Mode, stop: CancellationToken) -> Arc<Server> {
-    let limit = match mode {
-        Mode::Serve => request_limit(),
-        // All clients are this machine's, and load tests are among what it is for.
-        Mode::Localserve { .. } => RateLimit::new([]),
-    };
-    Server::new(Arc::clone(shared.store.clock()), Arc::clone(&shared.metrics), limit, stop)
+/// Uploaded files up to this size aren't written to a file.
+const IN_MEMORY: usize = 32 << 10;
+
+/// What HTTP ports need.
+pub(super) struct Http {
+    pub(super) server: Arc<Server>,
+    webapi: Arc<Webapi>,
 }
 
-/// A port for metrics only.
-pub(super) fn metrics(metrics: &Arc<Metrics>) -> Site {
-    let mut router = Router::default();
-    router.add(metrics_route(metrics));
-    Site { router, tls: None, rate_limited: true }
-}
-
-fn metrics_route(metrics: &Arc<Metrics>) -> Route {
-    Route {
-        class: Class::System,
-        hosts: Hosts::Any,
-        path: "/".to_owned(),
-        label: "metrics",
-        forwarded: false,
-        handler: Arc::new(Scrape::new(Arc::clone(metrics))),
+impl Http {
+    /// For all ports.
+    ///
+    /// # Errors
+    /// A text for the operator.
+    pub(super) fn new(shared: &Shared, mode: Mode, metrics: mox_httpd::webapi::Metrics, life: &Life) -> Result<Self, String> {
+        let limit = match mode {
+            Mode::Serve => request_limit(),
+            // All clients are this machine's, and load tests are among what it is for.
+            Mode::Localserve { .. } => RateLimit::new([]),
+        };
+        let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
+        let ids = smtp::connection_ids(shared)?;
+        let webapi = Webapi::new(Parts {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: shared.live.settings().hostname.domain().clone(),
+            spool: SpoolSettings { in_memory: IN_MEMORY, folder: shared.live.paths().data("tmp") },
+            store: shared.store.clone(),
+            queue: shared.queue.clone(),
+            directory: shared.directory.clone(),
+            logins: shared.logins.clone(),
+            submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
+            selectors: shared.selectors.clone(),
+            received_id: ReceivedId(Arc::new(move |number| ids.shown(number))),
+            metrics,
+            tasks: life.connections.clone(),
+            clock: Arc::clone(&clock),
+            random,
+        });
+        Ok(Self { server: Server::new(clock, Arc::clone(&shared.metrics), limit, life.stop.clone()), webapi })
     }
+
+    /// What a port serves.
+    pub(super) fn site(&self, shared: &Shared, endpoint: &Endpoint, tls: Option<ServerTls>) -> Site {
+        let mut router = Router::default();
+        let config = shared.live.settings();
+        if let Some(listener) = config.listeners.get(&endpoint.listener) {
+            let secure = endpoint.service == Service::Https;
+            let hostname = listener.hostname.clone().unwrap_or_else(|| config.hostname.domain().clone());
+            if let Some(service) = webapi(listener, secure).filter(|s| s.port(secure) == endpoint.port) {
+                router.add(Route {
+                    class: Class::Service,
+                    hosts: Hosts::Ours { hostname, clients: shared.client_names.clone() },
+                    path: if service.path.is_empty() { "/webapi/".to_owned() } else { service.path.clone() },
+                    label: "webapi",
+                    forwarded: service.forwarded,
+                    handler: Arc::new(self.webapi.at(listener.max_message_size())),
+                });
+            }
+            if !secure && listener.enabled_metrics().is_some_and(|s| s.metrics_port() == endpoint.port) {
+                add_metrics(&mut router, &shared.metrics);
+            }
+        }
+        Site { router, tls, rate_limited: rate_limited(config, endpoint) }
+    }
+}
+
+/// Whether requests of a port are limited: not if its web server says so.
+fn rate_limited(config: &Static, endpoint: &Endpoint) -> bool {
+    let Some(listener) = config.listeners.get(&endpoint.listener) else { return true };
+    let secure = endpoint.service == Service::Https;
+    let web = if secure { &listener.webserver_https } else { &listener.webserver_http };
+    !web.as_ref().is_some_and(|web| web.enabled && web.port(secure) == endpoint.port && web.rate_limit_disabled)
+}
+
+fn add_metrics(router: &mut Router, metrics: &Arc<Metrics>) {
+    // Beside other services it comes last: everything that is nobody else's is below its path.
+    let class = if router.is_empty() { Class::System } else { Class::Service };
+    let handler = Arc::new(Scrape::new(Arc::clone(metrics)));
+    router.add(Route { class, hosts: Hosts::Any, path: "/".to_owned(), label: "metrics", forwarded: false, handler });
+}
+
+/// Names that mail clients may be configured with.
+pub(super) fn client_names(dynamic: &Dynamic) -> BTreeSet<Domain> {
+    dynamic.domains.values().filter_map(|domain| domain.client_settings_domain.clone()).collect()
 }

@@ -1,6 +1,7 @@
 //! Which addresses are listened on, and for what.
 
-use mox_config::{Listener, Static};
+use mox_config::{Listener, Static, WebService};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -17,30 +18,46 @@ pub(crate) enum Service {
     Imap,
     /// Reading mail, TLS from the start.
     Imaps,
-    /// Metrics over HTTP.
+    /// The web, without TLS.
+    Http,
+    /// The web, TLS from the start.
+    Https,
+    /// Metrics over HTTP, on a port without anything else.
     Metrics,
 }
 
 impl Service {
     /// In the order in which they are bound.
-    const ALL: [Self; 6] = [Self::Smtp, Self::Submission, Self::Submissions, Self::Imap, Self::Imaps, Self::Metrics];
+    const ALL: [Self; 8] =
+        [Self::Smtp, Self::Submission, Self::Submissions, Self::Imap, Self::Imaps, Self::Http, Self::Https, Self::Metrics];
 
-    /// Its port at a listener, if it is enabled there.
-    fn port(self, listener: &Listener) -> Option<u16> {
+    /// Its ports at a listener.
+    fn ports(self, listener: &Listener) -> BTreeSet<u16> {
+        let one = |port: Option<u16>| port.into_iter().collect();
         match self {
-            Self::Smtp => listener.enabled_smtp().map(mox_config::Smtp::port),
-            Self::Submission => listener.enabled_submission().map(mox_config::Submission::port),
-            Self::Submissions => listener.enabled_submissions().map(mox_config::Submissions::port),
-            Self::Imap => listener.enabled_imap().map(mox_config::Imap::port),
-            Self::Imaps => listener.enabled_imaps().map(mox_config::Imaps::port),
-            Self::Metrics => listener.enabled_metrics().map(mox_config::PlainService::metrics_port),
+            Self::Smtp => one(listener.enabled_smtp().map(mox_config::Smtp::port)),
+            Self::Submission => one(listener.enabled_submission().map(mox_config::Submission::port)),
+            Self::Submissions => one(listener.enabled_submissions().map(mox_config::Submissions::port)),
+            Self::Imap => one(listener.enabled_imap().map(mox_config::Imap::port)),
+            Self::Imaps => one(listener.enabled_imaps().map(mox_config::Imaps::port)),
+            Self::Http => one(webapi(listener, false).map(|s| s.port(false))),
+            Self::Https => one(webapi(listener, true).map(|s| s.port(true))),
+            Self::Metrics => {
+                let shared = Self::Http.ports(listener);
+                one(listener.enabled_metrics().map(mox_config::PlainService::metrics_port).filter(|port| !shared.contains(port)))
+            }
         }
     }
 
     /// Whether TLS comes first.
     pub(crate) const fn is_immediate_tls(self) -> bool {
-        matches!(self, Self::Submissions | Self::Imaps)
+        matches!(self, Self::Submissions | Self::Imaps | Self::Https)
     }
+}
+
+/// The webapi of a listener, if it is enabled there.
+pub(super) fn webapi(listener: &Listener, tls: bool) -> Option<&WebService> {
+    if tls { listener.webapi_https.as_ref() } else { listener.webapi_http.as_ref() }.filter(|s| s.enabled)
 }
 
 /// As in logs and listings.
@@ -52,6 +69,8 @@ impl fmt::Display for Service {
             Self::Submissions => "submissions",
             Self::Imap => "imap",
             Self::Imaps => "imaps",
+            Self::Http => "http",
+            Self::Https => "https",
             Self::Metrics => "metrics",
         })
     }
@@ -66,6 +85,8 @@ pub(crate) struct Endpoint {
     pub(crate) service: Service,
     /// Where.
     pub(crate) addr: SocketAddr,
+    /// The configured port, also where the system chooses another.
+    pub(crate) port: u16,
 }
 
 /// All sockets of a configuration: by kind of service, then by name of listener.
@@ -74,12 +95,14 @@ pub(crate) fn endpoints(config: &Static) -> Vec<Endpoint> {
     for group in [&Service::ALL[..3], &Service::ALL[3..5], &Service::ALL[5..]] {
         for (name, listener) in &config.listeners {
             for service in group {
-                let Some(port) = service.port(listener) else { continue };
-                all.extend(listener.ips.iter().map(|ip| Endpoint {
-                    listener: name.clone(),
-                    service: *service,
-                    addr: SocketAddr::new(*ip, port),
-                }));
+                for port in service.ports(listener) {
+                    all.extend(listener.ips.iter().map(|ip| Endpoint {
+                        listener: name.clone(),
+                        service: *service,
+                        addr: SocketAddr::new(*ip, port),
+                        port,
+                    }));
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The services of a running server, and what they share.
 
 use super::directory::directory;
+use super::http::{Http, client_names};
 use super::listeners::{Endpoint, Service};
 use super::routing::{World, routing};
 use super::selectors::selectors;
@@ -11,7 +12,7 @@ use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::outbound::{Runner, SharedRouting};
 use mox_delivery::tls::{TlsMetrics, TlsPolicies};
-use mox_httpd::{ConnectionLabels, Metrics};
+use mox_httpd::{ClientNames, ConnectionLabels, Metrics};
 use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
 use mox_net::listen::{self, Serving};
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     world: World,
     credentials: Credentials,
     pub(super) selectors: SharedSelectors,
+    /// Names under which mail clients may reach us.
+    pub(super) client_names: ClientNames,
     pub(super) metrics: Arc<Metrics>,
     pub(super) smtp_metrics: mox_smtpd::Metrics,
     /// Asks for a look at domains.conf.
@@ -71,6 +74,7 @@ impl Shared {
         self.directory.replace(directory);
         self.selectors.replace(signing_selectors(snapshot));
         self.routing.replace(routing(settings, &snapshot.dynamic, &self.world));
+        self.client_names.replace(client_names(&snapshot.dynamic));
         Ok(())
     }
 }
@@ -99,6 +103,8 @@ impl Services {
         login_metrics.register(metrics.registry_mut());
         let tls_metrics = TlsMetrics::default();
         tls_metrics.register(metrics.registry_mut());
+        let webapi_metrics = mox_httpd::webapi::Metrics::default();
+        webapi_metrics.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -130,12 +136,14 @@ impl Services {
             logins,
             credentials,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
+            client_names: ClientNames::default(),
             metrics: Arc::clone(&metrics),
             smtp_metrics,
             reload_now: Notify::new(),
             everything,
             applying: tokio::sync::Mutex::new(()),
         });
+        shared.client_names.replace(client_names(&snapshot.dynamic));
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
         let imap = imap::service(&shared, mode, life.stop.clone());
@@ -144,7 +152,7 @@ impl Services {
         life.background.spawn(async move { telling.run(finish).await });
         let parts = smtp::Parts { arrivals, lookup: Arc::clone(&lookup), stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
-        let http = super::http::server(&shared, mode, life.stop.clone());
+        let http = Http::new(&shared, mode, webapi_metrics, life)?;
         let mut listening = Vec::new();
         for endpoint in endpoints {
             let tls = super::tls::of_socket(shared.live.settings(), &certs, &endpoint).map_err(|e| e.to_string())?;
@@ -174,11 +182,11 @@ impl Services {
                         mox_imapd::serve(stream, Arc::clone(&imap), Arc::clone(&socket), None)
                     });
                 }
-                Service::Metrics => {
-                    let site = Arc::new(super::http::metrics(&metrics));
-                    let http = Arc::clone(&http);
+                Service::Http | Service::Https | Service::Metrics => {
+                    let site = Arc::new(http.site(&shared, &endpoint, tls));
+                    let server = Arc::clone(&http.server);
                     accept(listener, &endpoint, &serving, life, &metrics, move |stream| {
-                        Arc::clone(&http).connection(Arc::clone(&site), stream)
+                        Arc::clone(&server).connection(Arc::clone(&site), stream)
                     });
                 }
             }

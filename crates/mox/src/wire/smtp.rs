@@ -40,7 +40,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
         spool: SpoolSettings { in_memory: IN_MEMORY, folder },
     };
     let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
-    let ids = ConnectionIds::new(&received_id_key(shared, random.as_ref()), clock.now()).map_err(|e| e.to_string())?;
+    let ids = connection_ids(shared)?;
     let parts = mox_smtpd::Parts {
         lookup: parts.lookup,
         directory: shared.directory.clone(),
@@ -62,6 +62,15 @@ pub(super) struct Parts {
     pub(super) arrivals: Arrivals,
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) stop: CancellationToken,
+}
+
+/// Ids of connections and requests as others see them.
+///
+/// # Errors
+/// A text for the operator.
+pub(super) fn connection_ids(shared: &Shared) -> Result<ConnectionIds, String> {
+    let key = received_id_key(shared, shared.store.random().as_ref());
+    ConnectionIds::new(&key, shared.store.clock().now()).map_err(|e| e.to_string())
 }
 
 /// The key of ids in Received fields: from its file, made if it isn't there. One that can't be kept serves until the end.

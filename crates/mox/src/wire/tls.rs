@@ -55,12 +55,14 @@ pub(crate) fn of_socket(
     };
     let Some(tls) = &listener.tls else { return Ok(None) };
     let mx = listener.enabled_smtp().filter(|_| endpoint.service == Service::Smtp);
-    if mx.is_some_and(|mx| mx.no_starttls) {
+    if mx.is_some_and(|mx| mx.no_starttls) || matches!(endpoint.service, Service::Http | Service::Metrics) {
         return Ok(None);
     }
+    // Browsers ask their users when a server asks for a certificate.
+    let certificates = !matches!(endpoint.service, Service::Smtp | Service::Https);
     let options = ServerTlsOptions {
         min_version: if tls.min_version() == TlsVersion::V1_3 { MinVersion::Tls13 } else { MinVersion::Tls12 },
-        client_auth: endpoint.service != Service::Smtp && !tls.client_auth_disabled,
+        client_auth: certificates && !tls.client_auth_disabled,
         // Some senders fail when a session of another host of ours is resumed.
         tickets: mx.is_none_or(|mx| mx.tls_session_tickets_disabled == Some(false)),
         unknown_sni: UnknownSni::Fallback,

@@ -121,6 +121,14 @@ Listeners:
 		IMAPS:
 			Enabled: true
 			Port: {imaps}
+		WebAPIHTTP:
+			Enabled: true
+			Port: {http}
+			Path: /webapi/
+		WebAPIHTTPS:
+			Enabled: true
+			Port: {https}
+			Path: /webapi/
 		MetricsHTTP:
 			Enabled: true
 			Port: {metrics}
@@ -134,6 +142,8 @@ Postmaster:
         submissions = port(465),
         imap = port(143),
         imaps = port(993),
+        http = port(80),
+        https = port(443),
         metrics = port(81),
     )
 }
@@ -181,8 +191,8 @@ mod tests {
         let fixed = sconf::parse::<Static>("mox.conf", static_config(&ips, 1000).as_bytes()).unwrap().value;
         let endpoints = crate::wire::endpoints(&fixed);
         let ports: Vec<u16> = endpoints.iter().filter(|e| e.addr.is_ipv4()).map(|e| e.addr.port()).collect();
-        assert_eq!(ports, [1025, 1587, 1465, 1143, 1993, 1081]);
-        assert_eq!(endpoints.len(), 12);
+        assert_eq!(ports, [1025, 1587, 1465, 1143, 1993, 1080, 1443, 1081]);
+        assert_eq!(endpoints.len(), 16);
         let dynamic = sconf::parse::<Dynamic>("domains.conf", DYNAMIC_CONFIG.as_bytes()).unwrap().value;
         let text = sconf::write(&dynamic, Style::Documented).unwrap();
         assert_eq!(sconf::parse::<Dynamic>("domains.conf", text.as_bytes()).unwrap().value, dynamic);
