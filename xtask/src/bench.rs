@@ -15,6 +15,7 @@ mod mailbox;
 mod report;
 mod rows;
 mod subject;
+mod webapi;
 
 use crate::{Failure, run};
 use rows::Row;
@@ -130,6 +131,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         });
         common(&subject, scale, &wanted, &mut results);
         results.measure("mox", Row::Submission, &wanted, || deliver::submission(&subject, scale.messages));
+        results.measure("mox", Row::WebapiSend, &wanted, || webapi::send(&subject, scale.messages));
     }
     if wanted.peers() {
         let subject = Subject::dovecot()?;

@@ -7,6 +7,7 @@ pub(super) enum Row {
     AppendEight,
     Delivery,
     Submission,
+    WebapiSend,
     Select,
     Status,
     FetchFlags,
@@ -50,11 +51,12 @@ const DOVECOT: &str = "Dovecot";
 const POSTFIX: &str = "Postfix+Dovecot";
 
 impl Row {
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::AppendOne,
         Self::AppendEight,
         Self::Delivery,
         Self::Submission,
+        Self::WebapiSend,
         Self::Select,
         Self::Status,
         Self::FetchFlags,
@@ -82,6 +84,7 @@ impl Row {
             Self::AppendEight => "IMAP APPEND, eight connections on one mailbox",
             Self::Delivery => "delivery into the mailbox, 8 connections, 16 accounts",
             Self::Submission => "submission, accepted, 8 connections",
+            Self::WebapiSend => "webapi Send, accepted, 8 connections",
             Self::Select => "EXAMINE",
             Self::Status => "STATUS",
             Self::FetchFlags => "FETCH 1:* (UID FLAGS)",
@@ -106,7 +109,7 @@ impl Row {
 
     pub(super) fn unit(self) -> Unit {
         match self {
-            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::LoginAgain => Unit::PerSecond,
+            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::WebapiSend | Self::LoginAgain => Unit::PerSecond,
             Self::IdleMemory => Unit::Kibibytes,
             Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
             _ => Unit::Milliseconds,
@@ -120,6 +123,7 @@ impl Row {
             Self::AppendEight => &[Times(2.5, DOVECOT)],
             Self::Delivery => &[Times(3.0, DOVECOT), Times(6.0, POSTFIX)],
             Self::Submission => &[],
+            Self::WebapiSend => &[AtLeast(1000.0)],
             Self::Select => &[AtMost(1.0)],
             Self::FetchEnvelope | Self::SearchUnseen => &[Times(3.0, DOVECOT)],
             Self::SearchFrom | Self::SearchSubject | Self::SearchText => &[AtMost(5.0)],

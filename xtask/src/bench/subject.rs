@@ -81,6 +81,14 @@ impl Subject {
         Ok(client)
     }
 
+    /// The port of the webapi, where there is such a thing.
+    pub(super) fn http_port(&self) -> Option<u16> {
+        match &self.kept {
+            Kept::Mox(mox) => Some(mox.port(Service::Http)),
+            Kept::Dovecot(_) | Kept::Postfix(..) => None,
+        }
+    }
+
     /// The address of an account for deliveries.
     pub(super) fn account(&self, number: usize) -> String {
         format!("bench{number}@localhost")

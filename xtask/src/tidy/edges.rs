@@ -23,6 +23,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("store", &["base", "message"]),
     ("logins", &["base", "sasl", "store", "net"]),
     ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "webapi", "store", "net"]),
+    ("webapi-client", &["base", "webapi", "net"]),
     // Servers: sockets and sessions.
     ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "logins", "delivery"]),
     ("imapd", &["base", "message", "sasl", "imap", "store", "net", "logins"]),
@@ -32,13 +33,29 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "mox",
         &[
-            "base", "message", "sasl", "smtp", "imap", "jmap", "mailauth", "webapi", "config", "net", "store", "logins", "delivery",
-            "smtpd", "imapd", "jmapd", "httpd",
+            "base",
+            "message",
+            "sasl",
+            "smtp",
+            "imap",
+            "jmap",
+            "mailauth",
+            "webapi",
+            "config",
+            "net",
+            "store",
+            "logins",
+            "delivery",
+            "webapi-client",
+            "smtpd",
+            "imapd",
+            "jmapd",
+            "httpd",
         ],
     ),
     // Beside the server.
     ("testkit", &["base"]),
-    ("xtask", &["testkit"]),
+    ("xtask", &["testkit", "webapi"]),
 ];
 
 /// The one crate that any crate's tests may use.

@@ -14,6 +14,7 @@ mod queue;
 mod serve;
 mod stop;
 mod version;
+mod webapi;
 
 use crate::cli::{Command, Failure, Invocation};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,7 @@ const COMMANDS: &[&[Command]] = &[
     config_dns::COMMANDS,
     cid::COMMANDS,
     version::COMMANDS,
+    webapi::COMMANDS,
 ];
 
 /// All commands.

@@ -18,3 +18,6 @@ mod send;
 mod server;
 mod shutdown;
 mod tls_login;
+mod webapi;
+mod webapi_http;
+mod webapi_once;
