@@ -25,6 +25,8 @@ pub enum RecordKind {
     Txt,
     /// TLS certificate association, RFC 6698.
     Tlsa,
+    /// Where a service is, RFC 2782.
+    Srv,
 }
 
 /// A mail exchanger, RFC 5321 §5.1.
@@ -34,6 +36,19 @@ pub struct Mx {
     pub preference: u16,
     /// The host, absolute without trailing dot; empty for the null MX of RFC 7505.
     pub host: String,
+}
+
+/// A SRV record, RFC 2782.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Srv {
+    /// Lower is tried first.
+    pub priority: u16,
+    /// The share among equal priorities.
+    pub weight: u16,
+    /// The port.
+    pub port: u16,
+    /// The host, absolute without trailing dot; empty where there is no such service.
+    pub target: String,
 }
 
 /// A TLSA record, RFC 6698 §2.1.
@@ -68,6 +83,8 @@ pub enum Record {
     Txt(Vec<u8>),
     /// TLS certificate association.
     Tlsa(Tlsa),
+    /// Where a service is.
+    Srv(Srv),
 }
 
 /// Records and how far they can be trusted.

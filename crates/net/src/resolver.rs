@@ -14,7 +14,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{self, Name, RData, RecordType};
-use mox_base::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Tlsa};
+use mox_base::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Srv, Tlsa};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -200,6 +200,7 @@ const fn record_type(kind: RecordKind) -> RecordType {
         RecordKind::Ptr => RecordType::PTR,
         RecordKind::Txt => RecordType::TXT,
         RecordKind::Tlsa => RecordType::TLSA,
+        RecordKind::Srv => RecordType::SRV,
     }
 }
 
@@ -212,6 +213,7 @@ fn record(data: &RData) -> Option<Record> {
         RData::NS(name) => Record::Ns(text(&name.0)),
         RData::PTR(name) => Record::Ptr(text(&name.0)),
         RData::TXT(txt) => Record::Txt(txt.txt_data.concat()),
+        RData::SRV(srv) => Record::Srv(Srv { priority: srv.priority, weight: srv.weight, port: srv.port, target: text(&srv.target) }),
         RData::TLSA(tlsa) => Record::Tlsa(Tlsa {
             usage: tlsa.cert_usage.into(),
             selector: tlsa.selector.into(),

@@ -6,10 +6,12 @@ mod config_addresses;
 mod config_dns;
 mod config_edit;
 mod config_tlskeys;
+mod dns;
 mod help;
 mod localserve;
 mod loglevels;
 mod passwords;
+mod policies;
 mod queue;
 mod serve;
 mod stop;
@@ -36,6 +38,8 @@ const COMMANDS: &[&[Command]] = &[
     config_tlskeys::COMMANDS,
     config_dns::COMMANDS,
     cid::COMMANDS,
+    dns::COMMANDS,
+    policies::COMMANDS,
     version::COMMANDS,
     webapi::COMMANDS,
 ];

@@ -13,6 +13,7 @@ mod end_point;
 mod info;
 mod server;
 mod signature;
+mod subject;
 mod verify;
 
 pub use certs::{CertError, Certificates, KeyCert};
@@ -21,6 +22,7 @@ pub use client::{ClientTls, RootsError, read_roots};
 pub use client_cert::{CertificateError, ClientCert};
 pub use info::{HandshakeError, TlsInfo};
 pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
+pub use subject::TlsaSubject;
 
 pub use rustls::Error;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
