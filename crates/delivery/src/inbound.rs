@@ -7,11 +7,15 @@
 //! deliveries of other connections share. Of a list, everybody has the message once, however often its sender has to try
 //! again because not all members could get it.
 
+mod authentication;
+mod policy;
 mod reply;
 mod rulesets;
 #[cfg(test)]
 mod tests;
 
+pub use authentication::Authentication;
+pub use policy::ByPolicy;
 pub use reply::combined_reply;
 pub use rulesets::{Chosen, choose};
 
@@ -50,7 +54,9 @@ pub struct Incoming {
     pub msg_from: Option<Address>,
     /// Domains verified by SPF or DKIM.
     pub verified_domains: Vec<Domain>,
-    /// Trace fields common to all recipients: Authentication-Results, Received-SPF, Received.
+    /// What was verified.
+    pub authentication: Authentication,
+    /// Trace fields common to all recipients: Received-SPF, Received.
     pub trace: Vec<u8>,
     /// The message's header section.
     pub header: Arc<[u8]>,
@@ -133,7 +139,7 @@ pub struct Acceptance {
 /// What [`InboundDecision::decide`] returns.
 pub type DecisionFuture<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
 
-/// Decides whether an account gets a message, and where. Junk filtering, reputation, DMARC and rate limits come here.
+/// Decides whether an account gets a message, and where. Junk filtering, reputation and rate limits will come here.
 pub trait InboundDecision: Send + Sync + fmt::Debug {
     /// For the account and destination of `recipient`, reached as `rcpt_to` (an alias, for members).
     fn decide<'a>(&'a self, incoming: &'a Incoming, rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a>;
@@ -308,7 +314,7 @@ impl Inbound {
         let account = self.store.account(&recipient.account.name).await?;
         account.configure(&recipient.account);
         let message = Message {
-            prefix: prefix(incoming, delivered_to, &how.reason),
+            prefix: prefix(incoming, delivered_to, how),
             content: incoming.message.content()?,
             structure: incoming.structure.clone(),
             hash: None,
@@ -359,18 +365,19 @@ fn plain_acceptance(incoming: &Incoming, recipient: &LocalRecipient) -> Acceptan
 }
 
 /// What is put before the message, newest first.
-fn prefix(incoming: &Incoming, delivered_to: &Path, reason: &[u8]) -> Vec<u8> {
+fn prefix(incoming: &Incoming, delivered_to: &Path, how: &Acceptance) -> Vec<u8> {
     let return_path = incoming.mail_from.as_ref().map(|p| p.for_smtputf8(false)).unwrap_or_default();
     let delivered_to = delivered_to.for_smtputf8(incoming.smtputf8);
-    let mut prefix = reason.to_vec();
+    let mut prefix = how.reason.clone();
     prefix.extend_from_slice(format!("Delivered-To: {delivered_to}\r\nReturn-Path: <{return_path}>\r\n").as_bytes());
+    prefix.extend_from_slice(incoming.authentication.field(incoming, how).as_bytes());
     prefix.extend_from_slice(&incoming.trace);
     prefix
 }
 
 fn delivery(incoming: &Incoming, rcpt_to: &Path, how: &Acceptance) -> Delivery {
     let tls = incoming.tls;
-    Delivery {
+    let mut delivery = Delivery {
         // Of forwarded mail, the forwarder's address and name tell nothing about the sender.
         remote_ip: Some(incoming.remote_ip).filter(|_| !how.is_forward),
         ehlo: incoming.ehlo.domain().filter(|_| !how.is_forward).map(|d| d.unicode().to_owned()),
@@ -382,5 +389,7 @@ fn delivery(incoming: &Incoming, rcpt_to: &Path, how: &Acceptance) -> Delivery {
         is_forward: how.is_forward,
         is_list: how.is_list,
         ..Delivery::default()
-    }
+    };
+    incoming.authentication.keep(incoming, how, &mut delivery);
+    delivery
 }

@@ -6,8 +6,9 @@ use crate::pace::{self, Pace, pause};
 use crate::service::{Listener, Service};
 use crate::spool::Receiver;
 use bytes::BytesMut;
-use mox_base::Path;
+use mox_base::{Host, Path};
 use mox_logins::Login;
+use mox_mailauth::spf::SpfOutcome;
 use mox_net::Stream;
 use mox_sasl::Bindings;
 use mox_smtp::Reply;
@@ -54,6 +55,11 @@ pub(crate) struct Transaction {
     pub(crate) receiver: Receiver,
     /// The addresses as they were when the transaction began.
     pub(crate) directory: Option<Arc<Directory>>,
+    /// The client's name.
+    pub(crate) helo: Option<Host>,
+    pub(crate) mail_from: Option<Path>,
+    /// SPF, if it was checked for a further recipient.
+    pub(crate) spf: Option<SpfOutcome>,
 }
 
 /// An accepted recipient.
@@ -143,7 +149,11 @@ impl Connection {
                     }
                 }
                 Action::Ask(question) => {
+                    let begins = matches!(question, Question::Mail(_));
                     let answer = self.answer(question).await;
+                    if begins {
+                        self.transaction.helo = session.hello().map(|hello| hello.name.clone());
+                    }
                     session.answer(answer);
                 }
                 Action::Tell(event) => self.event(event),

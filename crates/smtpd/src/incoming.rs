@@ -2,11 +2,11 @@
 
 use crate::bounce::postmaster;
 use crate::connection::{Accepted, Connection, Target, Transaction};
-use crate::dns::iprev;
 use crate::pace::{Pace, pause};
 use crate::simulate::{Failure, TIMEOUT};
 use crate::spool::Received;
 use crate::trace::tls_numbers;
+use crate::verify::Subject;
 use mox_base::{Path, Timestamp};
 use mox_delivery::inbound::{Incoming, RcptTo, Refusal, combined_reply};
 use mox_message::date::DateTime;
@@ -40,7 +40,7 @@ pub(crate) fn storage_error(error: &io::Error) -> Reply {
 
 impl Connection {
     pub(crate) async fn incoming(&mut self, envelope: Envelope, transaction: Transaction) -> Answer {
-        let Transaction { recipients, receiver, directory } = transaction;
+        let Transaction { recipients, receiver, directory, spf, .. } = transaction;
         let message = match receiver.finish().await {
             Ok(message) => message,
             Err(error) => {
@@ -57,9 +57,19 @@ impl Connection {
         if headers.all("Received").count() > MAX_HOPS {
             return Answer::Refuse(Reply::new(550, (5, 4, 6), "loop detected, more than 100 received headers"));
         }
-        if self.iprev.is_none() {
-            self.iprev = Some(iprev(&*self.service.lookup, self.remote_ip()).await);
-        }
+        let directory = directory.unwrap_or_else(|| self.service.directory.current());
+        let msg_from = envelope::author(&headers).ok();
+        // Before unknown recipients are told of, so that known ones take as long.
+        let subject = Subject {
+            mail_from: envelope.mail.from.as_ref(),
+            helo: &envelope.hello.name,
+            from: msg_from.as_ref(),
+            message: message.read.as_ref(),
+            spf,
+            directory: &directory,
+            smtputf8,
+        };
+        let (authentication, received_spf) = self.authenticate(subject).await;
         if recipients.iter().all(|r| matches!(r.target, Target::Unknown)) {
             recipients.iter().for_each(|_| self.service.metrics.delivery("unknownuser", ""));
             pause(UNKNOWN_DELAY, &self.service.stop).await;
@@ -71,7 +81,7 @@ impl Connection {
         }
         let require_tls = require_tls(&envelope, &headers);
         let incoming = Incoming {
-            directory: directory.unwrap_or_else(|| self.service.directory.current()),
+            directory,
             mail_from: envelope.mail.from.clone(),
             ehlo: envelope.hello.name.clone(),
             remote_ip: self.remote_ip(),
@@ -79,9 +89,10 @@ impl Connection {
             smtputf8,
             requiretls: envelope.mail.parameters.requiretls,
             tls: self.stream.tls().map(tls_numbers),
-            msg_from: envelope::author(&headers).ok(),
-            verified_domains: Vec::new(),
-            trace: Vec::new(),
+            msg_from,
+            verified_domains: authentication.verified_domains(),
+            authentication,
+            trace: received_spf.into_bytes(),
             header: message.header,
             message: message.content,
             structure: Some(message.structure),
@@ -119,16 +130,15 @@ impl Connection {
         if to.is_empty() {
             return;
         }
-        let results = self.incoming_results(incoming.smtputf8);
         let deliver = &self.service.inbound;
         let delivered = match to.as_slice() {
             [only] => {
-                incoming.trace = self.trace_fields(envelope, &incoming, &results, Some(&only.path));
+                incoming.trace.extend_from_slice(self.received_field(envelope, incoming.smtputf8, Some(&only.path)).as_bytes());
                 deliver.deliver(&incoming, &to).await
             }
             // Nobody is to learn of the others: with several recipients, `Received` names none.
             _ => {
-                incoming.trace = self.trace_fields(envelope, &incoming, &results, None);
+                incoming.trace.extend_from_slice(self.received_field(envelope, incoming.smtputf8, None).as_bytes());
                 deliver.deliver(&incoming, &to).await
             }
         };
@@ -137,10 +147,6 @@ impl Connection {
                 *outcome = Some(result.clone());
             }
         }
-    }
-
-    fn trace_fields(&self, envelope: &Envelope, incoming: &Incoming, results: &str, recipient: Option<&Path>) -> Vec<u8> {
-        [results, &self.received_field(envelope, incoming.smtputf8, recipient)].concat().into_bytes()
     }
 
     /// Counts, tells the sender of recipients that were left out, and gives the reply.

@@ -23,6 +23,9 @@ labels! {
     ResultLabel { result: &'static str }
     ErrorLabel { error: &'static str }
     ReasonLabel { reason: String }
+    StatusLabel { status: &'static str }
+    DkimLabels { algorithm: &'static str, status: &'static str }
+    DmarcLabels { status: &'static str, reject: &'static str, r#use: &'static str }
 }
 
 /// Buckets in seconds that the dashboards were made for.
@@ -37,7 +40,14 @@ pub struct Metrics {
     errors: Family<ErrorLabel, Counter>,
     starttls: Counter,
     starttls_errors: Family<ReasonLabel, Counter>,
+    spf: Family<StatusLabel, Histogram, fn() -> Histogram>,
+    iprev: Family<StatusLabel, Histogram, fn() -> Histogram>,
+    dkim: Family<DkimLabels, Histogram, fn() -> Histogram>,
+    dmarc: Family<DmarcLabels, Histogram, fn() -> Histogram>,
 }
+
+/// Buckets in seconds for checks that ask DNS.
+const DNS_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -48,6 +58,10 @@ impl Default for Metrics {
             errors: Family::default(),
             starttls: Counter::default(),
             starttls_errors: Family::default(),
+            spf: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
+            iprev: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
+            dkim: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
+            dmarc: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
         }
     }
 }
@@ -65,6 +79,27 @@ impl Metrics {
             "Failed STARTTLS handshakes for incoming mail",
             self.starttls_errors.clone(),
         );
+        registry.register("mox_spf_verify_duration_seconds", "SPF checks and their results", self.spf.clone());
+        registry.register("mox_iprev_lookup_total", "Reverse lookups of clients and their results", self.iprev.clone());
+        registry.register("mox_dkim_verify_duration_seconds", "DKIM signatures and their results", self.dkim.clone());
+        registry.register("mox_dmarc_verify_duration_seconds", "DMARC checks and their results", self.dmarc.clone());
+    }
+
+    pub(crate) fn spf(&self, status: &'static str, took: Duration) {
+        self.spf.get_or_create(&StatusLabel { status }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn iprev(&self, status: &'static str, took: Duration) {
+        self.iprev.get_or_create(&StatusLabel { status }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn dkim(&self, algorithm: &'static str, status: &'static str, took: Duration) {
+        self.dkim.get_or_create(&DkimLabels { algorithm, status }).observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn dmarc(&self, status: &'static str, reject: bool, applied: bool, took: Duration) {
+        let text = |b: bool| if b { "true" } else { "false" };
+        self.dmarc.get_or_create(&DmarcLabels { status, reject: text(reject), r#use: text(applied) }).observe(took.as_secs_f64());
     }
 
     pub(crate) fn command(&self, kind: &'static str, cmd: String, code: u16, ecode: String, took: Duration) {
@@ -101,12 +136,14 @@ mod tests {
         metrics.register(&mut registry);
         metrics.delivery("delivered", "");
         metrics.starttls(Some("eof".to_owned()));
+        metrics.dmarc("fail", true, false, Duration::from_millis(2));
         metrics.command("smtp", "mail".to_owned(), 250, "2.1.0".to_owned(), Duration::from_millis(2));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
             "mox_smtpserver_delivery_total{result=\"delivered\",reason=\"\"} 1",
             "mox_smtpserver_delivery_starttls_total 1",
+            "mox_dmarc_verify_duration_seconds_count{status=\"fail\",reject=\"true\",use=\"false\"} 1",
             "mox_smtpserver_delivery_starttls_errors_total{reason=\"eof\"} 1",
             "mox_smtpserver_command_duration_seconds_count{kind=\"smtp\",cmd=\"mail\",code=\"250\",ecode=\"2.1.0\"} 1",
         ] {

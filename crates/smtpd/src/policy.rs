@@ -3,7 +3,9 @@
 use crate::connection::{Accepted, Connection, Target, Transaction};
 use crate::pace::pause;
 use crate::simulate::{Failure, TIMEOUT};
+use crate::spool::Receiver;
 use mox_base::{Address, Host, Path};
+use mox_mailauth::spf::{Identity, SpfResult};
 use mox_smtp::Reply;
 use mox_smtp::grammar::{Mail, Rcpt};
 use mox_smtp::server::Answer;
@@ -12,7 +14,8 @@ use mox_store::directory::{AddressError, Recipient, Reports, SenderError, SmtpEr
 impl Connection {
     pub(crate) async fn mail(&mut self, mail: &Mail) -> Answer {
         let directory = self.service.directory.current();
-        self.transaction = Transaction { directory: Some(directory), ..Transaction::default() };
+        let receiver = if self.is_submission() { Receiver::default() } else { Receiver::verifying() };
+        self.transaction = Transaction { directory: Some(directory), receiver, mail_from: mail.from.clone(), ..Transaction::default() };
         let Some(path) = &mail.from else { return Answer::Ok };
         if let Some(reply) = self.simulated("mailfrom", path).await {
             return Answer::Refuse(reply);
@@ -69,10 +72,30 @@ impl Connection {
         {
             return Answer::Refuse(configured_refusal(error));
         }
-        // A further recipient of a sender who isn't SPF-verified would be put off here (452 4.5.3), since bounces for one
-        // of several recipients may only go to verified senders. There is no SPF verification yet.
+        if !self.transaction.recipients.is_empty()
+            && !self.is_submission()
+            && !self.service.settings.localserve
+            && !self.is_verified_sender().await
+        {
+            return Answer::Refuse(Reply::new(452, (4, 5, 3), "only one recipient allowed without spf pass"));
+        }
         self.transaction.recipients.push(Accepted { path: rcpt.to.clone(), target });
         Answer::Ok
+    }
+
+    /// Whether SPF passes for the sender: bounces for one of several recipients may only go to verified senders.
+    async fn is_verified_sender(&mut self) -> bool {
+        let spf = match self.transaction.spf.take() {
+            Some(spf) => spf,
+            None => {
+                let directory = self.transaction.directory.clone().unwrap_or_else(|| self.service.directory.current());
+                let helo = self.transaction.helo.clone().unwrap_or(Host::Ip(self.remote_ip()));
+                self.check_spf(self.transaction.mail_from.as_ref(), &helo, &directory).await
+            }
+        };
+        let verified = spf.result == SpfResult::Pass && spf.identity == Identity::MailFrom;
+        self.transaction.spf = Some(spf);
+        verified
     }
 
     /// Whom mail for an address reaches.

@@ -2,6 +2,7 @@
 //! and told when the message is complete; until then the client has to be listened to anyway.
 
 use mox_delivery::spool::{Spool, SpoolSettings, SpoolWriter};
+use mox_mailauth::{MessageReader, ReadMessage};
 use mox_message::{Limits, Structure, StructureBuilder};
 use std::io;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub(crate) struct Receiver {
     builder: StructureBuilder,
+    /// Reads it for verification, if it is to be verified.
+    reader: Option<MessageReader>,
     writer: Option<SpoolWriter>,
     failure: Option<io::Error>,
 }
@@ -21,15 +24,22 @@ pub(crate) struct Received {
     pub(crate) structure: Structure,
     /// The header section, as far as the structure's limits go.
     pub(crate) header: Arc<[u8]>,
+    /// As verification needs it.
+    pub(crate) read: Option<ReadMessage>,
 }
 
 impl Default for Receiver {
     fn default() -> Self {
-        Self { builder: StructureBuilder::new(Limits::default()), writer: None, failure: None }
+        Self { builder: StructureBuilder::new(Limits::default()), reader: None, writer: None, failure: None }
     }
 }
 
 impl Receiver {
+    /// For a message that is to be verified.
+    pub(crate) fn verifying() -> Self {
+        Self { reader: Some(MessageReader::new()), ..Self::default() }
+    }
+
     /// Whether there was a piece already.
     pub(crate) const fn has_begun(&self) -> bool {
         self.writer.is_some()
@@ -41,6 +51,9 @@ impl Receiver {
             return;
         }
         self.builder.push(piece);
+        if let Some(reader) = &mut self.reader {
+            reader.push(piece);
+        }
         let writer = self.writer.get_or_insert_with(|| SpoolWriter::new(settings.clone()));
         if let Err(error) = writer.write(piece).await {
             // Nothing more is kept: the message is lost to us, and its memory is wanted back.
@@ -68,7 +81,7 @@ impl Receiver {
             Spool::Memory(bytes) => Arc::clone(bytes),
             Spool::File { .. } => Arc::from([]),
         });
-        Ok(Received { content, structure, header })
+        Ok(Received { content, structure, header, read: self.reader.map(MessageReader::finish) })
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::connection::Connection;
 use crate::dns::Iprev;
 use mox_base::Path;
+use mox_mailauth::results::dnssec_remark;
 use mox_message::compose::{AuthMethod, AuthProperty, AuthResults, Received, ReceivedFrom, ReceivedProtocol};
 use mox_smtp::server::Envelope;
 
@@ -41,17 +42,15 @@ impl Connection {
         AuthResults { hostname: hostname.for_smtputf8(smtputf8).to_owned(), comment, methods }.to_field()
     }
 
-    /// What was verified about an incoming message. SPF, DKIM and DMARC will be added to what is known here.
-    pub(crate) fn incoming_results(&self, smtputf8: bool) -> String {
-        let ip = self.remote_ip().to_string();
-        let method = |iprev: &Iprev| AuthMethod {
+    /// What the reverse lookup of the client found.
+    pub(crate) fn iprev_method(&self, iprev: &Iprev) -> AuthMethod {
+        AuthMethod {
             method: "iprev".to_owned(),
             result: iprev.result.name().to_owned(),
-            comment: if iprev.authentic { "with dnssec" } else { "without dnssec" }.to_owned(),
-            properties: vec![AuthProperty::new("policy", "iprev", &ip)],
+            comment: dnssec_remark(iprev.authentic).to_owned(),
+            properties: vec![AuthProperty::new("policy", "iprev", &self.remote_ip().to_string())],
             ..AuthMethod::default()
-        };
-        self.results(smtputf8, self.iprev.as_ref().map(method).into_iter().collect())
+        }
     }
 
     /// What was verified about a submitted message: who sent it.

@@ -109,6 +109,7 @@ impl Fixture {
             tls: Some((0x304, 0x1301)),
             msg_from: msg_from.parse().ok(),
             verified_domains: vec![],
+            authentication: Authentication::default(),
             trace: b"Received: from somewhere\r\n".to_vec(),
             header: MESSAGE.into(),
             message: Spool::from(MESSAGE.to_vec()),
@@ -195,8 +196,15 @@ async fn trace_fields_are_in_front() {
     assert_eq!(f.deliver(&incoming, &["ann+x@a.example"]).await, ["ok"]);
     let null = f.incoming("", "bob@remote.example");
     let rcpt: Path = "ann@a.example".parse::<Address>().unwrap().into();
+    let acceptance = Acceptance {
+        mailbox: "Inbox".to_owned(),
+        reason: b"X-Mox-Reason: none\r\n".to_vec(),
+        is_forward: false,
+        is_list: false,
+        seen: false,
+    };
     assert_eq!(
-        String::from_utf8(prefix(&null, &rcpt, b"X-Mox-Reason: none\r\n")).unwrap(),
+        String::from_utf8(prefix(&null, &rcpt, &acceptance)).unwrap(),
         "X-Mox-Reason: none\r\nDelivered-To: ann@a.example\r\nReturn-Path: <>\r\nReceived: from somewhere\r\n"
     );
 }

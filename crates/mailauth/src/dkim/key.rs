@@ -1,8 +1,10 @@
 //! Private keys of selectors.
 
+use super::record::KeyRecord;
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeyPair;
-use aws_lc_rs::signature::{Ed25519KeyPair, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256};
 use std::fmt;
 use std::sync::Arc;
 
@@ -42,6 +44,25 @@ impl SigningKey {
             Self::Rsa(_) => "rsa-sha256",
             Self::Ed25519(_) => "ed25519-sha256",
         }
+    }
+
+    /// What is published of it. None if the crypto library fails, which it has no reason to.
+    pub fn public_record(&self) -> Option<KeyRecord> {
+        let (key_type, key) = match self {
+            Self::Rsa(key) => {
+                let der: PublicKeyX509Der<'_> = key.public_key().as_der().ok()?;
+                ("rsa", der.as_ref().to_vec())
+            }
+            Self::Ed25519(key) => ("ed25519", key.public_key().as_ref().to_vec()),
+        };
+        Some(KeyRecord {
+            hashes: Vec::new(),
+            key_type: key_type.to_owned(),
+            notes: String::new(),
+            key,
+            services: Vec::new(),
+            flags: Vec::new(),
+        })
     }
 
     /// Signs the canonical header. None if the crypto library fails, which it has no reason to.

@@ -10,7 +10,7 @@ use crate::reader::{Candidate, HeaderProblem, ReadMessage};
 use crate::suffix::is_public_suffix;
 use crate::tags::{TagError, without_signature};
 use crate::together::together;
-use mox_base::{Domain, Lookup, Timestamp};
+use mox_base::{Domain, Lookup, LookupError, Timestamp};
 use mox_message::Headers;
 use std::fmt;
 use std::time::Duration;
@@ -170,6 +170,19 @@ impl ReadMessage {
             Box::pin(self.verify_one(lookup, settings, candidate))
         };
         Ok(together(self.dkim.iter().map(verify).collect()).await)
+    }
+
+    /// What is known of the signatures when there was no time to verify them.
+    pub fn unverified_dkim(&self) -> Vec<DkimOutcome> {
+        let problem = || DkimProblem::Key(KeyError::Dns(LookupError::Temporary("timeout".to_owned())));
+        let outcome = |candidate: &Candidate| DkimOutcome {
+            status: DkimStatus::Temperror,
+            signature: candidate.signature.as_ref().ok().cloned(),
+            record: None,
+            authentic: false,
+            problem: Some(problem()),
+        };
+        self.dkim.iter().map(outcome).collect()
     }
 
     async fn verify_one(&self, lookup: &dyn Lookup, settings: &DkimSettings<'_>, candidate: &Candidate) -> DkimOutcome {

@@ -5,7 +5,7 @@ use super::record::{Alignment, DmarcRecord, Policy};
 use crate::dkim::{DkimOutcome, DkimStatus};
 use crate::spf::{SpfOutcome, SpfResult};
 use crate::suffix::organizational_domain;
-use mox_base::{Domain, Lookup, Random, RecordKind};
+use mox_base::{Domain, Lookup, LookupError, Random, RecordKind};
 use std::fmt;
 
 /// What came of an evaluation, RFC 7489 §11.2.
@@ -93,6 +93,21 @@ pub async fn verify(dns: &dyn Lookup, findings: &Findings<'_>, random: &dyn Rand
         _ => false,
     };
     evaluate(found, findings, nonexistent, random)
+}
+
+/// What is known when there was no time to find the record.
+pub fn timed_out(from: &Domain) -> DmarcOutcome {
+    DmarcOutcome {
+        result: DmarcResult::Temperror,
+        policy: Policy::None,
+        apply: false,
+        record: None,
+        domain: from.clone(),
+        spf_aligned: false,
+        dkim_aligned: false,
+        authentic: false,
+        problem: Some(LookupProblem::Dns(LookupError::Temporary("timeout".to_owned()))),
+    }
 }
 
 /// Whether a domain has what mail needs, RFC 9091 §2.7. What can't be found out does.

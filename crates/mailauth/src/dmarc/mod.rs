@@ -7,6 +7,6 @@ mod evaluate;
 mod lookup;
 mod record;
 
-pub use evaluate::{DmarcOutcome, DmarcResult, Findings, Validation, evaluate, validation, verify};
+pub use evaluate::{DmarcOutcome, DmarcResult, Findings, Validation, evaluate, timed_out, validation, verify};
 pub use lookup::{DmarcLookup, LookupProblem, lookup, report_destination};
 pub use record::{Alignment, DmarcError, DmarcRecord, Policy, ReportUri, SizeUnit};

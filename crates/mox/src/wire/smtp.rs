@@ -5,7 +5,7 @@ use super::listeners::{Endpoint, Service};
 use super::services::Shared;
 use mox_base::{ByteSize, Domain, Lookup, Random, Timestamp};
 use mox_config::Static;
-use mox_delivery::inbound::{AcceptAll, Inbound};
+use mox_delivery::inbound::{ByPolicy, Inbound};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
 use mox_delivery::webhook::Arrivals;
@@ -45,7 +45,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
         lookup: parts.lookup,
         directory: shared.directory.clone(),
         logins: shared.logins.clone(),
-        inbound: Inbound::new(shared.store.clone(), Arc::new(AcceptAll)).with_arrivals(parts.arrivals),
+        inbound: Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone()))).with_arrivals(parts.arrivals),
         submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
         selectors: shared.selectors.clone(),
         ids: Arc::new(ids),

@@ -47,13 +47,17 @@ async fn a_message_is_in_the_mailbox_when_it_is_done() {
     assert!(original.ends_with("\r\n\r\nhello\r\n.\r\n"));
     let added = added.replace("\r\n\t", " ");
     let lines: Vec<&str> = added.split_terminator("\r\n").collect();
-    let id = lines[3].split(' ').skip_while(|w| *w != "id").nth(1).unwrap().trim_end_matches(';').to_owned();
+    let id = lines[4].split(' ').skip_while(|w| *w != "id").nth(1).unwrap().trim_end_matches(';').to_owned();
     assert!(world.ids.number(&id).is_ok());
     assert_eq!(
-        added.replace(&id, "ID").replace(lines[3].rsplit_once("; ").unwrap().1, "DATE"),
+        added.replace(&id, "ID").replace(lines[4].rsplit_once("; ").unwrap().1, "DATE"),
         "Delivered-To: Ann+tag@mox.example\r\n\
          Return-Path: <bob@x.example>\r\n\
-         Authentication-Results: host.mox.example; iprev=pass (without dnssec) policy.iprev=192.0.2.7\r\n\
+         Authentication-Results: host.mox.example; iprev=pass (without dnssec) policy.iprev=192.0.2.7; \
+         dkim=none reason=\"no dkim signatures\"; spf=pass (without dnssec) smtp.mailfrom=x.example; \
+         dmarc=none (without dnssec) header.from=x.example\r\n\
+         Received-SPF: pass (domain x.example) client-ip=192.0.2.7; envelope-from=\"bob@x.example\"; helo=mx.x.example; \
+         mechanism=\"ip4:192.0.2.7\"; receiver=mx.mox.example; identity=mailfrom\r\n\
          Received: from mx.x.example ([192.0.2.7]) by host.mox.example ([198.51.100.2]) via tcp with SMTP id ID for <Ann+tag@mox.example>; DATE\r\n"
     );
     world.close().await;

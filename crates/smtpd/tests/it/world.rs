@@ -1,10 +1,13 @@
 //! What a test needs: domains, accounts, a store, a queue, and clients.
 
+use aws_lc_rs::signature::Ed25519KeyPair;
+use mox_base::RecordKind;
 use mox_base::{Clock as _, Path, Random, Secret};
-use mox_delivery::inbound::{AcceptAll, DecisionFuture, Inbound, InboundDecision, Incoming, Refusal, Verdict};
+use mox_delivery::inbound::{ByPolicy, DecisionFuture, Inbound, InboundDecision, Incoming, Refusal, Verdict};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
 use mox_logins::Logins;
+use mox_mailauth::{Canonicalization, DkimSelector, SigningKey};
 use mox_net::Stream;
 use mox_smtp::Reply;
 use mox_smtpd::{ConnectionIds, Listener, ListenerSettings, Metrics, Parts, Service, Settings, SharedSelectors};
@@ -17,7 +20,7 @@ use mox_store::queue::{Entry, Filter, Page, Queue, QueuedMessage, Sort};
 use mox_store::{Columns, Error, Store};
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -28,7 +31,7 @@ pub(crate) const PASSWORD: &str = "testtest";
 
 /// Rejects what comes from `spam@…`.
 #[derive(Debug)]
-struct Decide;
+struct Decide(ByPolicy);
 
 impl InboundDecision for Decide {
     fn decide<'a>(&'a self, incoming: &'a Incoming, rcpt_to: &'a Path, recipient: &'a LocalRecipient) -> DecisionFuture<'a> {
@@ -36,7 +39,7 @@ impl InboundDecision for Decide {
             let reply = Reply::new(451, (4, 3, 0), "error processing");
             return Box::pin(std::future::ready(Verdict::Reject(Refusal { reply, slow: true })));
         }
-        AcceptAll.decide(incoming, rcpt_to, recipient)
+        self.0.decide(incoming, rcpt_to, recipient)
     }
 }
 
@@ -81,6 +84,7 @@ fn directory(localserve: bool) -> Directory {
             },
             DomainSettings::new("catch.example".parse().unwrap()),
             DomainSettings::new("plain.example".parse().unwrap()),
+            DomainSettings::new("localhost".parse().unwrap()),
             DomainSettings { disabled: true, ..DomainSettings::new("off.example".parse().unwrap()) },
         ],
         accounts: vec![
@@ -93,6 +97,7 @@ fn directory(localserve: bool) -> Directory {
                 },
                 vec![
                     (key("ann@mox.example"), plain()),
+                    (key("ann@localhost"), plain()),
                     (key("fromid@mox.example"), plain()),
                     (key("gone@mox.example"), refusing("550 moved away")),
                     (key("later@mox.example"), refusing("421")),
@@ -118,11 +123,45 @@ fn directory(localserve: bool) -> Directory {
     .unwrap()
 }
 
+/// The key with which other servers sign.
+pub(crate) fn sending_key() -> SigningKey {
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+        let key = Ed25519KeyPair::generate().unwrap().to_pkcs8().unwrap();
+        SigningKey::from_pkcs8(key.as_ref()).unwrap()
+    });
+    KEY.clone()
+}
+
+/// Our own key, in localserve.
+fn selectors() -> SharedSelectors {
+    let selector = DkimSelector {
+        name: "sel".parse().unwrap(),
+        key: sending_key(),
+        header: Canonicalization::Relaxed,
+        body: Canonicalization::Relaxed,
+        headers: vec!["From".to_owned()],
+        seal_headers: false,
+        expiration: None,
+    };
+    SharedSelectors::new([("localhost".parse().unwrap(), Arc::from([selector]))].into())
+}
+
 fn zone() -> Zone {
     Zone::new()
         .mx("x.example", 10, "mx.x.example")
         .a("mx.x.example", "192.0.2.7")
         .ptr("192.0.2.7", "mx.x.example")
+        .txt("x.example", "v=spf1 ip4:192.0.2.7 -all")
+        .mx("strict.example", 10, "mx.x.example")
+        .txt("strict.example", "v=spf1 ip4:192.0.2.7 -all")
+        .txt("_dmarc.strict.example", "v=DMARC1; p=reject")
+        .txt("sel._domainkey.strict.example", &sending_key().public_record().unwrap().to_text())
+        .mx("careful.example", 10, "mx.x.example")
+        .txt("_dmarc.careful.example", "v=DMARC1; p=quarantine")
+        .txt("sel._domainkey.careful.example", &sending_key().public_record().unwrap().to_text())
+        .mx("shaky.example", 10, "mx.x.example")
+        .temporary("shaky.example", Some(RecordKind::Txt))
+        .txt("_dmarc.shaky.example", "v=DMARC1; p=reject")
         .null_mx("null.example")
         .temporary("temp.example", None)
 }
@@ -154,6 +193,7 @@ impl World {
         let records = TaskTracker::new();
         let logins = Logins::new(store.clone(), credentials.clone(), shared.clone(), mox_logins::Metrics::default(), records.clone());
         let ids = Arc::new(ConnectionIds::new(&[7; 24], clock.now()).unwrap());
+        let localserve = settings.localserve;
         let service = Service::new(
             settings,
             Parts {
@@ -162,9 +202,9 @@ impl World {
                 lookup: Arc::new(zone()),
                 directory: shared,
                 logins: logins.clone(),
-                inbound: Inbound::new(store.clone(), Arc::new(Decide)),
+                inbound: Inbound::new(store.clone(), Arc::new(Decide(ByPolicy::new(store.clone())))),
                 submitter: Submitter::new(queue.clone(), Arc::new(clock.clone()), random),
-                selectors: SharedSelectors::default(),
+                selectors: if localserve { selectors() } else { SharedSelectors::default() },
                 ids: Arc::clone(&ids),
                 metrics: Metrics::default(),
                 stop: stop.clone(),
@@ -184,7 +224,11 @@ impl World {
     }
 
     pub(crate) fn connect(&self, listener: &Arc<Listener>) -> Client {
-        let (client, server) = Stream::pair("192.0.2.7:4000".parse().unwrap(), "198.51.100.2:25".parse().unwrap());
+        self.connect_from(listener, "192.0.2.7:4000")
+    }
+
+    pub(crate) fn connect_from(&self, listener: &Arc<Listener>, address: &str) -> Client {
+        let (client, server) = Stream::pair(address.parse().unwrap(), "198.51.100.2:25".parse().unwrap());
         self.tasks.spawn(Arc::clone(&self.service).connection(Arc::clone(listener), server));
         Client { stream: client, unread: Vec::new() }
     }

@@ -1,0 +1,156 @@
+//! Whom an incoming message is from: SPF of its envelope, its signatures, DMARC of its author.
+
+use crate::connection::Connection;
+use crate::dns::iprev;
+use crate::local_dns::LocalDns;
+use mox_base::{Address, Domain, Host, Lookup, Path};
+use mox_delivery::inbound::Authentication;
+use mox_mailauth::ReadMessage;
+use mox_mailauth::dkim::{DkimOutcome, DkimSettings};
+use mox_mailauth::dmarc::{self, Findings};
+use mox_mailauth::results::{dkim_methods, spf_method};
+use mox_mailauth::spf::{self, SpfOutcome, SpfResult, SpfSession, received_spf};
+use mox_store::directory::Directory;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long each check may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is checked.
+pub(crate) struct Subject<'a> {
+    pub(crate) mail_from: Option<&'a Path>,
+    pub(crate) helo: &'a Host,
+    pub(crate) from: Option<&'a Address>,
+    pub(crate) message: Option<&'a ReadMessage>,
+    /// SPF, if it was checked before.
+    pub(crate) spf: Option<SpfOutcome>,
+    pub(crate) directory: &'a Directory,
+    pub(crate) smtputf8: bool,
+}
+
+impl Connection {
+    /// DNS for these checks.
+    fn dns<'a>(&'a self, directory: &'a Directory) -> LocalDns<'a> {
+        LocalDns {
+            real: &*self.service.lookup,
+            directory,
+            selectors: &self.service.selectors,
+            loopback: self.remote_ip().to_canonical().is_loopback(),
+        }
+    }
+
+    fn spf_session<'a>(&'a self, mail_from: Option<&'a Path>, helo: &'a Host) -> SpfSession<'a> {
+        SpfSession {
+            remote_ip: self.remote_ip(),
+            mail_from,
+            helo,
+            receiver: &self.listener.settings.hostname,
+            now: self.service.clock.now(),
+        }
+    }
+
+    /// SPF of an envelope.
+    pub(crate) async fn check_spf(&self, mail_from: Option<&Path>, helo: &Host, directory: &Directory) -> SpfOutcome {
+        let local = self.dns(directory);
+        let lookup: &dyn Lookup = if self.service.settings.localserve { &local } else { &*self.service.lookup };
+        let session = self.spf_session(mail_from, helo);
+        let began = self.service.clock.monotonic();
+        let outcome = match timeout(PATIENCE, spf::verify(lookup, &session)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let host = mail_from.map_or(helo, |path| &path.host);
+                let identity = if mail_from.is_some() { spf::Identity::MailFrom } else { spf::Identity::Helo };
+                SpfOutcome {
+                    result: SpfResult::Temperror,
+                    identity,
+                    domain: host.domain().cloned(),
+                    mechanism: None,
+                    problem: Some("timeout".to_owned()),
+                    explanation: None,
+                    authentic: false,
+                }
+            }
+        };
+        self.service.metrics.spf(outcome.result.name(), self.service.clock.monotonic().saturating_sub(began));
+        if let Some(explanation) = &outcome.explanation {
+            tracing::info!(cid = self.cid, "the remote domain explains that spf fails: {explanation}");
+        }
+        outcome
+    }
+
+    /// Checks a message. What comes of it, and the field `Received-SPF`.
+    pub(crate) async fn authenticate(&mut self, subject: Subject<'_>) -> (Authentication, String) {
+        let known = self.iprev.take();
+        let this = &*self;
+        let local = this.dns(subject.directory);
+        let lookup: &dyn Lookup = if this.service.settings.localserve { &local } else { &*this.service.lookup };
+        let reverse = async {
+            match known {
+                Some(iprev) => iprev,
+                None => {
+                    let began = this.service.clock.monotonic();
+                    let found = iprev(&*this.service.lookup, this.remote_ip()).await;
+                    this.service.metrics.iprev(found.result.name(), this.service.clock.monotonic().saturating_sub(began));
+                    found
+                }
+            }
+        };
+        let envelope = async {
+            match subject.spf.clone() {
+                Some(spf) => spf,
+                None => this.check_spf(subject.mail_from, subject.helo, subject.directory).await,
+            }
+        };
+        let (reverse, spf, (dkim, dkim_results)) =
+            tokio::join!(reverse, envelope, this.check_signatures(lookup, subject.message, subject.smtputf8));
+        let dmarc = match subject.from {
+            None => None,
+            Some(from) => Some(this.check_dmarc(lookup, &Findings { from: &from.domain, spf: Some(&spf), dkim: &dkim }).await),
+        };
+        let field = received_spf(&spf, &this.spf_session(subject.mail_from, subject.helo), subject.smtputf8);
+        let mut methods = vec![this.iprev_method(&reverse)];
+        methods.extend(dkim_results);
+        methods.push(spf_method(&spf, subject.smtputf8));
+        self.iprev = Some(reverse);
+        (Authentication { methods, spf: Some(spf), dkim, dmarc }, field)
+    }
+
+    async fn check_signatures(
+        &self,
+        lookup: &dyn Lookup,
+        message: Option<&ReadMessage>,
+        smtputf8: bool,
+    ) -> (Vec<DkimOutcome>, Vec<mox_message::compose::AuthMethod>) {
+        let Some(message) = message else { return (Vec::new(), dkim_methods(Ok(&[]), smtputf8)) };
+        let localhost = "localhost".parse::<Domain>().ok().filter(|_| self.service.settings.localserve);
+        let settings = DkimSettings { now: self.service.clock.now(), accept_top_level: localhost.as_ref() };
+        let began = self.service.clock.monotonic();
+        let verified = match timeout(PATIENCE, message.verify_dkim(lookup, &settings)).await {
+            Ok(verified) => verified,
+            Err(_) => Ok(message.unverified_dkim()),
+        };
+        let took = self.service.clock.monotonic().saturating_sub(began);
+        for outcome in verified.iter().flatten() {
+            let algorithm = outcome.signature.as_ref().map_or("", |s| match s.algorithm.as_str() {
+                "rsa-sha256" => "rsasha256",
+                "ed25519-sha256" => "ed25519sha256",
+                _ => "other",
+            });
+            self.service.metrics.dkim(algorithm, outcome.status.name(), took);
+        }
+        let methods = dkim_methods(verified.as_deref().map_err(|problem| *problem), smtputf8);
+        (verified.unwrap_or_default(), methods)
+    }
+
+    async fn check_dmarc(&self, lookup: &dyn Lookup, findings: &Findings<'_>) -> dmarc::DmarcOutcome {
+        let began = self.service.clock.monotonic();
+        let outcome = match timeout(PATIENCE, dmarc::verify(lookup, findings, &*self.service.random)).await {
+            Ok(outcome) => outcome,
+            Err(_) => dmarc::timed_out(findings.from),
+        };
+        let reject = outcome.policy == dmarc::Policy::Reject;
+        self.service.metrics.dmarc(outcome.result.name(), reject, outcome.apply, self.service.clock.monotonic().saturating_sub(began));
+        outcome
+    }
+}
