@@ -87,6 +87,7 @@ impl Fixture {
             tls: None,
             msg_from: from.parse().ok(),
             verified_domains: vec![],
+            authentication: crate::inbound::Authentication::default(),
             trace: b"Received: from somewhere\r\n".to_vec(),
             header: message.as_slice().into(),
             structure: Some(Structure::of(&message)),
