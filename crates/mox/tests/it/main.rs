@@ -21,3 +21,4 @@ mod tls_login;
 mod webapi;
 mod webapi_http;
 mod webapi_once;
+mod walkthrough;
