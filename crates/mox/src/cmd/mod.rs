@@ -30,6 +30,7 @@ const COMMANDS: &[&[Command]] = &[
     queue::COMMANDS[1],
     queue::COMMANDS[2],
     queue::COMMANDS[3],
+    queue::COMMANDS[4],
     localserve::COMMANDS,
     help::COMMANDS,
     config::COMMANDS,
