@@ -54,7 +54,10 @@ impl Shell {
                 *kept.lock().unwrap() += &format!("{line}\n");
             }
         });
-        Self { child, input, output, folder: folder.to_owned() }
+        let mut shell = Self { child, input, output, folder: folder.to_owned() };
+        // What the document starts in the background ends with the shell, however that ends.
+        shell.run("trap 'kill $(jobs -p) 2> /dev/null || true' EXIT\n");
+        shell
     }
 
     fn run(&mut self, block: &str) {
@@ -79,8 +82,7 @@ impl Shell {
 
 impl Drop for Shell {
     fn drop(&mut self) {
-        // Its receiver too: they are a group of their own no longer, so the document's own end is tried first.
-        let _ended = self.input.write_all(b"kill %1\nexit\n");
+        let _ended = self.input.write_all(b"exit\n");
         drop(self.child.wait());
     }
 }
