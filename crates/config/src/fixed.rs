@@ -18,6 +18,10 @@ pub struct Static {
     /// Directory for all data: accounts with their messages, the queue, certificates and keys from ACME. A relative path
     /// is relative to the directory of mox.conf.
     pub data_dir: String,
+    /// Where accounts, their messages and the queue are kept. Default: in SQLite files in the data directory, which need no
+    /// care. A change doesn't move what is there.
+    #[config(optional)]
+    pub storage: Option<Storage>,
     /// Default log level, one of: error, info, debug, trace, traceauth, tracedata. Trace logs the lines of SMTP and IMAP
     /// connections, traceauth also credentials in them, tracedata also messages.
     pub log_level: LogLevel,
@@ -92,6 +96,43 @@ impl Static {
     /// The user to run as.
     pub fn user(&self) -> &str {
         if self.user.is_empty() { "mox" } else { &self.user }
+    }
+}
+
+/// `Storage`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
+pub struct Storage {
+    /// Keep them in a PostgreSQL database.
+    #[config(optional, name = "PostgreSQL")]
+    pub postgresql: Option<Postgresql>,
+}
+
+/// `Storage.PostgreSQL`.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct Postgresql {
+    /// The database, e.g. postgres://mox@db.example.org/mox?sslmode=verify-full. Tables are made at the first start. With
+    /// sslmode=disable connections aren't encrypted, with require they are, with verify-full the server's certificate is
+    /// verified too. Default: disable for a server on this machine, verify-full for others.
+    #[config(name = "URL")]
+    pub url: String,
+    /// File with the password, its first line, so that it need not be in the URL. Without a password in either, it is
+    /// taken from the environment variable PGPASSWORD.
+    #[config(optional)]
+    pub password_file: String,
+    /// Files with certificates of authorities, in PEM, one of which issued the server's certificate. Default: the
+    /// system's authorities.
+    #[config(optional, name = "CACertFiles")]
+    pub ca_cert_files: Vec<String>,
+    /// Directory for messages above 64 KiB, which are kept in files. A relative path is relative to the data directory.
+    /// Servers that share the database must share this directory. Default: blobs.
+    #[config(optional)]
+    pub blob_dir: String,
+}
+
+impl Postgresql {
+    /// The directory for large messages.
+    pub fn blob_dir(&self) -> &str {
+        if self.blob_dir.is_empty() { "blobs" } else { &self.blob_dir }
     }
 }
 

@@ -41,7 +41,9 @@ pub use domain::{
     Alias, Canonicalization, DEFAULT_DKIM_HEADERS, Dkim, DkimHash, DomainConfig, MtaSts, MtaStsMode, ReportAddress, Selector,
 };
 pub use dynamic::{Dynamic, Route};
-pub use fixed::{Acme, Ca, ExternalAccountBinding, HostTlsRpt, InitialMailboxes, Postmaster, SpecialUseMailboxes, Static, Tls};
+pub use fixed::{
+    Acme, Ca, ExternalAccountBinding, HostTlsRpt, InitialMailboxes, Postgresql, Postmaster, SpecialUseMailboxes, Static, Storage, Tls,
+};
 pub use inactive::inactive_features;
 pub use listener::{
     Imap, Imaps, KeyCert, Listener, ListenerTls, PlainService, PolicyService, Smtp, Submission, Submissions, TlsVersion, WebServer,

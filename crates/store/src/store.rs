@@ -8,7 +8,7 @@
 use crate::account::{Account, Opening};
 use crate::blob::{BlobStore, Folder};
 use crate::db::schema::{Change, Schema};
-use crate::db::{self, Database, Env, Faults, Location, NoFaults, PgPool};
+use crate::db::{self, Database, Env, Faults, Hints, Location, NoFaults, PgAddress, PgPool};
 use crate::error::Error;
 use crate::filing::{Filing, FilingKey, Filings};
 use crate::mailbox::SpecialUse;
@@ -16,13 +16,14 @@ use crate::name::MailboxName;
 use crate::params;
 use crate::queue::Queue;
 use crate::schema::{ACCOUNT_SCHEMA, SERVER_SCHEMA};
-use mox_base::{AccountId, Clock, Random, Secret, Timestamp};
+use mox_base::{AccountId, Clock, Random, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OnceCell, Semaphore};
+use tokio_rustls::rustls::ClientConfig;
 
 /// Files that no message refers to are old enough to be deleted after this time, where other nodes may be at work.
 const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -37,8 +38,10 @@ pub enum Engine {
     },
     /// PostgreSQL, with large blobs in a folder.
     Postgres {
-        /// `postgres://user:password@host/database`.
-        url: Secret<String>,
+        /// Its address.
+        address: PgAddress,
+        /// How connections are encrypted, where the address wants that.
+        tls: Option<Arc<ClientConfig>>,
         /// The folder for large blobs.
         blobs: PathBuf,
     },
@@ -62,9 +65,8 @@ impl Settings {
     }
 
     /// PostgreSQL, with defaults.
-    pub fn postgres(url: &str, blobs: impl Into<PathBuf>) -> Self {
-        let engine = Engine::Postgres { url: Secret::new(url.to_owned()), blobs: blobs.into() };
-        Self { engine, readers: 16, faults: Arc::new(NoFaults) }
+    pub fn postgres(address: PgAddress, tls: Option<Arc<ClientConfig>>, blobs: impl Into<PathBuf>) -> Self {
+        Self { engine: Engine::Postgres { address, tls, blobs: blobs.into() }, readers: 16, faults: Arc::new(NoFaults) }
     }
 }
 
@@ -81,6 +83,8 @@ struct Inner {
     random: Arc<dyn Random>,
     server: Database,
     filings: Filings,
+    /// With PostgreSQL, what other processes change.
+    hints: Option<Hints>,
     accounts: Mutex<BTreeMap<String, Arc<OnceCell<Account>>>>,
     /// Accounts whose folders were looked through for orphans. Once per process: later, a file may be one that a delivery
     /// is about to refer to.
@@ -107,7 +111,7 @@ impl Store {
             Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
         let place = match settings.engine {
             Engine::Sqlite { data } => Place::Sqlite(data),
-            Engine::Postgres { url, blobs } => Place::Postgres(PgPool::new(url.expose(), env.runtime.clone())?, blobs),
+            Engine::Postgres { address, tls, blobs } => Place::Postgres(PgPool::at(address, tls, env.runtime.clone())?, blobs),
         };
         let folder = match &place {
             Place::Sqlite(data) => data.join("accounts"),
@@ -116,8 +120,15 @@ impl Store {
         blocking(&env, move || make_folder(&folder)).await?;
         let server = Database::open(env.clone(), place.location("server"), &SERVER_SCHEMA, ()).await?;
         let filings = Filings::new(server.clone(), Arc::clone(&env.clock));
-        let inner = Inner { env, place, random, server, filings, accounts: Mutex::default(), swept: Mutex::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        let hints = match &place {
+            Place::Sqlite(_) => None,
+            Place::Postgres(pool, _) => Some(Hints::new(Arc::clone(pool), process_name(&*random))),
+        };
+        let inner = Arc::new(Inner { env, place, random, server, filings, hints, accounts: Mutex::default(), swept: Mutex::default() });
+        if let Some(hints) = &inner.hints {
+            inner.env.runtime.spawn(follow(hints.listener(), Arc::downgrade(&inner)));
+        }
+        Ok(Self { inner })
     }
 
     /// The account of this name, opened if it isn't.
@@ -293,6 +304,9 @@ impl Store {
 
     /// Finishes what was queued and closes everything. Handles that are still around give errors from then on.
     pub async fn close(&self) {
+        if let Some(hints) = &self.inner.hints {
+            hints.stop();
+        }
         let accounts = std::mem::take(&mut *lock(&self.inner.accounts));
         for account in accounts.values().filter_map(|cell| cell.get()) {
             account.close().await;
@@ -320,7 +334,8 @@ impl Inner {
         // With PostgreSQL another node may be about to refer to a young file.
         let before = if sqlite { Timestamp::from_micros(i64::MAX) } else { self.env.clock.now().before(ORPHAN_AGE) };
         let sweep = (!lock(&self.swept).contains(&id)).then_some(before);
-        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), sweep, create };
+        let teller = self.hints.as_ref().map(Hints::teller);
+        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), teller, sweep, create };
         let account = Account::open(opening).await?;
         lock(&self.swept).insert(id);
         Ok(account)
@@ -356,6 +371,28 @@ impl Place {
         match self {
             Self::Sqlite(data) => Location::Sqlite(data.join(format!("{name}.db"))),
             Self::Postgres(pool, _) => Location::Postgres(Arc::clone(pool)),
+        }
+    }
+}
+
+/// A name that no other process has.
+fn process_name(random: &dyn Random) -> String {
+    let mut id = [0; 8];
+    random.fill(&mut id);
+    id.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Looks at what other processes have changed, for as long as there is a store.
+async fn follow(listener: db::Listener, store: Weak<Inner>) {
+    loop {
+        let heard = listener.next().await;
+        let Some(inner) = store.upgrade() else { return };
+        let open: Vec<Account> = lock(&inner.accounts).values().filter_map(|cell| cell.get().cloned()).collect();
+        drop(inner);
+        for account in open.iter().filter(|a| heard.all || heard.accounts.contains(&a.id().0)) {
+            if let Err(e) = account.refresh_if_changed().await {
+                tracing::warn!(account = account.name(), error = %e, "looking for changes by other processes");
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Checks of `mox.conf`.
 
 use super::{Checker, Outside};
-use crate::fixed::{Acme, Static};
+use crate::fixed::{Acme, Static, Storage};
 use crate::listener::{Listener, ListenerTls};
 use crate::pem;
 use crate::problem::FieldPath;
@@ -22,6 +22,9 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
             pem_file(c, &at, file, "CERTIFICATE", "tls ca: ");
         }
     }
+    if let Some(storage) = &fixed.storage {
+        check_storage(c, &FieldPath::root("Storage"), storage, outside);
+    }
     for (name, acme) in &fixed.acme {
         check_acme(c, &FieldPath::root("ACME").key(name), name, acme);
     }
@@ -39,6 +42,48 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
         complete_paths(c, &at, name, listener);
     }
     check_ports(c, fixed);
+}
+
+fn check_storage(c: &mut Checker<'_>, at: &FieldPath, storage: &Storage, outside: &Outside<'_>) {
+    let Some(postgresql) = &storage.postgresql else {
+        return c.error(at, "storage: PostgreSQL is missing; without Storage, SQLite is used");
+    };
+    let at = at.field("PostgreSQL");
+    if let Err(why) = database_url(&postgresql.url) {
+        c.error(&at.field("URL"), format!("storage: {why}"));
+    }
+    if !outside.read_tls_keys {
+        return;
+    }
+    if !postgresql.password_file.is_empty() {
+        let path = c.paths.config(&postgresql.password_file);
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text.lines().next().is_none_or(str::is_empty) => {
+                c.error(&at.field("PasswordFile"), format!("storage: the first line of {} is empty", path.display()));
+            }
+            Ok(_) => {}
+            Err(error) => c.error(&at.field("PasswordFile"), format!("storage: reading {}: {error}", path.display())),
+        }
+    }
+    for (i, file) in postgresql.ca_cert_files.iter().enumerate() {
+        pem_file(c, &at.field("CACertFiles").item(i), file, "CERTIFICATE", "storage: ");
+    }
+}
+
+/// Whether a text can be a database's URL; its driver looks more closely when it connects. The text may have a password,
+/// so what is wrong is said without it.
+fn database_url(url: &str) -> Result<(), &'static str> {
+    let rest = url.strip_prefix("postgres://").or_else(|| url.strip_prefix("postgresql://"));
+    let Some(rest) = rest else { return Err("the URL must start with postgres://") };
+    let (address, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let host = address.split('/').next().unwrap_or_default();
+    if host.rsplit('@').next().is_none_or(str::is_empty) {
+        return Err("the URL has no host");
+    }
+    match options.split('&').find_map(|option| option.strip_prefix("sslmode=")) {
+        None | Some("disable" | "require" | "verify-full") => Ok(()),
+        Some(_) => Err("sslmode in the URL must be disable, require or verify-full"),
+    }
 }
 
 /// A PEM file with at least one block of a label (or any of those that end in it).

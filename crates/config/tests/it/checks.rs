@@ -44,6 +44,26 @@ fn single_values_of_the_static_file() {
 }
 
 #[test]
+fn storage_is_a_database_that_can_be_reached() {
+    let storage = |text: &str| fixed(&[("LogLevel:", &format!("Storage:\n\tPostgreSQL:\n{text}LogLevel:"))]);
+    assert!(storage("\t\tURL: postgres://mox@db.example.org/mox?sslmode=require\n").is_empty());
+    for (url, why) in [
+        ("mysql://db/mox", "the URL must start with postgres://"),
+        ("postgres:///mox", "the URL has no host"),
+        ("postgres://mox:hush@db/mox?sslmode=prefer", "sslmode in the URL must be disable, require or verify-full"),
+    ] {
+        assert_eq!(storage(&format!("\t\tURL: {url}\n")), [format!("mox.conf:4: storage: {why}")]);
+    }
+    assert_eq!(
+        storage("\t\tURL: postgres://db/mox\n\t\tPasswordFile: absent\n\t\tCACertFiles:\n\t\t\t- key.pem\n"),
+        [
+            "mox.conf:5: storage: reading absent: No such file or directory (os error 2)",
+            "mox.conf:7: storage: no PEM block \"CERTIFICATE\" in key.pem"
+        ]
+    );
+}
+
+#[test]
 fn services_without_tls_are_one_mistake() {
     let services = "\t\tSMTP:\n\t\t\tEnabled: true\n\t\tSubmissions:\n\t\t\tEnabled: true\n\t\tSubmission:\n\t\t\tEnabled: true\n\t\tIMAP:\n\t\t\tEnabled: true\n\t\tIMAPS:\n\t\t\tEnabled: true\n\t\tWebmailHTTPS:\n\t\t\tEnabled: true\n\t\tMTASTSHTTPS:\n\t\t\tEnabled: true\n\t\t\tNonTLS: true\n\t\t\tPort: 81\nPostmaster:";
     assert_eq!(

@@ -18,6 +18,7 @@ mod selectors;
 mod services;
 mod smtp;
 mod startup;
+mod storage;
 mod tls;
 mod tls_keys;
 mod tls_policies;
@@ -64,7 +65,7 @@ pub(crate) fn create_account(config: &Path, account: &str, password: &str) -> Re
     let live = startup::open(config, false)?;
     runtime()?.block_on(async {
         let (clock, random) = (Arc::new(SystemClock::new()), Arc::new(SystemRandom));
-        let settings = mox_store::Settings::sqlite(live.paths().data_dir());
+        let settings = storage::settings(live.settings(), live.paths())?;
         let store = Store::open(settings, clock, random).await.map_err(|e| e.to_string())?;
         accounts::ensure(&store, live.settings(), &live.snapshot().dynamic).await?;
         let credentials = Credentials::open(&store).await.map_err(|e| e.to_string())?;

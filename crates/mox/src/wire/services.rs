@@ -19,10 +19,10 @@ use mox_net::listen::{self, Serving};
 use mox_net::resolver::ResolverLimits;
 use mox_net::{Listener, Resolver, Stream, TcpDial};
 use mox_smtpd::SharedSelectors;
+use mox_store::Store;
 use mox_store::credentials::Credentials;
 use mox_store::directory::SharedDirectory;
 use mox_store::queue::Queue;
-use mox_store::{Settings, Store};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -90,7 +90,7 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic, data_dir, endpoints, mut sockets, certs } = startup;
+        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs } = startup;
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
@@ -107,7 +107,7 @@ impl Services {
         webapi_metrics.register(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
-        let store = Store::open(Settings::sqlite(&data_dir), clock, random).await.map_err(|e| format!("opening store: {e}"))?;
+        let store = Store::open(storage, clock, random).await.map_err(|e| format!("opening store: {e}"))?;
         let queue = store.queue().await.map_err(|e| format!("opening queue: {e}"))?;
         let snapshot = live.snapshot();
         let everything = match mode {

@@ -2,7 +2,7 @@
 //! private keys, and binding sockets.
 
 use super::listeners::{Endpoint, endpoints};
-use super::tls;
+use super::{storage, tls};
 use crate::cli::Globals;
 use crate::log::Log;
 use mox_config::{Live, Outside, Paths, Static};
@@ -34,6 +34,7 @@ pub(crate) struct Startup {
     pub(super) log: Log,
     pub(super) pedantic: bool,
     pub(super) data_dir: PathBuf,
+    pub(super) storage: mox_store::Settings,
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) sockets: Sockets,
     pub(super) certs: BTreeMap<String, Arc<Certificates>>,
@@ -54,6 +55,7 @@ impl Startup {
             None => log.levels.replace(fixed.log_level, fixed.package_log_levels.clone()),
         }
         let certs = tls::certificates(fixed, paths.config_dir()).map_err(|e| e.to_string())?;
+        let storage = storage::settings(fixed, paths)?;
         let mut endpoints = endpoints(fixed);
         let mut sockets = Sockets::new();
         if mode == (Mode::Localserve { any_ports: true }) {
@@ -67,7 +69,7 @@ impl Startup {
             tracing::warn!(feature, "configured, but not supported by this version");
         }
         let pedantic = globals.pedantic || fixed.pedantic;
-        Ok(Self { mode, pedantic, data_dir: paths.data_dir().to_owned(), live: Arc::new(live), log, endpoints, sockets, certs })
+        Ok(Self { mode, pedantic, data_dir: paths.data_dir().to_owned(), storage, live: Arc::new(live), log, endpoints, sockets, certs })
     }
 
     /// The static configuration.

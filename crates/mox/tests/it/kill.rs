@@ -55,9 +55,16 @@ fn text(number: usize) -> Vec<u8> {
 #[test]
 fn fifty_kills_lose_and_double_nothing() {
     let mut mox = start();
+    kill_under_load(&mut mox, KILLS);
+    mox.stop("TERM", PATIENCE).unwrap();
+    assert_eq!(problems(Settings::sqlite(mox.dir())), Vec::<String>::new());
+}
+
+/// Kills a server again and again, and looks each time that nothing is lost or doubled.
+pub(crate) fn kill_under_load(mox: &mut Mox, kills: usize) {
     let (inbox, appended) = (Ledger::default(), Ledger::default());
-    imap(&mox).ok("CREATE appended").unwrap();
-    for round in 0..KILLS {
+    imap(mox).ok("CREATE appended").unwrap();
+    for round in 0..kills {
         let stopping = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -84,22 +91,20 @@ fn fifty_kills_lose_and_double_nothing() {
         });
         mox.kill().unwrap();
         mox.resume().unwrap();
-        check(&mox, "INBOX", &inbox, round % 10 == 9);
-        check(&mox, "appended", &appended, round % 10 == 9);
+        check(mox, "INBOX", &inbox, round % 10 == 9);
+        check(mox, "appended", &appended, round % 10 == 9);
     }
     let acknowledged = |ledger: &Ledger| ledger.sent.lock().unwrap().values().filter(|a| **a).count();
-    println!("{} delivered, {} appended over {KILLS} kills", acknowledged(&inbox), acknowledged(&appended));
-    assert!(acknowledged(&inbox) > KILLS && acknowledged(&appended) > KILLS, "the load was too light to mean anything");
-    mox.stop("TERM", PATIENCE).unwrap();
-    assert_eq!(problems(&mox), Vec::<String>::new());
+    println!("{} delivered, {} appended over {kills} kills", acknowledged(&inbox), acknowledged(&appended));
+    assert!(acknowledged(&inbox) > kills && acknowledged(&appended) > kills, "the load was too light to mean anything");
 }
 
 /// What the store's own check finds in all accounts of a stopped server.
-fn problems(mox: &Mox) -> Vec<String> {
+pub(crate) fn problems(settings: Settings) -> Vec<String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let (clock, random) = (Arc::new(VirtualClock::default()), Arc::new(SeededRandom::new(1)));
-        let store = Store::open(Settings::sqlite(mox.dir()), clock, random).await.unwrap();
+        let store = Store::open(settings, clock, random).await.unwrap();
         let mut problems = Vec::new();
         for name in store.account_names().await.unwrap() {
             let report = store.account(&name).await.unwrap().check().await.unwrap();

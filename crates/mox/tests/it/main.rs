@@ -13,6 +13,7 @@ mod hostile;
 mod kill;
 mod octets;
 mod peers;
+mod postgres;
 mod queue;
 mod send;
 mod server;

@@ -111,7 +111,8 @@ impl ClientTls {
         Ok((Self { config: Arc::new(config), roots: Arc::clone(&self.roots) }, findings))
     }
 
-    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+    /// For drivers that do handshakes themselves.
+    pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)
     }
 

@@ -7,7 +7,7 @@
 use super::rows::{load_mailboxes, load_state, save_mailboxes, save_state};
 use crate::blob::BlobStore;
 use crate::change::Change;
-use crate::db::{self, Scope, Tx};
+use crate::db::{self, Scope, Teller, Tx};
 use crate::directory::AccountSettings;
 use crate::error::Error;
 use crate::index::Index;
@@ -38,6 +38,8 @@ pub(crate) struct AccountScope {
     /// Bytes the account may use, `u64::MAX` for no limit.
     pub(crate) quota: AtomicU64,
     settings: Mutex<Option<Arc<AccountSettings>>>,
+    /// Where other processes hear of changes.
+    teller: Option<Teller>,
     /// There may be removed messages to be erased.
     pub(crate) erasable: AtomicBool,
     notices: broadcast::Sender<Notice>,
@@ -70,12 +72,13 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AccountScope {
-    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>) -> Self {
+    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>) -> Self {
         Self {
             id,
             blobs,
             quota: AtomicU64::new(u64::MAX),
             settings: Mutex::default(),
+            teller,
             erasable: AtomicBool::new(true),
             notices: broadcast::channel(NOTICES).0,
             published: Mutex::new(Published { mailboxes: Arc::new(Mailboxes::none()), stale: true, views: BTreeMap::new() }),
@@ -301,6 +304,9 @@ impl Scope for AccountScope {
         published.mailboxes = mailboxes;
         published.stale = false;
         drop(published);
+        if let (Some(teller), false) = (&self.teller, core.changes.is_empty()) {
+            teller.changed(self.id.0);
+        }
         if !core.changes.is_empty() || core.reloaded {
             let notice: Notice = core.changes.iter().map(|c| (**c).clone()).collect();
             // Nobody may be listening.

@@ -19,7 +19,7 @@ pub(crate) use rows::{load_mailboxes, load_state};
 
 use self::core::AccountScope;
 use crate::blob::BlobStore;
-use crate::db::{self, Database, Env, Location, Scope, Tx};
+use crate::db::{self, Database, Env, Location, Scope, Teller, Tx};
 use crate::directory::AccountSettings;
 use crate::error::Error;
 use crate::mailbox::{Mailboxes, SpecialUse};
@@ -87,6 +87,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) name: &'a str,
     pub(crate) blobs: Arc<dyn BlobStore>,
     pub(crate) random: Arc<dyn Random>,
+    /// Where other processes hear of changes.
+    pub(crate) teller: Option<Teller>,
     /// Delete files that no row refers to, if they were written before this: when no delivery can be about to.
     pub(crate) sweep: Option<Timestamp>,
     /// Mailboxes to create if the account isn't there.
@@ -95,9 +97,9 @@ pub(crate) struct Opening<'a> {
 
 impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
-        let Opening { env, location, id, name, blobs, random, sweep, create } = opening;
+        let Opening { env, location, id, name, blobs, random, teller, sweep, create } = opening;
         let clock = Arc::clone(&env.clock);
-        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs)));
+        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
         let inner = Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0) };
         let account = Self { inner: Arc::new(inner) };
@@ -298,6 +300,13 @@ impl Account {
     /// The database failed.
     pub async fn refresh(&self) -> Result<(), Error> {
         self.write(|_| Ok(())).await
+    }
+
+    /// As [`Account::refresh`], if there is anything to notice.
+    pub(crate) async fn refresh_if_changed(&self) -> Result<(), Error> {
+        let id = self.id();
+        let state = self.inner.db.read(move |tx| load_state(tx, id, false)).await?;
+        if state == self.mailboxes().state { Ok(()) } else { self.refresh().await }
     }
 
     /// Notices of changes from now on.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::db::PgAddress;
 use crate::store::Settings;
 use mox_testkit::peers::Postgres;
 use mox_testkit::{SeededRandom, VirtualClock};
@@ -31,7 +32,7 @@ async fn postgres_fixture(name: &str) -> Option<Fixture> {
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
-    Some(fixture(|folder| Settings::postgres(&own, folder)).await)
+    Some(fixture(|folder| Settings::postgres(PgAddress::parse(&own).unwrap(), None, folder)).await)
 }
 
 macro_rules! on_both {

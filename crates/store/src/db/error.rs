@@ -33,6 +33,9 @@ pub enum Error {
     /// The connection was lost while committing, and whether the commit happened can't be found out.
     #[error("whether the commit happened is unknown: {0}")]
     Unresolved(Box<Self>),
+    /// The address of a database can't be used.
+    #[error("database address: {0}")]
+    Address(String),
     /// The database has been closed.
     #[error("the database is closed")]
     Closed,

@@ -9,16 +9,20 @@
 //! migrations come. Every statement, commit and file operation first asks [`Faults`], so that tests can fail each of
 //! them. Closures run on blocking threads to their end, whether or not somebody still waits for them.
 
+mod address;
 mod database;
 mod error;
 mod faults;
+mod hints;
 mod param;
 mod postgres;
 mod queue;
 pub mod schema;
 mod sqlite;
+mod tls;
 mod tx;
 
+pub use address::{PgAddress, PgTlsMode};
 pub use database::{Database, Env, Location, Scope};
 pub use error::Error;
 pub use faults::{Faults, NoFaults, Step};
@@ -27,6 +31,7 @@ pub use postgres::PgPool;
 pub use tx::{Row, Sql, Tx};
 
 pub(crate) use faults::check;
+pub(crate) use hints::{Hints, Listener, Teller};
 
 /// The parameters of a statement: `params![account, name, size]`, each anything that is `Into<Param>`.
 #[macro_export]

@@ -1,7 +1,8 @@
 //! PostgreSQL: pooled connections, driven from blocking threads.
 
 use super::faults::{Faults, Step, check};
-use super::{Error, Param, Row};
+use super::tls::{Encrypted, Tls};
+use super::{Error, Param, PgAddress, PgTlsMode, Row};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +10,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Connection, SimpleQueryMessage, Socket, Statement};
+use tokio_rustls::rustls::ClientConfig;
 
 /// Connections of one process, of all accounts together.
 const CONNECTIONS: usize = 24;
@@ -22,6 +24,7 @@ const OUTCOME_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct PgPool {
     config: tokio_postgres::Config,
+    tls: Tls,
     runtime: Handle,
     idle: Mutex<Vec<PgConn>>,
     permits: Arc<Semaphore>,
@@ -30,25 +33,34 @@ pub struct PgPool {
 }
 
 impl PgPool {
-    /// A pool for a URL such as `postgres://user:password@host/database`; connects when first needed.
+    /// A pool for a URL within this machine; connects when first needed.
     ///
     /// # Errors
     /// The URL is malformed.
     pub fn new(url: &str, runtime: Handle) -> Result<Arc<Self>, Error> {
-        let mut config: tokio_postgres::Config = url.parse()?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(Duration::from_secs(10));
-        }
-        if config.get_application_name().is_none() {
-            config.application_name("mox");
+        Self::at(PgAddress::parse(url)?, None, runtime)
+    }
+
+    /// A pool for an address, with the TLS that it wants; connects when first needed.
+    ///
+    /// # Errors
+    /// The address wants TLS, and there is none.
+    pub fn at(address: PgAddress, tls: Option<Arc<ClientConfig>>, runtime: Handle) -> Result<Arc<Self>, Error> {
+        if tls.is_none() && address.tls_mode() != PgTlsMode::Disable {
+            return Err(Error::Address("TLS is wanted, but isn't set up".to_owned()));
         }
         Ok(Arc::new(Self {
-            config,
+            config: address.config,
+            tls: Tls(tls),
             runtime,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(CONNECTIONS)),
             schemas: Mutex::default(),
         }))
+    }
+
+    pub(super) const fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Takes a connection, waiting for one if all are in use. On a blocking thread only.
@@ -72,8 +84,14 @@ impl PgPool {
         })
     }
 
-    async fn connect(&self) -> Result<Client, Error> {
-        let (client, connection) = self.config.connect(NoTls).await?;
+    /// A connection beside the pool's, for whoever drives it.
+    pub(super) async fn open(&self) -> Result<(Client, Connection<Socket, Encrypted<Socket>>), Error> {
+        Ok(self.config.connect(self.tls.clone()).await?)
+    }
+
+    /// A connection beside the pool's.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let (client, connection) = self.open().await?;
         // The connection's task ends by itself when the client is dropped.
         self.runtime.spawn(async move {
             if let Err(e) = connection.await {

@@ -265,12 +265,7 @@ struct Found {
 type Act<'a> = dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error> + 'a;
 
 /// Acts on the next entries beyond `last`; how many were changed, and the last of them if there may be more.
-fn batch(
-    tx: &Tx<'_>,
-    filter: &Filter,
-    last: QueueId,
-    act: &Act<'_>,
-) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
+fn batch(tx: &Tx<'_>, filter: &Filter, last: QueueId, act: &Act<'_>) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
     let selection = Selection::by_id(filter, last, BATCH);
     let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
     let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));

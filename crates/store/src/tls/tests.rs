@@ -32,7 +32,7 @@ async fn postgres_fixture(name: &str) -> Option<Fixture> {
     client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
     drop(client);
     connection.await.unwrap().unwrap();
-    Some(fixture(|folder| Settings::postgres(&own, folder)).await)
+    Some(fixture(|folder| Settings::postgres(crate::db::PgAddress::parse(&own).unwrap(), None, folder)).await)
 }
 
 macro_rules! on_both {

@@ -1,7 +1,7 @@
 //! A store on either engine, thrown away after the test, and checked before.
 
 use mox_base::{MailboxId, Uid};
-use mox_store::db::{Faults, Step};
+use mox_store::db::{Faults, PgAddress, Step};
 use mox_store::{Account, Append, Error, Flags, MailboxName, Message, Settings, SpecialUse, Store, UidSet};
 use mox_testkit::peers::Postgres;
 use mox_testkit::{SeededRandom, VirtualClock};
@@ -74,7 +74,7 @@ impl Fixture {
         admin(&server, &format!("CREATE DATABASE {name}")).await;
         let (base, _) = server.rsplit_once('/').unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings::postgres(&format!("{base}/{name}"), folder.path().join("blobs"));
+        let settings = Settings::postgres(PgAddress::parse(&format!("{base}/{name}")).unwrap(), None, folder.path().join("blobs"));
         Some(Self::open(settings, folder, Some(Database { server, name })).await)
     }
 
@@ -82,6 +82,12 @@ impl Fixture {
         let clock = VirtualClock::default();
         let store = Store::open(settings.clone(), Arc::new(clock.clone()), Arc::new(SeededRandom::new(1))).await.unwrap();
         Self { store, settings, clock, folder, database }
+    }
+
+    /// The database's address, on PostgreSQL.
+    pub(crate) fn url(&self) -> Option<String> {
+        let Database { server, name } = self.database.as_ref()?;
+        Some(format!("{}/{name}", server.rsplit_once('/')?.0))
     }
 
     /// The account of most tests.

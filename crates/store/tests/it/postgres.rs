@@ -1,13 +1,13 @@
 //! What only PostgreSQL does to us: connections that are lost at the worst moment, transactions that it undoes.
 
 use crate::fixture::{Fixture, clean, inbox, mail};
-use mox_base::Secret;
 use mox_store::db::schema::{Change, Column, Key, Schema, Table};
-use mox_store::db::{Database, Error};
-use mox_store::{Append, Engine, Message, Settings, Store, params};
+use mox_store::db::{Database, Error, PgAddress};
+use mox_store::{Append, Flags, Message, Notice, Settings, Store, params};
 use mox_testkit::{SeededRandom, VirtualClock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -93,13 +93,13 @@ async fn relay(client: TcpStream, server: String, cut: Arc<Mutex<Option<Cut>>>) 
 
 /// The fixture's database through a proxy, as another process has it.
 async fn through_proxy(f: &Fixture) -> (Proxy, Store) {
-    let Engine::Postgres { url, blobs } = &f.settings.engine else { unreachable!() };
-    let (front, path) = url.expose().rsplit_once('/').unwrap();
+    let url = f.url().unwrap();
+    let (front, path) = url.rsplit_once('/').unwrap();
     let (user, server) = front.rsplit_once('@').unwrap();
     let proxy = Proxy::before(server.to_owned()).await;
     let url = format!("{user}@127.0.0.1:{}/{path}", proxy.port);
-    let engine = Engine::Postgres { url: Secret::new(url), blobs: blobs.clone() };
-    (proxy, open(Settings { engine, ..f.settings.clone() }, 7).await)
+    let settings = Settings::postgres(PgAddress::parse(&url).unwrap(), None, f.folder.path().join("blobs"));
+    (proxy, open(settings, 7).await)
 }
 
 async fn open(settings: Settings, seed: u64) -> Store {
@@ -127,6 +127,33 @@ async fn a_connection_lost_at_any_moment_loses_and_doubles_nothing() {
     assert_eq!(clean(&account).await, u64::from(answered));
     drop(account);
     store.close().await;
+    f.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_writes_another_hears_of() {
+    let Some(f) = Fixture::postgres().await else { return };
+    let account = f.account().await;
+    let mailbox = inbox(&account);
+    let other = open(f.settings.clone(), 7).await;
+    let there = other.account("ann").await.unwrap();
+    let mut watch = there.watch();
+    for n in 1..=3 {
+        assert_eq!(there.view(mailbox).await.unwrap().exists(), n - 1);
+        account.add(mailbox, Message::new(mail(&format!("m{n}"), 300)), Append { flags: Flags::SEEN, ..Append::default() }).await.unwrap();
+        // Whatever the notice is, the views are up to date.
+        let seen = async {
+            while there.view(mailbox).await.unwrap().exists() < n {
+                assert!(!matches!(watch.next().await, Notice::Closed));
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap();
+    }
+    // Their writes are one history.
+    there.add(mailbox, Message::new(mail("m4", 300)), Append::default()).await.unwrap();
+    assert_eq!(clean(&there).await, 4);
+    drop((account, there));
+    other.close().await;
     f.finish().await;
 }
 

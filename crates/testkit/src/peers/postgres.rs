@@ -4,6 +4,7 @@
 
 use super::{Running, free_port, is_root, skip, user_ids, wait_until};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -42,6 +43,18 @@ impl Postgres {
     /// # Errors
     /// If PostgreSQL isn't installed or doesn't start.
     pub fn start() -> io::Result<Self> {
+        Self::launch(None)
+    }
+
+    /// The same with a password and TLS only: certificate and key in PEM, for `127.0.0.1`. The URL has no password.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with_tls(password: &str, cert: &str, key: &str) -> io::Result<Self> {
+        Self::launch(Some(Guarded { password, cert, key }))
+    }
+
+    fn launch(guarded: Option<Guarded<'_>>) -> io::Result<Self> {
         let programs = folders().pop().ok_or_else(|| io::Error::other("PostgreSQL isn't installed"))?;
         let ids = if is_root() { Some(user_ids("postgres")?) } else { None };
         let folder = tempfile::Builder::new().prefix("mox-postgres-").tempdir()?;
@@ -50,15 +63,31 @@ impl Postgres {
         }
         let data = folder.path().join("data");
         let mut initdb = command(&programs, "initdb", folder.path(), ids);
-        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--pgdata"]);
+        initdb.args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        match &guarded {
+            None => initdb.arg("--auth=trust"),
+            Some(guarded) => {
+                private(&folder.path().join("password"), guarded.password, ids)?;
+                initdb.args(["--auth=scram-sha-256", "--pwfile"]).arg(folder.path().join("password"))
+            }
+        };
+        initdb.arg("--pgdata");
         let output = initdb.arg(&data).output()?;
         if !output.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
         }
+        let mut settings =
+            vec!["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", "shared_buffers=64MB"];
+        if let Some(guarded) = &guarded {
+            private(&data.join("server.crt"), guarded.cert, ids)?;
+            private(&data.join("server.key"), guarded.key, ids)?;
+            std::fs::write(data.join("pg_hba.conf"), "hostssl all all 127.0.0.1/32 scram-sha-256\n")?;
+            settings.push("ssl=on");
+        }
         let port = free_port();
         let mut server = command(&programs, "postgres", folder.path(), ids);
         server.arg("-D").arg(&data).args(["-h", "127.0.0.1", "-p", &port.to_string(), "-k"]).arg(folder.path());
-        for setting in ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "max_connections=300", "shared_buffers=64MB"] {
+        for setting in settings {
             server.args(["-c", setting]);
         }
         let log = std::fs::File::create(folder.path().join("log"))?;
@@ -79,6 +108,21 @@ impl Postgres {
     pub fn url(&self) -> &str {
         &self.url
     }
+}
+
+/// Who may connect to a private cluster, and how.
+#[derive(Clone, Copy)]
+struct Guarded<'a> {
+    password: &'a str,
+    cert: &'a str,
+    key: &'a str,
+}
+
+/// A file for the server's user only.
+fn private(path: &Path, text: &str, ids: Option<(u32, u32)>) -> io::Result<()> {
+    std::fs::write(path, text)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    ids.map_or(Ok(()), |(user, group)| std::os::unix::fs::chown(path, Some(user), Some(group)))
 }
 
 impl Drop for Postgres {
