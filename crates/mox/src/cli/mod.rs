@@ -87,7 +87,13 @@ const GLOBAL_FLAGS: &[Flag] = &[
     Flag::text("config", "file", "configuration file, domains.conf is in the same directory; default $MOXCONF or config/mox.conf"),
     Flag::text("loglevel", "level", "log level for commands: error, info, debug, trace, traceauth, tracedata"),
     Flag::bool("pedantic", "protocol violations are errors"),
+    Flag::text("cpuprof", "file", "for scripts that give it: no profile is written, and a warning says so; use perf instead"),
+    Flag::text("memprof", "file", "as -cpuprof; use heaptrack instead"),
+    Flag::text("trace", "file", "as -cpuprof; use -loglevel trace or strace instead"),
 ];
+
+/// Flags of mox in Go for profiles of its runtime, of which there is none here, and what does the same from outside.
+const PROFILES: [(&str, &str); 3] = [("cpuprof", "perf"), ("memprof", "heaptrack"), ("trace", "strace")];
 
 /// Runs the command of a command line.
 pub(crate) fn main(args: &[String]) -> ExitCode {
@@ -101,6 +107,11 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    for (flag, program) in PROFILES {
+        if flags.text(flag).is_some_and(|file| !file.is_empty()) {
+            eprintln!("warning: -{flag}: no profile is written, use {program}");
+        }
+    }
     let config =
         flags.text("config").map(PathBuf::from).or_else(|| std::env::var_os("MOXCONF").filter(|v| !v.is_empty()).map(PathBuf::from));
     let globals =

@@ -89,3 +89,10 @@ fn descriptions_need_no_files() {
     let here = dir.path().canonicalize().unwrap();
     assert!(unit.contains(&format!("ExecStart={}/mox serve\n", here.display())), "{unit}");
 }
+
+#[test]
+fn flags_for_profiles_are_taken_and_warned_about() {
+    let output = Command::new(env!("CARGO_BIN_EXE_mox")).args(["-cpuprof", "cpu.prof", "-memprof=", "version"]).output().unwrap();
+    assert!(output.status.success() && !output.stdout.is_empty());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "warning: -cpuprof: no profile is written, use perf\n");
+}
