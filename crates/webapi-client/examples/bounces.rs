@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! OutgoingWebhook:
-//! 	URL: http://127.0.0.1:8008/
+//!   URL: http://127.0.0.1:8008/
 //! ```
 //!
 //! `cargo run -p mox-webapi-client --example bounces` then writes to an address that localserve makes fail.

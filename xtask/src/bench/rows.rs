@@ -109,7 +109,9 @@ impl Row {
 
     pub(super) fn unit(self) -> Unit {
         match self {
-            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::WebapiSend | Self::LoginAgain => Unit::PerSecond,
+            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::WebapiSend | Self::LoginAgain => {
+                Unit::PerSecond
+            }
             Self::IdleMemory => Unit::Kibibytes,
             Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
             _ => Unit::Milliseconds,

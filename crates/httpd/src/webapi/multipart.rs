@@ -186,10 +186,13 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Parts as name, file name and body, pushed in pieces of a size.
-    fn parts(form: &[u8], piece: usize) -> Result<Vec<(String, Option<String>, Vec<u8>)>, MultipartError> {
+    /// Name, file name and body.
+    type Part = (String, Option<String>, Vec<u8>);
+
+    /// The parts of a form that is pushed in pieces of a size.
+    fn parts(form: &[u8], piece: usize) -> Result<Vec<Part>, MultipartError> {
         let mut multipart = Multipart::new("b").unwrap();
-        let mut parts: Vec<(String, Option<String>, Vec<u8>)> = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
         for bytes in form.chunks(piece) {
             multipart.push(bytes);
             while let Some(event) = multipart.next()? {

@@ -21,33 +21,30 @@ mod webapi;
 use crate::cli::{Command, Failure, Invocation};
 use std::path::{Path, PathBuf};
 
-const COMMANDS: &[&[Command]] = &[
-    serve::COMMANDS,
-    stop::COMMANDS,
-    passwords::COMMANDS,
-    loglevels::COMMANDS,
-    queue::COMMANDS[0],
-    queue::COMMANDS[1],
-    queue::COMMANDS[2],
-    queue::COMMANDS[3],
-    queue::COMMANDS[4],
-    localserve::COMMANDS,
-    help::COMMANDS,
-    config::COMMANDS,
-    config_addresses::COMMANDS,
-    config_edit::COMMANDS,
-    config_tlskeys::COMMANDS,
-    config_dns::COMMANDS,
-    cid::COMMANDS,
-    dns::COMMANDS,
-    policies::COMMANDS,
-    version::COMMANDS,
-    webapi::COMMANDS,
+/// Groups of commands, in the order of the list that usage prints; `queue` brings several groups of its own.
+const COMMANDS: &[&[&[Command]]] = &[
+    &[serve::COMMANDS],
+    &[stop::COMMANDS],
+    &[passwords::COMMANDS],
+    &[loglevels::COMMANDS],
+    queue::COMMANDS,
+    &[localserve::COMMANDS],
+    &[help::COMMANDS],
+    &[config::COMMANDS],
+    &[config_addresses::COMMANDS],
+    &[config_edit::COMMANDS],
+    &[config_tlskeys::COMMANDS],
+    &[config_dns::COMMANDS],
+    &[cid::COMMANDS],
+    &[dns::COMMANDS],
+    &[policies::COMMANDS],
+    &[version::COMMANDS],
+    &[webapi::COMMANDS],
 ];
 
 /// All commands.
 pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
-    COMMANDS.iter().copied().flatten()
+    COMMANDS.iter().copied().flatten().copied().flatten()
 }
 
 /// The static configuration of an invocation, for commands that only need to know where things are.

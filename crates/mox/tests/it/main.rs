@@ -19,7 +19,7 @@ mod send;
 mod server;
 mod shutdown;
 mod tls_login;
+mod walkthrough;
 mod webapi;
 mod webapi_http;
 mod webapi_once;
-mod walkthrough;
