@@ -89,7 +89,7 @@ fn a_crash_in_the_middle_loses_and_doubles_nothing() {
         drop(mox.kill());
         mox.resume().unwrap();
         for (key, before) in some {
-            let again = send_at(&mox, &key, &key, &release);
+            let again = send_at(&mox, &key, &key, release);
             assert_eq!(again.status, 200, "{}", again.text());
             if let Some(before) = before {
                 assert_eq!(again.body, before, "{key}");
