@@ -202,7 +202,7 @@ async fn run(total: u64) -> Result<(), Failure> {
     }
     std::fs::create_dir_all(&folder)?;
     let settings = match std::env::var("MOX_TEST_POSTGRES") {
-        Ok(url) => Settings::postgres(mox_store::db::PgAddress::parse(&url).unwrap(), None, folder.join("blobs")),
+        Ok(url) => Settings::postgres(mox_store::db::PgAddress::parse(&url)?, None, folder.join("blobs")),
         Err(_) => Settings::sqlite(&folder),
     };
     let clock = Arc::new(Now(start().at));

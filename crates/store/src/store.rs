@@ -39,7 +39,7 @@ pub enum Engine {
     /// PostgreSQL, with large blobs in a folder.
     Postgres {
         /// Its address.
-        address: PgAddress,
+        address: Box<PgAddress>,
         /// How connections are encrypted, where the address wants that.
         tls: Option<Arc<ClientConfig>>,
         /// The folder for large blobs.
@@ -66,7 +66,7 @@ impl Settings {
 
     /// PostgreSQL, with defaults.
     pub fn postgres(address: PgAddress, tls: Option<Arc<ClientConfig>>, blobs: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Postgres { address, tls, blobs: blobs.into() }, readers: 16, faults: Arc::new(NoFaults) }
+        Self { engine: Engine::Postgres { address: Box::new(address), tls, blobs: blobs.into() }, readers: 16, faults: Arc::new(NoFaults) }
     }
 }
 
@@ -111,7 +111,7 @@ impl Store {
             Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
         let place = match settings.engine {
             Engine::Sqlite { data } => Place::Sqlite(data),
-            Engine::Postgres { address, tls, blobs } => Place::Postgres(PgPool::at(address, tls, env.runtime.clone())?, blobs),
+            Engine::Postgres { address, tls, blobs } => Place::Postgres(PgPool::at(*address, tls, env.runtime.clone())?, blobs),
         };
         let folder = match &place {
             Place::Sqlite(data) => data.join("accounts"),

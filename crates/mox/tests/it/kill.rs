@@ -95,8 +95,9 @@ pub(crate) fn kill_under_load(mox: &mut Mox, kills: usize) {
         check(mox, "appended", &appended, round % 10 == 9);
     }
     let acknowledged = |ledger: &Ledger| ledger.sent.lock().unwrap().values().filter(|a| **a).count();
-    println!("{} delivered, {} appended over {kills} kills", acknowledged(&inbox), acknowledged(&appended));
-    assert!(acknowledged(&inbox) > kills && acknowledged(&appended) > kills, "the load was too light to mean anything");
+    let (delivered, appended) = (acknowledged(&inbox), acknowledged(&appended));
+    let enough = delivered > kills && appended > kills;
+    assert!(enough, "{delivered} delivered, {appended} appended over {kills} kills: the load was too light to mean anything");
 }
 
 /// What the store's own check finds in all accounts of a stopped server.

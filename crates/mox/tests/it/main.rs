@@ -11,6 +11,7 @@ mod config;
 mod config_edit;
 mod hostile;
 mod kill;
+mod localserve;
 mod octets;
 mod peers;
 mod postgres;

@@ -105,7 +105,7 @@ fn the_walkthrough_does_what_it_says() {
     let receiver = free_port().to_string();
     let changed = document
         .replace("/tmp/mox-try", mox.dir().to_str().unwrap())
-        .replace("localhost:1587", &port(Service::Submission))
+        .replace("localhost:1080", &port(Service::Http))
         .replace("8888", &receiver);
     let blocks = blocks(&changed);
     assert!(blocks.iter().filter(|b| b.kind == "text").count() >= 5);
