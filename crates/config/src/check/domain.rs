@@ -1,7 +1,7 @@
 //! Checks of a domain: separators, DKIM, policies, reports.
 
 use super::{Checker, DkimKeys};
-use crate::dkim_key::DkimKey;
+use crate::dkim_key::{DkimAlgorithm, DkimKey};
 use crate::domain::{Dkim, DkimHash, DomainConfig, ReportAddress};
 use crate::dynamic::Dynamic;
 use crate::fixed::Static;
@@ -83,6 +83,9 @@ fn check_dkim(c: &mut Checker<'_>, at: &FieldPath, name: &UnicodeDomain, dkim: &
     }
 }
 
+/// The least that signing takes: RFC 8301 §3.2 wants at least 1024 bits and recommends 2048, which the cryptographic library insists on.
+const RSA_SIGNING_BITS: usize = 2048;
+
 /// Reads the keys of a domain's selectors. They are read at each reload, so that a broken file is noticed by whoever
 /// changes the configuration, not by the first message.
 pub(super) fn read_keys(c: &mut Checker<'_>, at: &FieldPath, name: &UnicodeDomain, domain: &DomainConfig, keys: &mut DkimKeys) {
@@ -92,6 +95,12 @@ pub(super) fn read_keys(c: &mut Checker<'_>, at: &FieldPath, name: &UnicodeDomai
         let path = c.paths.config(&selector.private_key_file);
         match DkimKey::read(&path, selector.hash()) {
             Ok(key) => {
+                if let DkimAlgorithm::Rsa { bits } = key.algorithm
+                    && bits < RSA_SIGNING_BITS
+                {
+                    let who = format!("domain {name}: selector {selector_name}: {}", path.display());
+                    c.warn(&at, format!("{who}: rsa key of {bits} bits: mail isn't signed with keys of less than {RSA_SIGNING_BITS} bits"));
+                }
                 keys.insert((name.clone(), selector_name.clone()), key);
             }
             Err(error) => {

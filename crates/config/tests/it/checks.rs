@@ -215,6 +215,19 @@ fn dkim() {
 }
 
 #[test]
+fn rsa_keys_that_cannot_sign_are_told_of() {
+    let dkim = "LocalpartCatchallSeparator: +\n\t\tDKIM:\n\t\t\tSelectors:\n\t\t\t\ta:\n\t\t\t\t\tPrivateKeyFile: short.pem";
+    let world = World::new(STATIC, &replaced(DYNAMIC, &[("LocalpartCatchallSeparator: +", dkim)]));
+    std::fs::write(world.path("short.pem"), include_str!("short_rsa.pem")).unwrap();
+    assert_eq!(
+        world.load().unwrap().1,
+        [
+            "domains.conf:7: domain example.org: selector a: short.pem: rsa key of 1024 bits: mail isn't signed with keys of less than 2048 bits"
+        ]
+    );
+}
+
+#[test]
 fn accounts() {
     let more = "Domain: example.org\n\t\tRejectsMailbox: inbox\n\t\tIntrobox: #a//b\n\t\tLoginDisabled: café\n\t\tJunkFilter:\n\t\t\tThreshold: 0.95\n\t\t\tParams:\n\t\t\t\tMaxPower: 0.6\n\t\t\t\tTopWords: 10\n\t\tFromIDLoginAddresses:\n\t\t\t- x@example.org";
     assert_eq!(
