@@ -60,7 +60,9 @@ impl AuthResults {
     pub fn to_field(&self) -> String {
         let mut f = FoldedField::new("Authentication-Results");
         f.token(&value(&self.hostname, false));
-        comment(&mut f, &self.comment);
+        if !self.comment.is_empty() {
+            f.text(&comment(&self.comment));
+        }
         f.glued(";");
         if self.methods.is_empty() {
             f.token("none");
@@ -68,30 +70,46 @@ impl AuthResults {
         let last = self.methods.len().saturating_sub(1);
         for (i, method) in self.methods.iter().enumerate() {
             f.line();
-            f.token(&format!("{}={}", method.method, method.result));
-            if !(method.reason.is_empty() && method.properties.is_empty()) {
-                comment(&mut f, &method.comment);
+            let mut pieces = method.pieces();
+            // On the last piece, so that no line begins with it.
+            if let Some(piece) = pieces.last_mut().filter(|_| i < last) {
+                piece.push(';');
             }
-            if !method.reason.is_empty() {
-                f.token(&format!("reason={}", value(&method.reason, false)));
-            }
-            for p in &method.properties {
-                f.token(&format!("{}.{}={}", p.kind, p.name, value(&p.value, p.address_like)));
-                comment(&mut f, &p.comment);
-            }
-            if i < last {
-                f.glued(";");
+            // Comments may be long, and fold at their spaces.
+            for piece in &pieces {
+                if piece.starts_with('(') {
+                    f.text(piece)
+                } else {
+                    f.token(piece)
+                };
             }
         }
         f.finish()
     }
 }
 
-fn comment(f: &mut FoldedField, text: &str) {
-    if !text.is_empty() {
-        let escaped = text.replace('\\', "\\\\").replace('(', "\\(").replace(')', "\\)");
-        f.text(&format!("({escaped})"));
+impl AuthMethod {
+    /// What its line is made of.
+    fn pieces(&self) -> Vec<String> {
+        let mut pieces = vec![format!("{}={}", self.method, self.result)];
+        if !(self.comment.is_empty() || self.reason.is_empty() && self.properties.is_empty()) {
+            pieces.push(comment(&self.comment));
+        }
+        if !self.reason.is_empty() {
+            pieces.push(format!("reason={}", value(&self.reason, false)));
+        }
+        for p in &self.properties {
+            pieces.push(format!("{}.{}={}", p.kind, p.name, value(&p.value, p.address_like)));
+            if !p.comment.is_empty() {
+                pieces.push(comment(&p.comment));
+            }
+        }
+        pieces
     }
+}
+
+fn comment(text: &str) -> String {
+    format!("({})", text.replace('\\', "\\\\").replace('(', "\\(").replace(')', "\\)"))
 }
 
 /// `value`, RFC 2045 §5.1: quoted where it must be.
@@ -108,6 +126,20 @@ fn value(text: &str, address_like: bool) -> String {
 mod tests {
     use super::*;
     use expect_test::expect;
+
+    #[test]
+    fn no_line_begins_with_the_separator() {
+        for n in 1..80 {
+            let spf = AuthMethod {
+                method: "spf".to_owned(),
+                result: "pass".to_owned(),
+                properties: vec![AuthProperty::new("smtp", "mailfrom", &"x".repeat(n))],
+                ..AuthMethod::default()
+            };
+            let r = AuthResults { hostname: "host.example".to_owned(), methods: vec![spf.clone(), spf], ..AuthResults::default() };
+            assert!(!r.to_field().lines().any(|line| line.trim_start().starts_with(';')), "{}", r.to_field());
+        }
+    }
 
     #[test]
     fn fields() {
