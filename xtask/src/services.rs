@@ -24,6 +24,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("python3-dkim", "module:dkim"),
     ("python3-nacl", "module:nacl"),
     ("python3-authres", "module:authres"),
+    ("opendkim", ""), // its libraries
+    ("opendkim-tools", "opendkim-testmsg"),
+    ("nsd", "nsd"),
+    ("unbound", "unbound"),
+    ("ldnsutils", "ldns-signzone"),
+    ("iproute2", "ip"),
+    ("pebble", "pebble"),
+    ("microsocks", "microsocks"),
 ];
 
 /// Where Debian's Python finds modules; not every package of one has a program.
