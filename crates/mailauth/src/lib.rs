@@ -24,7 +24,10 @@ pub mod suffix;
 mod tags;
 pub mod tlsrpt;
 mod together;
+mod txt;
+mod unpack;
 
 pub use dkim::{Canonicalization, DkimSelector, SignError, Signer, SigningKey};
 pub use reader::{HeaderProblem, MAX_SIGNATURES, MessageReader, ReadMessage};
 pub use tags::TagError;
+pub use unpack::{MAX_MESSAGE, MAX_REPORT};

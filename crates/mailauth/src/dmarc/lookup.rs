@@ -97,11 +97,13 @@ pub async fn report_destination(
         Ok(found) => found,
         Err((problem, authentic)) => return (Err(problem), authentic),
     };
-    let records: Result<Vec<_>, DmarcError> =
-        texts.into_iter().map(|text| DmarcRecord::parse_report_record(&text).map(|record| (record, text))).collect();
-    match records {
-        Ok(records) if records.is_empty() => (Err(LookupProblem::NotFound), authentic),
-        Ok(records) => (Ok(records), authentic),
-        Err(e) => (Err(e.into()), authentic),
+    // RFC 9990 §4 step 6: what can't be read is as if it weren't there.
+    let (mut records, mut problem) = (Vec::new(), LookupProblem::NotFound);
+    for text in texts {
+        match DmarcRecord::parse_report_record(&text) {
+            Ok(record) => records.push((record, text)),
+            Err(e) => problem = e.into(),
+        }
     }
+    (if records.is_empty() { Err(problem) } else { Ok(records) }, authentic)
 }

@@ -25,7 +25,7 @@ impl Policy {
         }
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn of_name(text: &str) -> Option<Self> {
         match text.to_ascii_lowercase().as_str() {
             "none" => Some(Self::None),
             "quarantine" => Some(Self::Quarantine),
@@ -57,6 +57,14 @@ impl Alignment {
         match self {
             Self::Relaxed => "r",
             Self::Strict => "s",
+        }
+    }
+
+    pub(super) fn of_letter(text: &str) -> Option<Self> {
+        match text.to_ascii_lowercase().as_str() {
+            "r" => Some(Self::Relaxed),
+            "s" => Some(Self::Strict),
+            _ => None,
         }
     }
 }
@@ -175,17 +183,17 @@ impl DmarcRecord {
                     if i != 1 {
                         return Err(DmarcError::PolicyPlace);
                     }
-                    policy = Policy::parse(value);
+                    policy = Policy::of_name(value);
                 }
                 "sp" => {
-                    record.subdomain_policy = Policy::parse(value);
+                    record.subdomain_policy = Policy::of_name(value);
                     good &= record.subdomain_policy.is_some();
                 }
-                "np" => record.nonexistent_policy = Policy::parse(value),
+                "np" => record.nonexistent_policy = Policy::of_name(value),
                 "psd" => record.public_suffix = if value.eq_ignore_ascii_case("u") { None } else { Some(value.eq_ignore_ascii_case("y")) },
                 "t" => record.testing = value.eq_ignore_ascii_case("y"),
-                "adkim" => record.dkim_alignment = alignment(value).ok_or_else(|| bad("adkim"))?,
-                "aspf" => record.spf_alignment = alignment(value).ok_or_else(|| bad("aspf"))?,
+                "adkim" => record.dkim_alignment = Alignment::of_letter(value).ok_or_else(|| bad("adkim"))?,
+                "aspf" => record.spf_alignment = Alignment::of_letter(value).ok_or_else(|| bad("aspf"))?,
                 "rua" => record.aggregate_reports = uris(value).ok_or_else(|| bad("rua"))?,
                 "ruf" => record.failure_reports = uris(value).ok_or_else(|| bad("ruf"))?,
                 "ri" => {
@@ -217,14 +225,6 @@ impl DmarcRecord {
             _ => return Err(DmarcError::NoPolicy),
         }
         Ok(record)
-    }
-}
-
-fn alignment(text: &str) -> Option<Alignment> {
-    match text.to_ascii_lowercase().as_str() {
-        "r" => Some(Alignment::Relaxed),
-        "s" => Some(Alignment::Strict),
-        _ => None,
     }
 }
 
@@ -269,6 +269,11 @@ impl std::str::FromStr for ReportUri {
 }
 
 impl ReportUri {
+    /// The address of a `mailto:` URI, percent-decoded; none for other schemes.
+    pub fn mail_address(&self) -> Option<String> {
+        crate::txt::mail_address(&self.uri)
+    }
+
     /// The largest size in bytes.
     pub fn max_bytes(&self) -> Option<u64> {
         self.max_size.map(|(n, unit)| {

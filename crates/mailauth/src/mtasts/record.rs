@@ -1,5 +1,6 @@
 //! The TXT record that announces a policy, RFC 8461 §3.1.
 
+use crate::txt::{self, TxtError};
 use mox_base::{Domain, Lookup, LookupError};
 
 /// What the record says.
@@ -40,79 +41,50 @@ impl RecordError {
     }
 }
 
+impl From<TxtError> for RecordError {
+    fn from(e: TxtError) -> Self {
+        match e {
+            TxtError::Absent => Self::Absent,
+            TxtError::Multiple => Self::Multiple,
+            TxtError::Syntax(what) => Self::Syntax(what),
+            TxtError::Dns(e) => Self::Dns(e),
+        }
+    }
+}
+
 /// Asks for a domain's record.
 ///
 /// # Errors
 /// See [`RecordError`].
 pub async fn lookup(lookup: &dyn Lookup, domain: &Domain) -> Result<Record, RecordError> {
-    let texts = match lookup.txt(&format!("_mta-sts.{}", domain.ascii())).await {
-        Ok(answer) => answer.records,
-        Err(LookupError::NotFound { .. }) => return Err(RecordError::Absent),
-        Err(e) => return Err(RecordError::Dns(e)),
-    };
-    let mut found = None;
-    for text in &texts {
-        let Some(parsed) = parse_record(text) else { continue };
-        if found.is_some() {
-            return Err(RecordError::Multiple);
-        }
-        found = Some(parsed);
-    }
-    found.unwrap_or(Err(RecordError::Absent))
+    Ok(txt::lookup(lookup, &format!("_mta-sts.{}", domain.ascii()), parse).await?)
 }
 
 /// Understands one TXT record; none if it isn't about MTA-STS at all.
-///
-/// ```abnf
-/// sts-text-record = sts-version 1*(sts-field-delim sts-field) [sts-field-delim]
-/// sts-field-delim = *WSP ";" *WSP
-/// ```
 pub fn parse_record(text: &[u8]) -> Option<Result<Record, RecordError>> {
-    let rest = text.strip_prefix(b"v=STSv1")?;
-    let rest = rest.trim_ascii_start();
-    // `v=STSv10` is something else.
-    let fields = rest.strip_prefix(b";")?;
-    Some(parse_fields(fields))
+    parse(text).map(|parsed| parsed.map_err(RecordError::Syntax))
 }
 
-fn parse_fields(fields: &[u8]) -> Result<Record, RecordError> {
-    let fields = std::str::from_utf8(fields).map_err(|_| RecordError::Syntax("not ASCII"))?;
+fn parse(text: &[u8]) -> Option<Result<Record, &'static str>> {
+    Some(txt::fields(text, "v=STSv1")?.and_then(record))
+}
+
+fn record(fields: Vec<(&str, &str)>) -> Result<Record, &'static str> {
     let mut id = None;
     let mut extensions = Vec::new();
-    let mut parts = fields.split(';').peekable();
-    while let Some(part) = parts.next() {
-        let part = part.trim_matches([' ', '\t']);
-        if part.is_empty() && parts.peek().is_none() {
-            break;
-        }
-        let (key, value) = part.split_once('=').ok_or(RecordError::Syntax("field without value"))?;
-        if !is_key(key) {
-            return Err(RecordError::Syntax("bad key"));
-        }
+    for (key, value) in fields {
         if key == "id" {
             let good = (1..=32).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_alphanumeric());
             if !good {
-                return Err(RecordError::Syntax("bad id"));
+                return Err("bad id");
             }
             // The first counts.
             id.get_or_insert_with(|| value.to_owned());
         } else {
-            let good = !value.is_empty() && value.bytes().all(|b| b.is_ascii_graphic() && b != b'=' && b != b';');
-            if !good {
-                return Err(RecordError::Syntax("bad value"));
-            }
-            extensions.push((key.to_owned(), value.to_owned()));
+            extensions.push(txt::extension(key, value)?);
         }
     }
-    let id = id.ok_or(RecordError::Syntax("no id"))?;
-    Ok(Record { id, extensions })
-}
-
-/// `sts-ext-name`, RFC 8461 §3.1.
-fn is_key(key: &str) -> bool {
-    (1..=32).contains(&key.len())
-        && key.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+    Ok(Record { id: id.ok_or("no id")?, extensions })
 }
 
 #[cfg(test)]

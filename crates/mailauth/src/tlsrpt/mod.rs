@@ -9,6 +9,6 @@ mod result;
 mod wire;
 
 pub use record::{Record, RecordError, lookup, parse_record};
-pub use report::{Envelope, MAX_MESSAGE, MAX_REPORT, ReadError, Report, message, read};
+pub use report::{Envelope, ReadError, Report, message, read, to_gzip};
 pub use result::{FailureDetail, PolicyKind, PolicyOf, PolicyResult, ResultType, merge};
 pub use wire::{results_from_json, results_to_json};

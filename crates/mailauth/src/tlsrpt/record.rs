@@ -1,5 +1,6 @@
 //! The TXT record that says where reports go, RFC 8460 §3.
 
+use crate::txt::{self, TxtError};
 use mox_base::{Domain, Lookup, LookupError};
 
 /// What the record says.
@@ -15,14 +16,24 @@ impl Record {
     /// Addresses to send reports to by mail, percent-decoded, each once.
     pub fn addresses(&self) -> Vec<String> {
         let mut addresses = Vec::new();
-        for uri in self.rua.iter().flatten() {
-            let Some(rest) = strip_scheme(uri, "mailto:") else { continue };
-            let Some(address) = percent_decoded(rest.split('?').next().unwrap_or_default()) else { continue };
+        for address in self.rua.iter().flatten().filter_map(|uri| txt::mail_address(uri)) {
             if !addresses.contains(&address) {
                 addresses.push(address);
             }
         }
         addresses
+    }
+
+    /// URLs to post reports to, RFC 8460 §3: each once.
+    pub fn urls(&self) -> Vec<String> {
+        let mut urls: Vec<String> = Vec::new();
+        let is_https = |uri: &str| uri.get(..8).is_some_and(|head| head.eq_ignore_ascii_case("https://"));
+        for uri in self.rua.iter().flatten().filter(|uri| is_https(uri)) {
+            if !urls.contains(uri) {
+                urls.push(uri.clone());
+            }
+        }
+        urls
     }
 }
 
@@ -43,69 +54,45 @@ pub enum RecordError {
     Dns(LookupError),
 }
 
+impl From<TxtError> for RecordError {
+    fn from(e: TxtError) -> Self {
+        match e {
+            TxtError::Absent => Self::Absent,
+            TxtError::Multiple => Self::Multiple,
+            TxtError::Syntax(what) => Self::Syntax(what),
+            TxtError::Dns(e) => Self::Dns(e),
+        }
+    }
+}
+
 /// Asks for a domain's record.
 ///
 /// # Errors
 /// See [`RecordError`].
 pub async fn lookup(lookup: &dyn Lookup, domain: &Domain) -> Result<Record, RecordError> {
-    let texts = match lookup.txt(&format!("_smtp._tls.{}", domain.ascii())).await {
-        Ok(answer) => answer.records,
-        Err(LookupError::NotFound { .. }) => return Err(RecordError::Absent),
-        Err(e) => return Err(RecordError::Dns(e)),
-    };
-    let mut found = None;
-    for text in &texts {
-        let Some(parsed) = parse_record(text) else { continue };
-        if found.is_some() {
-            return Err(RecordError::Multiple);
-        }
-        found = Some(parsed);
-    }
-    found.unwrap_or(Err(RecordError::Absent))
+    Ok(txt::lookup(lookup, &format!("_smtp._tls.{}", domain.ascii()), parse).await?)
 }
 
 /// Understands one TXT record; none if it isn't about TLSRPT at all.
-///
-/// ```abnf
-/// tlsrpt-record = tlsrpt-version 1*(field-delim tlsrpt-field) [field-delim]
-/// field-delim   = *WSP ";" *WSP
-/// ```
 pub fn parse_record(text: &[u8]) -> Option<Result<Record, RecordError>> {
-    let rest = text.strip_prefix(b"v=TLSRPTv1")?;
-    let fields = rest.trim_ascii_start().strip_prefix(b";")?;
-    Some(parse_fields(fields))
+    parse(text).map(|parsed| parsed.map_err(RecordError::Syntax))
 }
 
-fn parse_fields(fields: &[u8]) -> Result<Record, RecordError> {
-    let fields = std::str::from_utf8(fields).map_err(|_| RecordError::Syntax("not ASCII"))?;
+fn parse(text: &[u8]) -> Option<Result<Record, &'static str>> {
+    Some(txt::fields(text, "v=TLSRPTv1")?.and_then(record))
+}
+
+fn record(fields: Vec<(&str, &str)>) -> Result<Record, &'static str> {
     let (mut rua, mut extensions) = (Vec::new(), Vec::new());
-    let mut parts = fields.split(';').peekable();
-    while let Some(part) = parts.next() {
-        let part = part.trim_matches([' ', '\t']);
-        if part.is_empty() && parts.peek().is_none() {
-            break;
-        }
-        let (key, value) = part.split_once('=').ok_or(RecordError::Syntax("field without value"))?;
-        let good_key = (1..=32).contains(&key.len())
-            && key.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
-        if !good_key {
-            return Err(RecordError::Syntax("bad key"));
-        }
+    for (key, value) in fields {
         if key == "rua" {
-            let uris = value.split(',').map(|uri| uri.trim_matches([' ', '\t']));
-            rua.push(uris.map(uri).collect::<Option<Vec<_>>>().ok_or(RecordError::Syntax("bad rua"))?);
+            let uris = value.split(',').map(|text| uri(text.trim_matches([' ', '\t'])));
+            rua.push(uris.collect::<Option<Vec<_>>>().ok_or("bad rua")?);
         } else {
-            if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic() && b != b'=') {
-                return Err(RecordError::Syntax("bad value"));
-            }
-            extensions.push((key.to_owned(), value.to_owned()));
+            extensions.push(txt::extension(key, value)?);
         }
     }
-    if rua.is_empty() {
-        return Err(RecordError::Syntax("no rua"));
-    }
-    Ok(Record { rua, extensions })
+    if rua.is_empty() { Err("no rua") } else { Ok(Record { rua, extensions }) }
 }
 
 /// A URI with a scheme. Comma, exclamation mark and semicolon are percent-encoded in it.
@@ -118,26 +105,6 @@ fn uri(text: &str) -> Option<String> {
     good.then(|| text.to_owned())
 }
 
-fn strip_scheme<'t>(text: &'t str, scheme: &str) -> Option<&'t str> {
-    let (head, rest) = text.split_at_checked(scheme.len())?;
-    head.eq_ignore_ascii_case(scheme).then_some(rest)
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
-            let value = digit()?.checked_mul(16)?.checked_add(digit()?)?;
-            out.push(u8::try_from(value).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,7 +114,7 @@ mod tests {
     fn show(text: &str) -> String {
         match parse_record(text.as_bytes()) {
             None => "ignored".to_owned(),
-            Some(Ok(r)) => format!("{} {}", r.addresses().join(" "), r.rua.iter().flatten().count()),
+            Some(Ok(r)) => format!("{} {}", r.addresses().join(" "), r.rua.iter().flatten().count()) + &r.urls().concat(),
             Some(Err(e)) => e.to_string(),
         }
     }
@@ -156,7 +123,7 @@ mod tests {
     fn records() {
         for (text, want) in [
             ("v=TLSRPTv1;rua=mailto:reports@example.com", "reports@example.com 1"),
-            ("v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt", " 1"),
+            ("v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt", " 1https://reporting.example.com/v1/tlsrpt"),
             (
                 "v=TLSRPTv1; rua=mailto:a@x.example , MAILTO:b%2Bc@x.example?x=y; rua=mailto:a@x.example; ext=1;",
                 "a@x.example b+c@x.example 3",

@@ -2,19 +2,11 @@
 
 use super::result::PolicyResult;
 use super::wire::WireReport;
-use flate2::Compression;
-use flate2::read::{GzDecoder, GzEncoder};
+use crate::unpack::{self, MAX_MESSAGE, MAX_REPORT};
 use mox_base::{Address, Random, Timestamp};
 use mox_message::compose::{Composed, Composer, Entity, NamedAddress};
-use mox_message::decode;
-use mox_message::{DateTime, HeaderName, HeaderValue, Part, Structure};
-use std::io::Read as _;
-
-/// The largest message in which a report is looked for.
-pub const MAX_MESSAGE: usize = 15 * 1024 * 1024;
-
-/// What a report may unpack to.
-pub const MAX_REPORT: usize = 20 * 1024 * 1024;
+use mox_message::{DateTime, HeaderName, HeaderValue, Structure};
+use std::io::ErrorKind;
 
 /// A report about some time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,27 +94,17 @@ pub fn read(message: &[u8]) -> Result<Report, ReadError> {
     }
     for part in structure.parts() {
         if part.is("application", "tlsrpt+json") {
-            return Report::from_json(&content(message, part)?);
+            return Report::from_json(&unpack::content(message, part));
         }
         if part.is("application", "tlsrpt+gzip") {
-            return Report::from_json(&unpacked(&content(message, part)?)?);
+            return Report::from_json(&unpacked(&unpack::content(message, part))?);
         }
     }
     Err(ReadError::NoReport)
 }
 
-fn content(message: &[u8], part: &Part) -> Result<Vec<u8>, ReadError> {
-    let range = usize::try_from(part.body.start).ok().zip(usize::try_from(part.body.end).ok());
-    let body = range.and_then(|(start, end)| message.get(start..end)).ok_or(ReadError::NoReport)?;
-    // Decoding never makes a body longer than the message was.
-    Ok(decode::decode(part.transfer_encoding(), body, MAX_MESSAGE))
-}
-
 fn unpacked(data: &[u8]) -> Result<Vec<u8>, ReadError> {
-    let mut out = Vec::new();
-    let limit = u64::try_from(MAX_REPORT).unwrap_or(u64::MAX).saturating_add(1);
-    GzDecoder::new(data).take(limit).read_to_end(&mut out).map_err(ReadError::Gzip)?;
-    if out.len() > MAX_REPORT { Err(ReadError::TooLarge) } else { Ok(out) }
+    unpack::gunzip(data).map_err(|e| if e.kind() == ErrorKind::FileTooLarge { ReadError::TooLarge } else { ReadError::Gzip(e) })
 }
 
 /// Who sends a report to whom, and what it is about.
@@ -144,13 +126,20 @@ pub struct Envelope<'a> {
     pub user_agent: &'a str,
 }
 
+/// The JSON, packed as it is sent. RFC 8460 §5.2.
+///
+/// # Errors
+/// The report can't be written or packed.
+pub fn to_gzip(report: &Report) -> Result<Vec<u8>, ReadError> {
+    unpack::gzip(&report.to_json()?).map_err(ReadError::Gzip)
+}
+
 /// Puts a report into a message, not signed yet. RFC 8460 §5.3.
 ///
 /// # Errors
 /// The report can't be written or packed.
 pub fn message(report: &Report, envelope: &Envelope<'_>, random: &dyn Random) -> Result<Composed, ReadError> {
-    let mut packed = Vec::new();
-    GzEncoder::new(report.to_json()?.as_slice(), Compression::default()).read_to_end(&mut packed).map_err(ReadError::Gzip)?;
+    let packed = to_gzip(report)?;
     let Envelope { policy_domain, submitter, .. } = envelope;
     // RFC 8460 §5.1.
     let file = format!("{submitter}!{policy_domain}!{}!{}.json.gz", report.begin.secs(), report.end.secs());
@@ -188,8 +177,11 @@ pub fn message(report: &Report, envelope: &Envelope<'_>, random: &dyn Random) ->
 mod tests {
     use super::super::result::{FailureDetail, PolicyKind, ResultType};
     use super::*;
+    use flate2::Compression;
+    use flate2::read::GzEncoder;
     use mox_testkit::SeededRandom;
     use proptest::prelude::*;
+    use std::io::Read as _;
 
     /// RFC 8460 appendix B, with the hosts and counts of its example.
     const EXAMPLE: &str = r#"{
