@@ -137,9 +137,8 @@ impl Session {
             account.configure(settings);
             disabled.clone_from(&settings.imap_capabilities_disabled);
         }
-        let watch = account.watch();
         let mailboxes = account.mailboxes();
-        self.login = Some(Login { account, disabled, watch, mailboxes });
+        self.login = Some(Login { account, disabled, mailboxes });
         let limits = self.reader_limits();
         self.conn.reader.set_limits(limits);
         Ok(())

@@ -15,7 +15,7 @@ use mox_imap::{SequenceSet, reader};
 use mox_logins::{Attempt, CertificateOwner};
 use mox_net::Stream;
 use mox_sasl::Bindings;
-use mox_store::{Account, Mailboxes, UidSet, View, Watch};
+use mox_store::{Account, Mailboxes, UidSet, View};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +34,6 @@ pub(crate) struct Login {
     pub(crate) account: Account,
     /// Capabilities withheld from it, in upper case.
     pub(crate) disabled: Vec<String>,
-    /// Tells that something changed.
-    pub(crate) watch: Watch,
     /// The mailboxes as the client knows them.
     pub(crate) mailboxes: Arc<Mailboxes>,
 }

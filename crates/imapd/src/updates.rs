@@ -32,7 +32,7 @@ impl Session {
         let new = login.account.mailboxes();
         let old = std::mem::replace(&mut login.mailboxes, new);
         let new = Arc::clone(&login.mailboxes);
-        if !Arc::ptr_eq(&old, &new) {
+        if !old.is_same_list(&new) {
             for line in list_changes(&old, &new, rev2) {
                 line.print(&mut self.conn.out, "LIST", charset);
             }

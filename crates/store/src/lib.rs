@@ -2,7 +2,7 @@
 //!
 //! A [`Store`] has [`Account`]s. `account.write(|tx| …)` runs a closure in a transaction whose operations ([`WriteTx`]) are
 //! what every protocol calls; `account.read(|tx| …)` runs on a snapshot ([`ReadTx`]). What sessions look at all the time is in
-//! memory, immutable and shared: [`Mailboxes`] and [`View`]s. [`Watch`] tells of changes after their commit.
+//! memory, immutable and shared: [`Mailboxes`] and [`View`]s. [`Watch`] and [`MailboxWatch`] tell of changes after their commit.
 //!
 //! Success is only answered after the commit: bytes durable, rows committed, changes published, in this order. SQL is
 //! nowhere else.
@@ -31,8 +31,8 @@ pub mod webhook;
 pub mod wire;
 
 pub use account::{
-    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MessageFacts, MessageRow, Notice,
-    ReadTx, Renamed, Watch, WriteTx,
+    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MailboxWatch, MessageFacts,
+    MessageRow, Notice, ReadTx, Renamed, Watch, WriteTx,
 };
 pub use change::{Change, ChangeKind, Origin};
 pub use error::Error;

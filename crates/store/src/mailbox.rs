@@ -198,6 +198,11 @@ impl Mailboxes {
         self.subscriptions.contains(name)
     }
 
+    /// Whether names and subscriptions are known to be the same as in an earlier or later version, without comparing them.
+    pub fn is_same_list(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.names, &other.names) && Arc::ptr_eq(&self.subscriptions, &other.subscriptions)
+    }
+
     /// Sum of the sizes of the account's messages, including removed ones that aren't erased yet.
     pub fn used(&self) -> ByteSize {
         ByteSize(u64::try_from(self.state.used).unwrap_or(0))

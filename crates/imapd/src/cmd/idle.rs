@@ -4,16 +4,14 @@ use super::Done;
 use crate::conn::End;
 use crate::session::Session;
 use mox_imap::response;
-use mox_store::Notice;
 
 pub(crate) async fn run(s: &mut Session) -> Done {
     s.flush_attempt();
     response::continuation(&mut s.conn.out, "idling");
+    let account = s.account()?;
+    // Before the first look: what changes after it is heard of.
+    let mut watch = account.watch_mailbox(s.selected.as_ref().map(|selected| selected.id));
     loop {
-        // What was noticed so far is told now; further notices end the wait.
-        if let Some(login) = &mut s.login {
-            while matches!(login.watch.try_next(), Some(Notice::Changes(_) | Notice::Overflow)) {}
-        }
         // Boxed: while waiting, only the wait is in memory.
         Box::pin(s.updates()).await?;
         s.conn.flush().await?;
@@ -24,16 +22,14 @@ pub(crate) async fn run(s: &mut Session) -> Done {
         }
         s.conn.shrink();
         let wait = s.service.limits.read;
-        let Session { conn, login, .. } = s;
-        let Some(login) = login else { return Err(End::Closed.into()) };
         tokio::select! {
-            notice = login.watch.next() => {
-                if matches!(notice, Notice::Closed) {
+            more = watch.changed() => {
+                if !more {
                     // The store is being closed, and there is nothing more to tell.
                     return Err(End::Stopping.into());
                 }
             }
-            read = conn.read(wait) => read?,
+            read = s.conn.read(wait) => read?,
         }
     }
 }

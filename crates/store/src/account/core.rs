@@ -5,6 +5,7 @@
 //! After the commit it becomes the published state. Undoing a closure is going back to a clone from before it.
 
 use super::rows::{load_mailboxes, load_state, save_mailboxes, save_state};
+use super::watch::Bells;
 use crate::blob::BlobStore;
 use crate::change::Change;
 use crate::db::{self, Scope, Teller, Tx};
@@ -20,6 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
 /// Groups of changes that wait for a slow session; one that falls further behind re-reads.
@@ -43,6 +45,7 @@ pub(crate) struct AccountScope {
     /// There may be removed messages to be erased.
     pub(crate) erasable: AtomicBool,
     notices: broadcast::Sender<Notice>,
+    pub(super) bells: Bells,
     published: Mutex<Published>,
 }
 
@@ -72,7 +75,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AccountScope {
-    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>) -> Self {
+    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>, runtime: Handle) -> Self {
         Self {
             id,
             blobs,
@@ -81,6 +84,7 @@ impl AccountScope {
             teller,
             erasable: AtomicBool::new(true),
             notices: broadcast::channel(NOTICES).0,
+            bells: Bells::new(runtime),
             published: Mutex::new(Published { mailboxes: Arc::new(Mailboxes::none()), stale: true, views: BTreeMap::new() }),
         }
     }
@@ -309,6 +313,7 @@ impl Scope for AccountScope {
         }
         if !core.changes.is_empty() || core.reloaded {
             let notice: Notice = core.changes.iter().map(|c| (**c).clone()).collect();
+            self.bells.ring(if core.reloaded { &[] } else { &notice });
             // Nobody may be listening.
             _ = self.notices.send(notice);
         }

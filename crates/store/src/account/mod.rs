@@ -12,7 +12,7 @@ mod write;
 
 pub use facts::MessageFacts;
 pub use read::{Columns, MessageRow, ReadTx};
-pub use watch::{Notice, Watch};
+pub use watch::{MailboxWatch, Notice, Watch};
 pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};
 
 pub(crate) use rows::{load_mailboxes, load_state};
@@ -99,7 +99,7 @@ impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
         let Opening { env, location, id, name, blobs, random, teller, sweep, create } = opening;
         let clock = Arc::clone(&env.clock);
-        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller));
+        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, env.runtime.clone()));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
         let inner = Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0) };
         let account = Self { inner: Arc::new(inner) };
@@ -312,6 +312,11 @@ impl Account {
     /// Notices of changes from now on.
     pub fn watch(&self) -> Watch {
         Watch::new(self.inner.db.scope().subscribe())
+    }
+
+    /// Hears from now on of changes of the list of mailboxes, and of the messages of one mailbox.
+    pub fn watch_mailbox(&self, mailbox: Option<MailboxId>) -> MailboxWatch {
+        self.inner.db.scope().bells.watch(mailbox)
     }
 
     /// Refuses further writes, finishes those that were queued, and closes the connections.

@@ -1,14 +1,22 @@
 //! Views, notices and history.
 
 use crate::fixture::{Fixture, add, for_each_engine, id, inbox, name, numbers, uid, uids};
-use mox_store::{ChangeKind, Error, FlagChange, FlagOp, Flags, Notice, SpecialUse};
+use mox_store::{ChangeKind, Error, FlagChange, FlagOp, Flags, Keyword, MailboxWatch, Notice, SpecialUse};
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 fn kinds(notice: Notice) -> Vec<ChangeKind> {
     match notice {
         Notice::Changes(changes) => changes.iter().map(|c| c.kind.clone()).collect(),
         other => panic!("{other:?}"),
     }
+}
+
+/// Which watches have something to tell now.
+fn woken<const N: usize>(watches: &mut [MailboxWatch; N]) -> [bool; N] {
+    watches.each_mut().map(|w| pin!(w.changed()).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(true))
 }
 
 for_each_engine! {
@@ -95,6 +103,47 @@ for_each_engine! {
         }
         assert!(matches!(watch.next().await, Notice::Overflow));
         assert!(matches!(watch.next().await, Notice::Changes(_)));
+        f.finish().await;
+    }
+
+    async fn a_session_sleeps_through_what_doesnt_concern_it(f: Fixture) {
+        let account = f.account().await;
+        let inbox = inbox(&account);
+        account.write(move |tx| tx.create_mailbox(&name("other"), SpecialUse::NONE)).await.unwrap();
+        let other = id(&account, "other");
+        let mut watches = [account.watch_mailbox(Some(inbox)), account.watch_mailbox(Some(other)), account.watch_mailbox(None)];
+        assert_eq!(woken(&mut watches), [false, false, false]);
+        add(&account, inbox, &[Flags::NONE]).await;
+        assert_eq!(woken(&mut watches), [true, false, false]);
+        let keyword = FlagChange { op: FlagOp::Add, flags: Flags::NONE, keywords: vec![Keyword::parse("k").unwrap()] };
+        account.write(move |tx| tx.store_flags(inbox, &uids(&[(1, 1)]), &keyword, None)).await.unwrap();
+        assert_eq!(woken(&mut watches), [true, false, false]);
+        account.write(move |tx| tx.move_messages(inbox, &uids(&[(1, 1)]), other)).await.unwrap();
+        assert_eq!(woken(&mut watches), [true, true, false]);
+        account.write(move |tx| tx.subscribe(&name("list"))).await.unwrap();
+        assert_eq!(woken(&mut watches), [true, true, true]);
+        assert_eq!(woken(&mut watches), [false, false, false]);
+        f.finish().await;
+    }
+
+    async fn each_of_many_sessions_is_woken(f: Fixture) {
+        let account = f.account().await;
+        let inbox = inbox(&account);
+        let mut watches: Vec<_> = (0..300).map(|_| account.watch_mailbox(Some(inbox))).collect();
+        for _ in 0..3 {
+            add(&account, inbox, &[Flags::NONE]).await;
+            for watch in &mut watches {
+                assert!(watch.changed().await);
+            }
+        }
+        // Those who leave are forgotten, those who come are heard.
+        watches.truncate(10);
+        watches.push(account.watch_mailbox(Some(inbox)));
+        add(&account, inbox, &[Flags::NONE]).await;
+        for watch in &mut watches {
+            assert!(watch.changed().await);
+        }
+        drop(watches);
         f.finish().await;
     }
 
