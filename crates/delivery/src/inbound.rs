@@ -11,6 +11,7 @@ mod authentication;
 mod policy;
 mod reply;
 mod rulesets;
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +20,11 @@ pub use policy::ByPolicy;
 pub use reply::combined_reply;
 pub use rulesets::{Chosen, choose};
 
+use crate::signing::SharedSelectors;
 use crate::spool::Spool;
 use crate::webhook::{ArrivalNote, Arrivals};
 use mox_base::{Address, Domain, Host, Path, Timestamp};
+use mox_mailauth::ReadMessage;
 use mox_message::Structure;
 use mox_smtp::Reply;
 use mox_store::directory::{AddressError, Alias, Directory, LocalRecipient, Recipient};
@@ -64,6 +67,8 @@ pub struct Incoming {
     pub message: Spool,
     /// Its structure, if it was built while it came in.
     pub structure: Option<Structure>,
+    /// As it was read for verification, if it may have to be sealed.
+    pub read: Option<Arc<ReadMessage>>,
 }
 
 /// A recipient of the transaction.
@@ -164,6 +169,15 @@ pub struct Inbound {
     store: Store,
     decision: Arc<dyn InboundDecision>,
     arrivals: Option<Arrivals>,
+    selectors: SharedSelectors,
+}
+
+/// What distinguishes a copy of a message to a list.
+#[derive(Clone, Debug)]
+struct Passed<'a> {
+    filing: FilingMark,
+    /// The fields of ARC.
+    seal: &'a str,
 }
 
 /// Whether an account's copy was filed.
@@ -176,13 +190,19 @@ enum Filed {
 impl Inbound {
     /// Files into a store what is accepted.
     pub fn new(store: Store, decision: Arc<dyn InboundDecision>) -> Self {
-        Self { store, decision, arrivals: None }
+        Self { store, decision, arrivals: None, selectors: SharedSelectors::default() }
     }
 
     /// With webhooks about what arrives.
     #[must_use]
     pub fn with_arrivals(self, arrivals: Arrivals) -> Self {
         Self { arrivals: Some(arrivals), ..self }
+    }
+
+    /// With keys to seal what is passed on to the members of lists.
+    #[must_use]
+    pub fn with_seals(self, selectors: SharedSelectors) -> Self {
+        Self { selectors, ..self }
     }
 
     /// Delivers to recipients; an outcome for each, in order.
@@ -247,6 +267,8 @@ impl Inbound {
                 return Err(Refusal::of(&e));
             }
         };
+        let seal = sealing::sealed(incoming, &self.selectors, &alias.address.domain, self.store.clock().now());
+        let passed = Passed { filing: filing.mark(), seal: &seal };
         let (mut filed, mut full, mut failed) = (false, false, None);
         for (member, verdict) in verdicts {
             // Who has a copy already, or wrote it, needs no other.
@@ -258,7 +280,7 @@ impl Inbound {
                 Verdict::Reject(_) => plain_acceptance(incoming, &member.recipient),
             };
             let delivered_to = Path::from(member.address.clone());
-            match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance, Some(filing.mark())).await {
+            match self.file(incoming, &rcpt.path, &delivered_to, &member.recipient, &acceptance, Some(&passed)).await {
                 Filed::Yes => filed = true,
                 Filed::AccountFull => full = true,
                 Filed::Failed(refusal) => failed = failed.or(Some(refusal)),
@@ -287,9 +309,9 @@ impl Inbound {
         delivered_to: &Path,
         recipient: &LocalRecipient,
         how: &Acceptance,
-        filing: Option<FilingMark>,
+        passed: Option<&Passed<'_>>,
     ) -> Filed {
-        match self.try_file(incoming, rcpt_to, delivered_to, recipient, how, filing).await {
+        match self.try_file(incoming, rcpt_to, delivered_to, recipient, how, passed).await {
             Ok(()) => Filed::Yes,
             Err(Error::OverQuota) => {
                 tracing::info!(account = recipient.account.name, "message refused, account is full");
@@ -309,12 +331,12 @@ impl Inbound {
         delivered_to: &Path,
         recipient: &LocalRecipient,
         how: &Acceptance,
-        filing: Option<FilingMark>,
+        passed: Option<&Passed<'_>>,
     ) -> Result<(), Error> {
         let account = self.store.account(&recipient.account.name).await?;
         account.configure(&recipient.account);
         let message = Message {
-            prefix: prefix(incoming, delivered_to, how),
+            prefix: prefix(incoming, delivered_to, how, passed.map_or("", |passed| passed.seal)),
             content: incoming.message.content()?,
             structure: incoming.structure.clone(),
             hash: None,
@@ -329,7 +351,7 @@ impl Inbound {
             ..Append::default()
         };
         let noted = note.is_some();
-        let member = filing.map(|filing| (filing, delivered_to.to_string()));
+        let member = passed.map(|passed| (passed.filing, delivered_to.to_string()));
         account
             .write_message(message, move |tx, prepared| {
                 if let Some((filing, member)) = &member
@@ -365,11 +387,12 @@ fn plain_acceptance(incoming: &Incoming, recipient: &LocalRecipient) -> Acceptan
 }
 
 /// What is put before the message, newest first.
-fn prefix(incoming: &Incoming, delivered_to: &Path, how: &Acceptance) -> Vec<u8> {
+fn prefix(incoming: &Incoming, delivered_to: &Path, how: &Acceptance, seal: &str) -> Vec<u8> {
     let return_path = incoming.mail_from.as_ref().map(|p| p.for_smtputf8(false)).unwrap_or_default();
     let delivered_to = delivered_to.for_smtputf8(incoming.smtputf8);
     let mut prefix = how.reason.clone();
     prefix.extend_from_slice(format!("Delivered-To: {delivered_to}\r\nReturn-Path: <{return_path}>\r\n").as_bytes());
+    prefix.extend_from_slice(seal.as_bytes());
     prefix.extend_from_slice(incoming.authentication.field(incoming, how).as_bytes());
     prefix.extend_from_slice(&incoming.trace);
     prefix

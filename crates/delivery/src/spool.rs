@@ -49,6 +49,17 @@ impl Spool {
         SpoolReader { spool: self.clone(), at: 0 }
     }
 
+    /// Its bytes from a place on, so many or all that there are. On a thread that may wait for a file.
+    ///
+    /// # Errors
+    /// The file can't be read.
+    pub fn piece(&self, from: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut piece = Vec::new();
+        let reader = SpoolReader { spool: self.clone(), at: from };
+        reader.take(u64::try_from(len).unwrap_or(u64::MAX)).read_to_end(&mut piece)?;
+        Ok(piece)
+    }
+
     /// For an account's store.
     ///
     /// # Errors

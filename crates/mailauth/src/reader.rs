@@ -69,9 +69,18 @@ impl MessageReader {
         Self { section: Section::new(), found: None, bodies: Vec::new() }
     }
 
-    /// At the start of a message that is going to be sealed: it is hashed for that too.
+    /// At the start of a message that is going to be sealed.
     pub fn for_sealing() -> Self {
-        Self { section: Section::new(), found: None, bodies: vec![BodyHasher::new(Canonicalization::Relaxed, None)] }
+        let mut reader = Self::new();
+        reader.expect_sealing();
+        reader
+    }
+
+    /// Before the first piece: the message is going to be sealed, and is hashed for that too.
+    pub fn expect_sealing(&mut self) {
+        if self.bodies.is_empty() {
+            self.bodies.push(BodyHasher::new(Canonicalization::Relaxed, None));
+        }
     }
 
     /// Takes the next piece of the message, which has CRLF line breaks.

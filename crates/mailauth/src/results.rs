@@ -1,5 +1,6 @@
 //! The methods of `Authentication-Results`, RFC 8601, with remarks on DNSSEC.
 
+use crate::arc::{ArcOutcome, ArcStatus};
 use crate::dkim::DkimOutcome;
 use crate::dmarc::DmarcOutcome;
 use crate::reader::HeaderProblem;
@@ -8,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mox_base::Domain;
 use mox_message::compose::{AuthMethod, AuthProperty};
+use std::net::IpAddr;
 
 /// Whether DNS answers were authentic, as a comment.
 pub const fn dnssec_remark(authentic: bool) -> &'static str {
@@ -67,6 +69,23 @@ fn dkim_method(outcome: &DkimOutcome, smtputf8: bool) -> AuthMethod {
         reason: outcome.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
         properties,
     }
+}
+
+/// ARC's result, RFC 8617 §10.1; none if nobody sealed the message. `client` is whom we got it from.
+pub fn arc_method(outcome: &ArcOutcome, client: IpAddr, smtputf8: bool) -> Option<AuthMethod> {
+    if outcome.status == ArcStatus::None {
+        return None;
+    }
+    let sealer = outcome.sealers.last().map(|domain| domain.for_smtputf8(smtputf8));
+    let sets = outcome.sealers.len();
+    let sealed = sealer.map(|domain| format!("{sets} {}, last by {domain}, ", if sets == 1 { "set" } else { "sets" })).unwrap_or_default();
+    Some(AuthMethod {
+        method: "arc".to_owned(),
+        result: outcome.status.name().to_owned(),
+        comment: format!("{sealed}{}", dnssec_remark(outcome.authentic)),
+        reason: outcome.problem.as_ref().map(ToString::to_string).unwrap_or_default(),
+        properties: vec![AuthProperty::new("smtp", "remote-ip", &client.to_canonical().to_string())],
+    })
 }
 
 /// DMARC's result for the author's domain; none without such a domain. `overrides` say why its policy wasn't applied.

@@ -46,7 +46,8 @@ async fn patient<T>(lookup: impl Future<Output = Result<T, LookupError>>) -> Res
 /// Names of an address that are looked back up.
 const MAX_NAMES: usize = 10;
 
-pub(crate) async fn iprev(lookup: &dyn Lookup, ip: IpAddr) -> Iprev {
+/// The reverse lookup of a client, as long as there is patience.
+pub(crate) async fn iprev(lookup: &dyn Lookup, ip: IpAddr, patience: Duration) -> Iprev {
     // RFC 6303 §4.2: these zones are local; asking the internet for them only takes time.
     if ip.to_canonical().is_loopback() {
         return Iprev { result: IprevResult::Pass, name: Some("localhost".to_owned()), authentic: false };
@@ -73,7 +74,7 @@ pub(crate) async fn iprev(lookup: &dyn Lookup, ip: IpAddr) -> Iprev {
         Iprev { result, name: names.records.into_iter().next(), authentic: names.authentic }
     };
     let unknown = Iprev { result: IprevResult::Temperror, name: None, authentic: false };
-    timeout(PATIENCE, check).await.unwrap_or(unknown)
+    timeout(patience, check).await.unwrap_or(unknown)
 }
 
 /// Whether the name in HELO exists; only a sure no is one.
@@ -144,12 +145,12 @@ mod tests {
         let ip = "192.0.2.7".parse().unwrap();
         let named = |zone: Zone| zone.ptr("192.0.2.7", "a.example").ptr("192.0.2.7", "b.example");
         let check = async |zone: Zone| {
-            let found = iprev(&zone, ip).await;
+            let found = iprev(&zone, ip, PATIENCE).await;
             (found.result, found.name.unwrap_or_default())
         };
         assert_eq!(check(named(Zone::new().a("b.example", "192.0.2.7"))).await, (IprevResult::Pass, "b.example".to_owned()));
         assert_eq!(check(named(Zone::new().a("b.example", "192.0.2.8"))).await, (IprevResult::Fail, "a.example".to_owned()));
         assert_eq!(check(Zone::new()).await, (IprevResult::Permerror, String::new()));
-        assert_eq!(iprev(&Zone::new(), "127.0.0.1".parse().unwrap()).await.name.as_deref(), Some("localhost"));
+        assert_eq!(iprev(&Zone::new(), "127.0.0.1".parse().unwrap(), PATIENCE).await.name.as_deref(), Some("localhost"));
     }
 }

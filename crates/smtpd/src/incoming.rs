@@ -70,6 +70,15 @@ impl Connection {
             smtputf8,
         };
         let (authentication, received_spf) = self.authenticate(subject).await;
+        let settings = &self.service.settings;
+        let message = match message.without_results_of(&settings.hostname, &settings.spool).await {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::error!(cid = self.cid, %error, "removing fields from message");
+                return Answer::Refuse(storage_error(&error));
+            }
+        };
+        let read = message.read.filter(|_| recipients.iter().any(|r| matches!(r.target, Target::Alias(_))));
         if recipients.iter().all(|r| matches!(r.target, Target::Unknown)) {
             recipients.iter().for_each(|_| self.service.metrics.delivery("unknownuser", ""));
             pause(UNKNOWN_DELAY, &self.service.stop).await;
@@ -96,6 +105,7 @@ impl Connection {
             header: message.header,
             message: message.content,
             structure: Some(message.structure),
+            read: read.map(Arc::new),
         };
         self.deliver(&envelope, incoming, &recipients, &mut outcomes).await;
         let outcomes: Vec<Result<(), Refusal>> =

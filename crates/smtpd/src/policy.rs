@@ -79,6 +79,9 @@ impl Connection {
         {
             return Answer::Refuse(Reply::new(452, (4, 5, 3), "only one recipient allowed without spf pass"));
         }
+        if matches!(target, Target::Alias(_)) {
+            self.transaction.receiver.expect_sealing();
+        }
         self.transaction.recipients.push(Accepted { path: rcpt.to.clone(), target });
         Answer::Ok
     }

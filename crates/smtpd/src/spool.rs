@@ -1,11 +1,16 @@
 //! A message on its way in: spooled, with its structure found while it streams by. Trouble with the spool is remembered
 //! and told when the message is complete; until then the client has to be listened to anyway.
 
+use mox_base::Domain;
 use mox_delivery::spool::{Spool, SpoolSettings, SpoolWriter};
 use mox_mailauth::{MessageReader, ReadMessage};
-use mox_message::{Limits, Structure, StructureBuilder};
+use mox_message::compose::authserv_id;
+use mox_message::{Field, Headers, Limits, Structure, StructureBuilder};
 use std::io;
 use std::sync::Arc;
+
+/// Bytes of a message copied at a time.
+const PIECE: usize = 256 << 10;
 
 /// A message being received.
 #[derive(Debug)]
@@ -38,6 +43,13 @@ impl Receiver {
     /// For a message that is to be verified.
     pub(crate) fn verifying() -> Self {
         Self { reader: Some(MessageReader::new()), ..Self::default() }
+    }
+
+    /// The message is for a list, too.
+    pub(crate) fn expect_sealing(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.expect_sealing();
+        }
     }
 
     /// Whether there was a piece already.
@@ -85,6 +97,39 @@ impl Receiver {
     }
 }
 
+impl Received {
+    /// The message without what others wrote in our name: fields `Authentication-Results` that say that we checked something,
+    /// RFC 8601 §5. Everything else stays as it is. What was read for verification is still the message as it came, so that a
+    /// signature of such a field, however odd, verifies.
+    ///
+    /// # Errors
+    /// The spool fails.
+    pub(crate) async fn without_results_of(self, us: &Domain, settings: &SpoolSettings) -> io::Result<Self> {
+        let ours = |field: &Field<'_>| {
+            let id = field.is("Authentication-Results").then(|| authserv_id(&String::from_utf8_lossy(field.value))).flatten();
+            id.is_some_and(|id| id.trim_end_matches('.').parse::<Domain>().is_ok_and(|id| id == *us))
+        };
+        let headers = Headers::new(&self.header);
+        if !headers.fields().any(|field| ours(&field)) {
+            return Ok(self);
+        }
+        let before = u64::try_from(headers.section().len()).unwrap_or(u64::MAX);
+        let mut rewritten = Receiver::default();
+        rewritten.push(&headers.without(ours), settings).await;
+        let mut at = before;
+        loop {
+            let (content, from) = (self.content.clone(), at);
+            let piece = tokio::task::spawn_blocking(move || content.piece(from, PIECE)).await.map_err(io::Error::other)??;
+            if piece.is_empty() {
+                break;
+            }
+            at = at.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+            rewritten.push(&piece, settings).await;
+        }
+        Ok(Self { read: self.read, ..rewritten.finish().await? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +152,25 @@ mod tests {
         assert_eq!(received.content.len(), message.len() as u64);
         assert_eq!(*received.header, *b"a: b\r\n\r\n");
         assert_eq!(*receive(b"a: b\r\n", folder.path()).await.unwrap().header, *b"a: b\r\n");
+    }
+
+    #[tokio::test]
+    async fn nobody_speaks_in_our_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = SpoolSettings { in_memory: 64 << 10, folder: folder.path().to_owned() };
+        let us = "host.example".parse().unwrap();
+        let body = b"0123456789\r\n".repeat(20_000);
+        for body in [b"body\r\n".as_slice(), b"", &body] {
+            let ours = "AUTHENTICATION-results:\r\n\t(x) \"Host.example\" 1; spf=pass\r\nAuthentication-Results: host.example\r\n";
+            let others = "Authentication-Results: other.example; spf=pass\r\nX: host.example;\r\nbroken\r\n";
+            let message = [ours.as_bytes(), others.as_bytes(), b"\r\n", body].concat();
+            let received = receive(&message, folder.path()).await.unwrap().without_results_of(&us, &settings).await.unwrap();
+            let mut kept = Vec::new();
+            std::io::Read::read_to_end(&mut received.content.reader(), &mut kept).unwrap();
+            assert!(kept == [others.as_bytes(), b"\r\n", body].concat());
+            assert_eq!(received.structure.len(), kept.len() as u64);
+            assert_eq!(*received.header, *[others.as_bytes(), b"\r\n"].concat());
+        }
     }
 
     #[tokio::test]

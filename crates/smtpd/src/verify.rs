@@ -6,16 +6,26 @@ use crate::local_dns::LocalDns;
 use mox_base::{Address, Domain, Host, Lookup, Path};
 use mox_delivery::inbound::Authentication;
 use mox_mailauth::ReadMessage;
+use mox_mailauth::arc::ArcOutcome;
 use mox_mailauth::dkim::{DkimOutcome, DkimSettings};
 use mox_mailauth::dmarc::{self, Findings};
-use mox_mailauth::results::{dkim_methods, spf_method};
+use mox_mailauth::results::{arc_method, dkim_methods, spf_method};
 use mox_mailauth::spf::{self, SpfOutcome, SpfResult, SpfSession, received_spf};
 use mox_store::directory::Directory;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long each check may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long checks may take, in two steps: what stands by itself, all at once; and DMARC, which builds on that. Who makes the first
+/// step slow, by a name server that doesn't answer for a signature's key, must not spoil the second.
+const PATIENCE: Patience = Patience { first: Duration::from_secs(45), dmarc: Duration::from_secs(15) };
+
+/// In localserve, DNS may not be there at all, and somebody waits who is trying something out.
+const LOCAL_PATIENCE: Patience = Patience { first: Duration::from_secs(3), dmarc: Duration::from_secs(2) };
+
+struct Patience {
+    first: Duration,
+    dmarc: Duration,
+}
 
 /// What is checked.
 pub(crate) struct Subject<'a> {
@@ -30,6 +40,10 @@ pub(crate) struct Subject<'a> {
 }
 
 impl Connection {
+    fn patience(&self) -> Patience {
+        if self.service.settings.localserve { LOCAL_PATIENCE } else { PATIENCE }
+    }
+
     /// DNS for these checks.
     fn dns<'a>(&'a self, directory: &'a Directory) -> LocalDns<'a> {
         LocalDns {
@@ -56,7 +70,7 @@ impl Connection {
         let lookup: &dyn Lookup = if self.service.settings.localserve { &local } else { &*self.service.lookup };
         let session = self.spf_session(mail_from, helo);
         let began = self.service.clock.monotonic();
-        let outcome = match timeout(PATIENCE, spf::verify(lookup, &session)).await {
+        let outcome = match timeout(self.patience().first, spf::verify(lookup, &session)).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let host = mail_from.map_or(helo, |path| &path.host);
@@ -90,7 +104,7 @@ impl Connection {
                 Some(iprev) => iprev,
                 None => {
                     let began = this.service.clock.monotonic();
-                    let found = iprev(&*this.service.lookup, this.remote_ip()).await;
+                    let found = iprev(&*this.service.lookup, this.remote_ip(), this.patience().first).await;
                     this.service.metrics.iprev(found.result.name(), this.service.clock.monotonic().saturating_sub(began));
                     found
                 }
@@ -102,8 +116,12 @@ impl Connection {
                 None => this.check_spf(subject.mail_from, subject.helo, subject.directory).await,
             }
         };
-        let (reverse, spf, (dkim, dkim_results)) =
-            tokio::join!(reverse, envelope, this.check_signatures(lookup, subject.message, subject.smtputf8));
+        let (reverse, spf, (dkim, dkim_results), arc) = tokio::join!(
+            reverse,
+            envelope,
+            this.check_signatures(lookup, subject.message, subject.smtputf8),
+            this.check_seals(lookup, subject.message)
+        );
         let dmarc = match subject.from {
             None => None,
             Some(from) => Some(this.check_dmarc(lookup, &Findings { from: &from.domain, spf: Some(&spf), dkim: &dkim }).await),
@@ -112,8 +130,16 @@ impl Connection {
         let mut methods = vec![this.iprev_method(&reverse)];
         methods.extend(dkim_results);
         methods.push(spf_method(&spf, subject.smtputf8));
+        methods.extend(arc.as_ref().and_then(|arc| arc_method(arc, this.remote_ip(), subject.smtputf8)));
         self.iprev = Some(reverse);
-        (Authentication { methods, spf: Some(spf), dkim, dmarc }, field)
+        (Authentication { methods, spf: Some(spf), dkim, arc, dmarc }, field)
+    }
+
+    /// What earlier handlers found, if any sealed the message.
+    async fn check_seals(&self, lookup: &dyn Lookup, message: Option<&ReadMessage>) -> Option<ArcOutcome> {
+        let message = message.filter(|message| message.is_sealed())?;
+        let verified = timeout(self.patience().first, message.verify_arc(lookup)).await;
+        Some(verified.unwrap_or_else(|_| message.unverified_arc()))
     }
 
     async fn check_signatures(
@@ -126,7 +152,7 @@ impl Connection {
         let localhost = "localhost".parse::<Domain>().ok().filter(|_| self.service.settings.localserve);
         let settings = DkimSettings { now: self.service.clock.now(), accept_top_level: localhost.as_ref() };
         let began = self.service.clock.monotonic();
-        let verified = match timeout(PATIENCE, message.verify_dkim(lookup, &settings)).await {
+        let verified = match timeout(self.patience().first, message.verify_dkim(lookup, &settings)).await {
             Ok(verified) => verified,
             Err(_) => Ok(message.unverified_dkim()),
         };
@@ -145,7 +171,7 @@ impl Connection {
 
     async fn check_dmarc(&self, lookup: &dyn Lookup, findings: &Findings<'_>) -> dmarc::DmarcOutcome {
         let began = self.service.clock.monotonic();
-        let outcome = match timeout(PATIENCE, dmarc::verify(lookup, findings, &*self.service.random)).await {
+        let outcome = match timeout(self.patience().dmarc, dmarc::verify(lookup, findings, &*self.service.random)).await {
             Ok(outcome) => outcome,
             Err(_) => dmarc::timed_out(findings.from),
         };

@@ -27,6 +27,7 @@ pub struct Zone {
     records: BTreeMap<(String, RecordKind), Vec<Record>>,
     failing: BTreeMap<(String, Option<RecordKind>), Failure>,
     insecure: BTreeSet<String>,
+    silent: BTreeSet<String>,
     signed: bool,
     queries: Arc<AtomicUsize>,
 }
@@ -140,6 +141,13 @@ impl Zone {
         self
     }
 
+    /// Makes queries for a name, and for names below it, stay without answer for ever.
+    #[must_use]
+    pub fn silent(mut self, name: &str) -> Self {
+        self.silent.insert(key(name));
+        self
+    }
+
     /// How many queries were made.
     #[must_use]
     pub fn queries(&self) -> usize {
@@ -147,8 +155,7 @@ impl Zone {
     }
 
     fn is_authentic(&self, name: &str) -> bool {
-        let mut suffixes = std::iter::successors(Some(name), |n| n.split_once('.').map(|(_, parent)| parent));
-        self.signed && !suffixes.any(|suffix| self.insecure.contains(suffix))
+        self.signed && !is_below_any(name, &self.insecure)
     }
 
     fn resolve(&self, name: &str, kind: RecordKind) -> Result<Answer<Vec<Record>>, LookupError> {
@@ -181,8 +188,16 @@ impl Zone {
 impl Lookup for Zone {
     fn query<'a>(&'a self, name: &'a str, kind: RecordKind) -> LookupFuture<'a> {
         self.queries.fetch_add(1, Ordering::SeqCst);
+        if is_below_any(&key(name), &self.silent) {
+            return Box::pin(std::future::pending());
+        }
         Box::pin(std::future::ready(self.resolve(name, kind)))
     }
+}
+
+/// Whether a name is one of some, or below one.
+fn is_below_any(name: &str, names: &BTreeSet<String>) -> bool {
+    std::iter::successors(Some(name), |n| n.split_once('.').map(|(_, parent)| parent)).any(|suffix| names.contains(suffix))
 }
 
 /// Names compare without case and trailing dot.

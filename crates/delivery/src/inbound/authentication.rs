@@ -2,6 +2,7 @@
 
 use super::{Acceptance, Incoming};
 use mox_base::Domain;
+use mox_mailauth::arc::ArcOutcome;
 use mox_mailauth::dkim::DkimOutcome;
 use mox_mailauth::dmarc::{DmarcOutcome, Findings, Validation, validation};
 use mox_mailauth::results::dmarc_method;
@@ -18,6 +19,8 @@ pub struct Authentication {
     pub spf: Option<SpfOutcome>,
     /// Each signature.
     pub dkim: Vec<DkimOutcome>,
+    /// What earlier handlers found, if it was checked.
+    pub arc: Option<ArcOutcome>,
     /// DMARC, if the message has one author.
     pub dmarc: Option<DmarcOutcome>,
 }

@@ -2,6 +2,7 @@
 
 use super::Incoming;
 use mox_base::Domain;
+use mox_mailauth::arc::ArcOutcome;
 use mox_message::Headers;
 use mox_store::directory::{Destination, HeaderPattern, Ruleset};
 
@@ -34,12 +35,14 @@ pub fn choose(destination: &Destination, incoming: &Incoming) -> Chosen {
 
 /// Whether all given conditions hold. A ruleset without any never matches.
 fn matches(ruleset: &Ruleset, incoming: &Incoming) -> bool {
-    let Ruleset { smtp_mail_from, msg_from, verified_domain, headers, .. } = ruleset;
+    let Ruleset { smtp_mail_from, msg_from, verified_domain, headers, is_forward, .. } = ruleset;
     if smtp_mail_from.is_none() && msg_from.is_none() && verified_domain.is_none() && headers.is_empty() {
         return false;
     }
     let mail_from = || incoming.mail_from.as_ref().map(ToString::to_string).unwrap_or_default();
-    let verified = |domain: &Domain| incoming.verified_domains.iter().any(|verified| verified.is_within(domain));
+    // Of a forwarder that is trusted, a seal is as good as a signature: its key signed the message as it is.
+    let sealer = incoming.authentication.arc.as_ref().and_then(ArcOutcome::last_sealer).filter(|_| *is_forward);
+    let verified = |domain: &Domain| incoming.verified_domains.iter().chain(sealer).any(|verified| verified.is_within(domain));
     smtp_mail_from.as_ref().is_none_or(|pattern| pattern.is_match(&mail_from()))
         && msg_from.as_ref().is_none_or(|pattern| incoming.msg_from.as_ref().is_some_and(|from| pattern.is_match(&from.to_string())))
         && verified_domain.as_ref().is_none_or(verified)

@@ -114,6 +114,7 @@ impl Fixture {
             header: MESSAGE.into(),
             message: Spool::from(MESSAGE.to_vec()),
             structure: None,
+            read: None,
         }
     }
 
@@ -204,7 +205,7 @@ async fn trace_fields_are_in_front() {
         seen: false,
     };
     assert_eq!(
-        String::from_utf8(prefix(&null, &rcpt, &acceptance)).unwrap(),
+        String::from_utf8(prefix(&null, &rcpt, &acceptance, "")).unwrap(),
         "X-Mox-Reason: none\r\nDelivered-To: ann@a.example\r\nReturn-Path: <>\r\nReceived: from somewhere\r\n"
     );
 }
@@ -322,4 +323,30 @@ async fn who_sends_the_same_to_a_list_twice_is_taken_at_their_word() {
     f.store.close_idle(std::time::Duration::ZERO).await;
     assert_eq!(f.deliver(&incoming, &["team@a.example"]).await, ["ok"]);
     assert_eq!(f.count("cas", "Inbox").await, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trusted_forwarder_vouches_by_its_seal() {
+    use mox_mailauth::arc::{ArcOutcome, ArcStatus};
+    let f = fixture().await;
+    let forward = Ruleset {
+        smtp_mail_from: Some(regex("@remote")),
+        verified_domain: Some("forwarder.example".parse().unwrap()),
+        is_forward: true,
+        mailbox: "Forwarded".to_owned(),
+        ..Ruleset::default()
+    };
+    let destination = |is_forward| Destination { rulesets: vec![Ruleset { is_forward, ..forward.clone() }], ..Destination::default() };
+    let mut incoming = f.incoming("bob@remote.example", "bob@remote.example");
+    for (status, sealers, is_forward, want) in [
+        (ArcStatus::Pass, ["a.example", "mx.forwarder.example"], true, "Forwarded"),
+        (ArcStatus::Fail, ["a.example", "mx.forwarder.example"], true, "Inbox"),
+        // Only who had it last is known to have handed on this.
+        (ArcStatus::Pass, ["forwarder.example", "a.example"], true, "Inbox"),
+        (ArcStatus::Pass, ["a.example", "forwarder.example"], false, "Inbox"),
+    ] {
+        let sealers = sealers.map(|s| s.parse().unwrap()).to_vec();
+        incoming.authentication.arc = Some(ArcOutcome { status, sealers, ..ArcOutcome::none() });
+        assert_eq!(choose(&destination(is_forward), &incoming).mailbox, want, "{status} {is_forward}");
+    }
 }

@@ -91,6 +91,7 @@ impl Fixture {
             trace: b"Received: from somewhere\r\n".to_vec(),
             header: message.as_slice().into(),
             structure: Some(Structure::of(&message)),
+            read: None,
             message: Spool::from(message),
         };
         let rcpt = RcptTo { found: self.directory.recipient(&path), path };

@@ -32,6 +32,9 @@ pub enum SealError {
     /// It has 50 sets already.
     #[error("chain is full")]
     Full,
+    /// Whether the chain holds isn't known.
+    #[error("chain could not be verified")]
+    Unsure,
     /// The message was read without hashing it for sealing, or its header can't be read.
     #[error("message was not read for sealing")]
     NotRead,
@@ -51,6 +54,10 @@ pub fn seal(message: &ReadMessage, chain: &ArcOutcome, sealing: &Sealing<'_>) ->
     };
     if chain.claimed == Some(Claimed::Fail) {
         return Err(SealError::Broken);
+    }
+    // What is said of a chain stays for ever, RFC 8617 §5.1.1.
+    if chain.is_unsure() {
+        return Err(SealError::Unsure);
     }
     let sets = before.map_or(0, |chain| chain.sets.len());
     if sets >= usize::from(MAX_SETS) {

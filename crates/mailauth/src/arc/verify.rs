@@ -1,11 +1,11 @@
 //! Validating a chain, RFC 8617 §5.2.
 
 use super::chain::{Chain, ChainError, Claimed};
-use crate::dkim::{Algorithm, Canonicalization, DkimProblem, KeyLookup, KeyRecord, canonical_field, lookup_key};
+use crate::dkim::{Algorithm, Canonicalization, DkimProblem, KeyError, KeyLookup, KeyRecord, canonical_field, lookup_key};
 use crate::reader::{HeaderProblem, ReadMessage};
 use crate::tags::without_signature;
 use crate::together::together;
-use mox_base::{Domain, Lookup};
+use mox_base::{Domain, Lookup, LookupError};
 use std::fmt;
 
 /// What a chain is worth.
@@ -71,7 +71,43 @@ pub struct ArcOutcome {
     pub authentic: bool,
 }
 
+impl ArcOutcome {
+    /// For a message without a chain.
+    pub const fn none() -> Self {
+        Self { status: ArcStatus::None, sealers: Vec::new(), claimed: None, problem: None, authentic: false }
+    }
+
+    /// Who handed the message on, if all handlers' sets hold: the domain of the newest set, whose key signed the message as it is.
+    pub fn last_sealer(&self) -> Option<&Domain> {
+        self.sealers.last().filter(|_| self.status == ArcStatus::Pass)
+    }
+
+    /// Whether it failed because DNS did: the chain may hold.
+    pub const fn is_unsure(&self) -> bool {
+        matches!(
+            self.problem,
+            Some(ArcProblem::Message(_, DkimProblem::Key(KeyError::Dns(_))) | ArcProblem::Seal(_, DkimProblem::Key(KeyError::Dns(_))))
+        )
+    }
+}
+
 impl ReadMessage {
+    /// Whether the message has fields of ARC.
+    pub const fn is_sealed(&self) -> bool {
+        !matches!(self.arc, Ok(None))
+    }
+
+    /// What is known of the chain when there was no time to verify it.
+    pub fn unverified_arc(&self) -> ArcOutcome {
+        if !self.is_sealed() {
+            return ArcOutcome::none();
+        }
+        let problem = DkimProblem::Key(KeyError::Dns(LookupError::Temporary("timeout".to_owned())));
+        let problem =
+            Some(ArcProblem::Message(self.arc.as_ref().ok().and_then(Option::as_ref).map_or(1, |chain| chain.sets.len()), problem));
+        ArcOutcome { status: ArcStatus::Fail, problem, ..ArcOutcome::none() }
+    }
+
     /// What comes of the message's chain.
     pub async fn verify_arc(&self, lookup: &dyn Lookup) -> ArcOutcome {
         let broken = |problem, sealers, claimed, authentic| ArcOutcome {
@@ -86,9 +122,7 @@ impl ReadMessage {
         }
         let chain = match &self.arc {
             Err(e) => return broken(e.clone().into(), Vec::new(), None, false),
-            Ok(None) => {
-                return ArcOutcome { status: ArcStatus::None, sealers: Vec::new(), claimed: None, problem: None, authentic: false };
-            }
+            Ok(None) => return ArcOutcome::none(),
             Ok(Some(chain)) => chain,
         };
         let sealers: Vec<Domain> = chain.sets.iter().map(|set| set.seal.domain.clone()).collect();

@@ -109,7 +109,7 @@ impl Signature {
         Ok(Self {
             signature: decoded("b")?,
             body_hash,
-            canonicalization: canonicalization(tags.find("c")),
+            canonicalization: canonicalization(tags.find("c"), flavor),
             selector: Domain::parse_lax(tags.require("s")?).map_err(|_| TagError::Value("s"))?,
             headers,
             length: tags.number("l")?,
@@ -133,14 +133,16 @@ impl Signature {
     }
 }
 
-/// `header [ "/" body ]`, each `simple` if not given.
-fn canonicalization(text: Option<&str>) -> Option<(Canonicalization, Canonicalization)> {
+/// `header [ "/" body ]`, each `simple` if not given. In ARC, whose fields pass through many hands, sealers and verifiers agree
+/// that a missing tag means `relaxed` for both, whatever RFC 8617 §4.1.2 takes over from DKIM.
+fn canonicalization(text: Option<&str>, flavor: Flavor) -> Option<(Canonicalization, Canonicalization)> {
     let kind = |name: &str| match name.trim().to_ascii_lowercase().as_str() {
         "simple" => Some(Canonicalization::Simple),
         "relaxed" => Some(Canonicalization::Relaxed),
         _ => None,
     };
     match text {
+        None if flavor == Flavor::Arc => Some((Canonicalization::Relaxed, Canonicalization::Relaxed)),
         None => Some((Canonicalization::Simple, Canonicalization::Simple)),
         Some(text) => match text.split_once('/') {
             Some((header, body)) => Some((kind(header)?, kind(body)?)),

@@ -88,6 +88,45 @@ impl AuthResults {
     }
 }
 
+/// The `authserv-id` of an `Authentication-Results` field's value, RFC 8601 §2.2: who says that it did the checks. None if there is
+/// none that can be read.
+pub fn authserv_id(value: &str) -> Option<String> {
+    let rest = skip_cfws(value)?;
+    let id = match rest.strip_prefix('"') {
+        Some(quoted) => {
+            let mut id = String::new();
+            let mut chars = quoted.chars();
+            loop {
+                match chars.next()? {
+                    '"' => break id,
+                    '\\' => id.push(chars.next()?),
+                    c => id.push(c),
+                }
+            }
+        }
+        None => rest.split(|c: char| c.is_ascii_whitespace() || matches!(c, ';' | '(')).next()?.to_owned(),
+    };
+    (!id.is_empty()).then_some(id)
+}
+
+/// What follows white space and comments, RFC 5322 §3.2.2. None if a comment doesn't end.
+fn skip_cfws(text: &str) -> Option<&str> {
+    let mut depth = 0_usize;
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '(' => depth = depth.saturating_add(1),
+            ')' if depth > 0 => depth = depth.saturating_sub(1),
+            '\\' if depth > 0 => {
+                chars.next()?;
+            }
+            c if depth > 0 || c.is_ascii_whitespace() => {}
+            _ => return text.get(at..),
+        }
+    }
+    (depth == 0).then_some("")
+}
+
 impl AuthMethod {
     /// What its line is made of.
     fn pieces(&self) -> Vec<String> {
@@ -138,6 +177,24 @@ mod tests {
             };
             let r = AuthResults { hostname: "host.example".to_owned(), methods: vec![spf.clone(), spf], ..AuthResults::default() };
             assert!(!r.to_field().lines().any(|line| line.trim_start().starts_with(';')), "{}", r.to_field());
+        }
+    }
+
+    #[test]
+    fn who_checked() {
+        for (value, want) in [
+            (" host.example; none", Some("host.example")),
+            ("\r\n\thost.example 1; none", Some("host.example")),
+            (" (a (nested\\) one) c) \"host.example\" ; x=y", Some("host.example")),
+            ("host.example(c)", Some("host.example")),
+            ("host.example", Some("host.example")),
+            ("\"a\\\"b\";", Some("a\"b")),
+            ("; none", None),
+            ("", None),
+            ("(open host.example", None),
+            ("\"open", None),
+        ] {
+            assert_eq!(authserv_id(value).as_deref(), want, "{value}");
         }
     }
 

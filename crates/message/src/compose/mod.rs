@@ -7,7 +7,7 @@
 pub mod auth_results;
 pub mod received;
 
-pub use auth_results::{AuthMethod, AuthProperty, AuthResults};
+pub use auth_results::{AuthMethod, AuthProperty, AuthResults, authserv_id};
 pub use received::{Received, ReceivedFrom, ReceivedProtocol};
 
 use crate::date::DateTime;

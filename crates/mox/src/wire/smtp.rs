@@ -45,7 +45,9 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
         lookup: parts.lookup,
         directory: shared.directory.clone(),
         logins: shared.logins.clone(),
-        inbound: Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone()))).with_arrivals(parts.arrivals),
+        inbound: Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone())))
+            .with_arrivals(parts.arrivals)
+            .with_seals(shared.selectors.clone()),
         submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
         selectors: shared.selectors.clone(),
         ids: Arc::new(ids),

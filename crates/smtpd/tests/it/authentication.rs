@@ -4,7 +4,7 @@ use crate::world::{Client, World, sending_key};
 use mox_base::Timestamp;
 use mox_mailauth::{Canonicalization, DkimSelector, Signer};
 
-async fn client(world: &World) -> Client {
+pub(crate) async fn client(world: &World) -> Client {
     let mut client = world.connect(&world.incoming());
     client.skip("220").await;
     client.send("EHLO mx.x.example").await;
@@ -14,7 +14,12 @@ async fn client(world: &World) -> Client {
 
 /// Sends a message, and gives the reply to it.
 async fn send(client: &mut Client, mail_from: &str, message: &str) -> String {
-    client.send(&format!("MAIL FROM:<{mail_from}>\r\nRCPT TO:<ann@mox.example>\r\nDATA")).await;
+    send_to(client, mail_from, "ann@mox.example", message).await
+}
+
+/// Sends a message to somebody, and gives the reply to it.
+pub(crate) async fn send_to(client: &mut Client, mail_from: &str, rcpt_to: &str, message: &str) -> String {
+    client.send(&format!("MAIL FROM:<{mail_from}>\r\nRCPT TO:<{rcpt_to}>\r\nDATA")).await;
     client.skip("250").await;
     client.skip("250").await;
     client.skip("354").await;
@@ -144,4 +149,42 @@ async fn localserve_vouches_for_its_own() {
     assert!(added.contains("spf=pass (without dnssec) smtp.mailfrom=localhost"), "{added}");
     drop(client);
     world.close().await;
+}
+
+#[tokio::test]
+async fn nobody_else_says_what_we_found() {
+    let world = World::new().await;
+    let mut client = client(&world).await;
+    let forged = "Authentication-Results: (us) \"HOST.mox.example\"; dmarc=pass header.from=strict.example\r\n";
+    let other = "Authentication-Results: mx.x.example; spf=pass smtp.mailfrom=x.example\r\n";
+    let message = format!("{forged}{other}{}", message("bob@x.example"));
+    assert!(send(&mut client, "bob@x.example", &message).await.starts_with("250"));
+    let stored = world.mailbox("ann", "Inbox").await.remove(0);
+    let rest = format!("\r\n{other}From: <bob@x.example>\r\nSubject: hi\r\n\r\nhello\r\n");
+    assert!(stored.ends_with(&rest), "{stored}");
+    assert_eq!(stored.matches("host.mox.example;").count(), 1, "{stored}");
+    assert!(!stored.contains("HOST"), "{stored}");
+    drop(client);
+    world.close().await;
+}
+
+/// DNS that doesn't answer at all: mail gets in, later than otherwise, but not by much.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_dns() {
+    for (localserve, limit) in [(true, 5), (false, 60)] {
+        let world = World::with(|settings| settings.localserve = localserve).await;
+        let address = if localserve { "127.0.0.1:4000" } else { "192.0.2.7:4000" };
+        let mut client = world.connect_from(&world.incoming(), address);
+        client.skip("220").await;
+        client.send("EHLO mx.x.example").await;
+        client.skip("250").await;
+        let began = tokio::time::Instant::now();
+        let message = signed("silent.example", &message("bob@silent.example"));
+        assert!(send(&mut client, "bob@x.example", &message).await.starts_with("250"));
+        assert!(began.elapsed().as_secs() <= limit, "{:?}", began.elapsed());
+        let added = added(&world, "Inbox").await;
+        assert!(added.contains("dkim=temperror") && added.contains("dmarc=temperror"), "{added}");
+        drop(client);
+        world.close().await;
+    }
 }

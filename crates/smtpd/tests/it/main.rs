@@ -6,6 +6,7 @@
 mod authentication;
 mod incoming;
 mod limits;
+mod lists;
 mod localserve;
 mod login;
 mod submission;

@@ -1,5 +1,7 @@
 //! What a test needs: domains, accounts, a store, a queue, and clients.
 
+use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use mox_base::RecordKind;
 use mox_base::{Clock as _, Path, Random, Secret};
@@ -146,8 +148,33 @@ fn selectors() -> SharedSelectors {
     SharedSelectors::new([("localhost".parse().unwrap(), Arc::from([selector]))].into())
 }
 
+/// The key with which our own domain signs and seals, of a kind that everybody knows.
+pub(crate) fn list_key() -> SigningKey {
+    static KEY: LazyLock<SigningKey> = LazyLock::new(|| {
+        let key = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+        let der: Pkcs8V1Der<'_> = key.as_der().unwrap();
+        SigningKey::from_pkcs8(der.as_ref()).unwrap()
+    });
+    KEY.clone()
+}
+
+fn list_selectors() -> SharedSelectors {
+    let selector = DkimSelector {
+        name: "list".parse().unwrap(),
+        key: list_key(),
+        header: Canonicalization::Relaxed,
+        body: Canonicalization::Relaxed,
+        headers: ["From", "To", "Subject"].map(str::to_owned).to_vec(),
+        seal_headers: true,
+        expiration: None,
+    };
+    SharedSelectors::new([("mox.example".parse().unwrap(), Arc::from([selector]))].into())
+}
+
 fn zone() -> Zone {
     Zone::new()
+        .txt("list._domainkey.mox.example", &list_key().public_record().unwrap().to_text())
+        .silent("silent.example")
         .mx("x.example", 10, "mx.x.example")
         .a("mx.x.example", "192.0.2.7")
         .ptr("192.0.2.7", "mx.x.example")
@@ -202,7 +229,7 @@ impl World {
                 lookup: Arc::new(zone()),
                 directory: shared,
                 logins: logins.clone(),
-                inbound: Inbound::new(store.clone(), Arc::new(Decide(ByPolicy::new(store.clone())))),
+                inbound: Inbound::new(store.clone(), Arc::new(Decide(ByPolicy::new(store.clone())))).with_seals(list_selectors()),
                 submitter: Submitter::new(queue.clone(), Arc::new(clock.clone()), random),
                 selectors: if localserve { selectors() } else { SharedSelectors::default() },
                 ids: Arc::clone(&ids),
