@@ -10,6 +10,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
 
     /// Time since an arbitrary start, never going back.
     fn monotonic(&self) -> Duration;
+
+    /// The server's time zone at that time, in minutes east of UTC; UTC where nobody says.
+    fn offset_minutes(&self, _at: Timestamp) -> i16 {
+        0
+    }
 }
 
 /// A source of randomness: the operating system's in the server, seeded in tests.

@@ -78,9 +78,19 @@ impl Timestamp {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH).to_offset(UtcOffset::UTC)
     }
 
+    /// What a clock in a zone shows, as if it were UTC.
+    fn shown_at(self, offset_minutes: i16) -> Self {
+        Self::from_micros(self.0.saturating_add(i64::from(offset_minutes).saturating_mul(60_000_000)))
+    }
+
     /// Year, month, day in UTC.
     pub fn date(self) -> (i32, u8, u8) {
-        let t = self.utc();
+        self.date_at(0)
+    }
+
+    /// Year, month, day in a zone so many minutes east of UTC.
+    pub fn date_at(self, offset_minutes: i16) -> (i32, u8, u8) {
+        let t = self.shown_at(offset_minutes).utc();
         (t.year(), t.month().into(), t.day())
     }
 
@@ -92,8 +102,15 @@ impl Timestamp {
 
     /// `02-Jan-2006 15:04:05 +0000`, the `date-time` of INTERNALDATE without its quotes, RFC 9051 §9.
     pub fn imap(self) -> String {
-        let t = self.utc();
-        format!("{:>2}-{}-{:04} {:02}:{:02}:{:02} +0000", t.day(), month(t), t.year(), t.hour(), t.minute(), t.second())
+        self.imap_at(0)
+    }
+
+    /// [`Timestamp::imap`] in a zone so many minutes east of UTC.
+    pub fn imap_at(self, offset_minutes: i16) -> String {
+        let t = self.shown_at(offset_minutes).utc();
+        let (sign, zone) = (if offset_minutes < 0 { '-' } else { '+' }, offset_minutes.unsigned_abs());
+        let (day, month, year) = (t.day(), month(t), t.year());
+        format!("{day:>2}-{month}-{year:04} {:02}:{:02}:{:02} {sign}{:02}{:02}", t.hour(), t.minute(), t.second(), zone / 60, zone % 60)
     }
 
     /// `Mon Jan  2 15:04:05 2006`, as in mbox files.
@@ -186,6 +203,8 @@ mod tests {
         let t = Timestamp::from_secs(1_136_214_245);
         assert_eq!(t.rfc5322(), "2 Jan 2006 15:04:05 +0000");
         assert_eq!(t.imap(), " 2-Jan-2006 15:04:05 +0000");
+        assert_eq!((t.imap_at(120), t.imap_at(-930)), (" 2-Jan-2006 17:04:05 +0200".into(), " 1-Jan-2006 23:34:05 -1530".into()));
+        assert_eq!((t.date(), t.date_at(-930)), ((2006, 1, 2), (2006, 1, 1)));
         assert_eq!(t.asctime(), "Mon Jan  2 15:04:05 2006");
         assert_eq!(t.rfc3339(), "2006-01-02T15:04:05Z");
         assert_eq!(Timestamp::from_micros(1_500_000).rfc3339(), "1970-01-01T00:00:01.5Z");

@@ -69,13 +69,13 @@ pub(crate) struct Dates {
 const DAY: i64 = 24 * 60 * 60;
 
 impl Dates {
-    /// `" 2-Jan-2006 15:04:05 +0000"`, RFC 9051 §9 `date-time`.
-    pub(crate) fn print(&mut self, out: &mut Vec<u8>, time: Timestamp) {
-        let secs = time.secs();
+    /// `" 2-Jan-2006 15:04:05 +0000"`, RFC 9051 §9 `date-time`, in a zone so many minutes east of UTC.
+    pub(crate) fn print(&mut self, out: &mut Vec<u8>, time: Timestamp, offset_minutes: i16) {
+        let secs = time.secs().saturating_add(i64::from(offset_minutes).saturating_mul(60));
         let day = secs.div_euclid(DAY);
         if self.text.is_empty() || day != self.day {
             self.day = day;
-            self.text = time.imap().as_bytes().get(..12).unwrap_or_default().to_vec();
+            self.text = time.imap_at(offset_minutes).as_bytes().get(..12).unwrap_or_default().to_vec();
         }
         let rest = secs.rem_euclid(DAY);
         out.push(b'"');
@@ -84,7 +84,13 @@ impl Dates {
             let n = u8::try_from(n).unwrap_or(0);
             out.extend_from_slice(&[b'0'.saturating_add(n / 10), b'0'.saturating_add(n % 10), end]);
         }
-        out.extend_from_slice(b"+0000\"");
+        let (sign, zone) = (if offset_minutes < 0 { b'-' } else { b'+' }, offset_minutes.unsigned_abs());
+        out.push(sign);
+        for n in [zone / 60, zone % 60] {
+            let n = u8::try_from(n).unwrap_or(0);
+            out.extend_from_slice(&[b'0'.saturating_add(n / 10), b'0'.saturating_add(n % 10)]);
+        }
+        out.push(b'"');
     }
 }
 
@@ -96,9 +102,11 @@ mod tests {
     fn dates() {
         let mut dates = Dates::default();
         for secs in [1_136_214_245, 1_136_214_246, -1, 0, 86_399, 86_400] {
-            let mut out = Vec::new();
-            dates.print(&mut out, Timestamp::from_secs(secs));
-            assert_eq!(String::from_utf8_lossy(&out), format!("\"{}\"", Timestamp::from_secs(secs).imap()));
+            for zone in [0, 120, -150, 1439, -1439] {
+                let mut out = Vec::new();
+                dates.print(&mut out, Timestamp::from_secs(secs), zone);
+                assert_eq!(String::from_utf8_lossy(&out), format!("\"{}\"", Timestamp::from_secs(secs).imap_at(zone)));
+            }
         }
     }
 }

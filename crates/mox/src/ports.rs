@@ -2,17 +2,20 @@
 
 use mox_base::{Clock, Random, Timestamp};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tz::TimeZone;
 
 /// The system's clock.
 #[derive(Debug)]
 pub(crate) struct SystemClock {
     start: Instant,
+    /// That of the environment variable TZ, or of /etc/localtime; none if neither says one.
+    zone: Option<TimeZone>,
 }
 
 impl SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the real clock that everything else is handed")]
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: Instant::now(), zone: TimeZone::local().ok() }
     }
 }
 
@@ -26,6 +29,11 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn offset_minutes(&self, at: Timestamp) -> i16 {
+        let found = self.zone.as_ref().and_then(|zone| zone.find_local_time_type(at.secs()).ok());
+        found.and_then(|local| i16::try_from(local.ut_offset() / 60).ok()).unwrap_or(0)
     }
 }
 

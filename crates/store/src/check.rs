@@ -26,6 +26,12 @@ pub struct Report {
     pub messages: u64,
     /// Removed messages that aren't erased yet.
     pub removed: u64,
+    /// Changes that history has.
+    pub changes: u64,
+    /// Deliveries into several accounts that are noted here.
+    pub filed: u64,
+    /// Messages that somebody is still to be told of.
+    pub arrivals: u64,
     /// What doesn't hold; empty if all is well.
     pub problems: Vec<String>,
 }
@@ -101,9 +107,56 @@ impl Check<'_> {
         self.expect(messages == contents_all && messages == both, || {
             format!("{messages} messages, {contents_all} contents, {both} together")
         });
+        self.history(&state)?;
+        self.notes(&state)
+    }
+
+    /// History ends with the last change, and what was forgotten of it is old.
+    fn history(&mut self, state: &State) -> Result<(), Error> {
         let last = self.number("SELECT COALESCE(MAX(modseq), 0) FROM change WHERE account_id = $1")?;
         self.expect(last <= state.modseq, || format!("a change at {last}, after the last at {}", state.modseq));
+        self.expect(state.forgotten <= state.modseq, || {
+            format!("history forgotten up to {}, but it ends at {}", state.forgotten, state.modseq)
+        });
+        let strays = "SELECT COUNT(*) FROM change c WHERE c.account_id = $1 AND c.mailbox_id <> 0 AND NOT EXISTS \
+                      (SELECT 1 FROM mailbox m WHERE m.account_id = c.account_id AND m.id = c.mailbox_id)";
+        let strays = self.number(strays)?;
+        self.expect(strays == 0, || format!("{strays} changes of mailboxes that never were"));
+        let mut notes = Vec::new();
+        self.tx.query("SELECT modseq FROM history_note WHERE account_id = $1 ORDER BY day", params![self.account], |r| {
+            notes.push(r.int(0)?);
+            Ok::<_, db::Error>(())
+        })?;
+        self.expect(notes.is_sorted() && notes.last().is_none_or(|n| *n <= state.modseq), || format!("notes of history at {notes:?}"));
+        self.report.changes = self.count("SELECT COUNT(*) FROM change WHERE account_id = $1")?;
         Ok(())
+    }
+
+    /// What is noted beside messages belongs to them.
+    fn notes(&mut self, state: &State) -> Result<(), Error> {
+        let recipients = "SELECT COUNT(*) FROM recipient r WHERE r.account_id = $1 AND NOT EXISTS \
+                          (SELECT 1 FROM message m WHERE m.account_id = r.account_id AND m.id = r.message_id)";
+        let recipients = self.number(recipients)?;
+        self.expect(recipients == 0, || format!("{recipients} recipients of messages that aren't there"));
+        let mut gaps = Vec::new();
+        let keywords =
+            "SELECT mailbox_id FROM keyword WHERE account_id = $1 GROUP BY mailbox_id HAVING COUNT(*) <> MAX(idx) + 1 OR MIN(idx) <> 0";
+        self.tx.query(keywords, params![self.account], |r| {
+            gaps.push(r.int(0)?);
+            Ok::<_, db::Error>(())
+        })?;
+        self.expect(gaps.is_empty(), || format!("keywords of mailboxes {gaps:?} have gaps"));
+        let filed = self.number("SELECT COUNT(*) FROM filed WHERE account_id = $1 AND (filing <= 0 OR recipient = '')")?;
+        self.expect(filed == 0, || format!("{filed} notes of deliveries without number or recipient"));
+        let newest = self.number("SELECT COALESCE(MAX(message_id), 0) FROM arrival WHERE account_id = $1")?;
+        self.expect(newest < state.next_message, || format!("an arrival of message {newest}, which wasn't given out"));
+        self.report.filed = self.count("SELECT COUNT(*) FROM filed WHERE account_id = $1")?;
+        self.report.arrivals = self.count("SELECT COUNT(*) FROM arrival WHERE account_id = $1")?;
+        Ok(())
+    }
+
+    fn count(&self, sql: &str) -> Result<u64, Error> {
+        Ok(u64::try_from(self.number(sql)?).unwrap_or(0))
     }
 
     fn number(&self, sql: &str) -> Result<i64, Error> {

@@ -31,7 +31,7 @@ pub mod webhook;
 pub mod wire;
 
 pub use account::{
-    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MailboxWatch, MessageFacts,
+    Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, History, MailboxWatch, MessageFacts,
     MessageRow, Notice, ReadTx, Renamed, Watch, WriteTx,
 };
 pub use change::{Change, ChangeKind, Origin};

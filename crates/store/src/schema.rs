@@ -206,6 +206,16 @@ const RECIPIENT: Table = Table {
     indexes: &[Index { name: "recipient_by_address", columns: &["domain", "localpart"], unique: false }],
 };
 
+/// How far history had got on a day: how old its parts are, see `account::prune`.
+const HISTORY_NOTE: Table = Table {
+    name: "history_note",
+    account: true,
+    // Days since 1970, UTC; the last modseq of the days before.
+    columns: &[Column::int("day"), Column::int("modseq")],
+    key: Key::Clustered(&["day"]),
+    indexes: &[],
+};
+
 /// Deliveries into several accounts of which this one has its copy, see `filing`.
 const FILED: Table = Table {
     name: "filed",
@@ -244,6 +254,9 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         ],
         &[Change::Create(&FILED)],
         &[Change::Create(&ARRIVAL)],
+        // The zone of INTERNALDATE, in minutes east of UTC; NULL is UTC.
+        &[Change::AddColumn("message_state", Column::int("zone").null()), Change::AddColumn("expunged", Column::int("zone").null())],
+        &[Change::Create(&HISTORY_NOTE)],
     ],
 };
 

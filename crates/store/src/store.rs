@@ -5,8 +5,9 @@
 //! PostgreSQL: one database for all, and a folder for large blobs. Accounts are opened when first asked for, and closed
 //! when nobody has used them for a while.
 
-use crate::account::{Account, Opening};
+use crate::account::{Account, History, Opening};
 use crate::blob::{BlobStore, Folder};
+use crate::check::Report;
 use crate::db::schema::{Change, Schema};
 use crate::db::{self, Database, Env, Faults, Hints, Location, NoFaults, PgAddress, PgPool};
 use crate::error::Error;
@@ -54,6 +55,11 @@ pub struct Settings {
     pub engine: Engine,
     /// Readers at work at once, over all accounts.
     pub readers: usize,
+    /// How much accounts remember of what changed.
+    pub history: History,
+    /// Verifies each account when it is closed, which is expensive, and tells of those with problems: their names, and what was
+    /// found.
+    pub check_on_close: Option<fn(&str, &Report)>,
     /// What shall fail, in tests.
     pub faults: Arc<dyn Faults>,
 }
@@ -61,12 +67,16 @@ pub struct Settings {
 impl Settings {
     /// SQLite in a folder, with defaults.
     pub fn sqlite(data: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Sqlite { data: data.into() }, readers: 16, faults: Arc::new(NoFaults) }
+        Self::with_defaults(Engine::Sqlite { data: data.into() })
     }
 
     /// PostgreSQL, with defaults.
     pub fn postgres(address: PgAddress, tls: Option<Arc<ClientConfig>>, blobs: impl Into<PathBuf>) -> Self {
-        Self { engine: Engine::Postgres { address: Box::new(address), tls, blobs: blobs.into() }, readers: 16, faults: Arc::new(NoFaults) }
+        Self::with_defaults(Engine::Postgres { address: Box::new(address), tls, blobs: blobs.into() })
+    }
+
+    fn with_defaults(engine: Engine) -> Self {
+        Self { engine, readers: 16, history: History::default(), check_on_close: None, faults: Arc::new(NoFaults) }
     }
 }
 
@@ -83,6 +93,8 @@ struct Inner {
     random: Arc<dyn Random>,
     server: Database,
     filings: Filings,
+    history: History,
+    check_on_close: Option<fn(&str, &Report)>,
     /// With PostgreSQL, what other processes change.
     hints: Option<Hints>,
     accounts: Mutex<BTreeMap<String, Arc<OnceCell<Account>>>>,
@@ -107,6 +119,7 @@ impl Store {
     /// # Errors
     /// A folder can't be made, or a database can't be opened.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, Error> {
+        let (history, check_on_close) = (settings.history, settings.check_on_close);
         let env =
             Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
         let place = match settings.engine {
@@ -124,7 +137,18 @@ impl Store {
             Place::Sqlite(_) => None,
             Place::Postgres(pool, _) => Some(Hints::new(Arc::clone(pool), process_name(&*random))),
         };
-        let inner = Arc::new(Inner { env, place, random, server, filings, hints, accounts: Mutex::default(), swept: Mutex::default() });
+        let inner = Arc::new(Inner {
+            env,
+            place,
+            random,
+            server,
+            filings,
+            history,
+            check_on_close,
+            hints,
+            accounts: Mutex::default(),
+            swept: Mutex::default(),
+        });
         if let Some(hints) = &inner.hints {
             inner.env.runtime.spawn(follow(hints.listener(), Arc::downgrade(&inner)));
         }
@@ -292,7 +316,7 @@ impl Store {
             });
         }
         for account in unused {
-            account.close().await;
+            self.inner.close_account(&account).await;
         }
         for account in quiet {
             account.release().await;
@@ -309,7 +333,7 @@ impl Store {
         }
         let accounts = std::mem::take(&mut *lock(&self.inner.accounts));
         for account in accounts.values().filter_map(|cell| cell.get()) {
-            account.close().await;
+            self.inner.close_account(account).await;
         }
         // Best effort: what stays is only found by the same message, should it come again.
         drop(self.inner.filings.tidy().await);
@@ -318,6 +342,18 @@ impl Store {
 }
 
 impl Inner {
+    async fn close_account(&self, account: &Account) {
+        if let Some(tell) = self.check_on_close {
+            match account.check().await {
+                Ok(report) if report.is_clean() => {}
+                Ok(report) => tell(account.name(), &report),
+                // It was closed before, or the database is out of reach: that is no inconsistency.
+                Err(e) => tracing::warn!(account = account.name(), error = %e, "account not checked"),
+            }
+        }
+        account.close().await;
+    }
+
     async fn open_account(&self, name: &str, create: Option<&[(MailboxName, SpecialUse)]>) -> Result<Account, Error> {
         let id = self.account_id(name, create.is_some()).await?;
         let (location, folder) = match &self.place {
@@ -335,7 +371,8 @@ impl Inner {
         let before = if sqlite { Timestamp::from_micros(i64::MAX) } else { self.env.clock.now().before(ORPHAN_AGE) };
         let sweep = (!lock(&self.swept).contains(&id)).then_some(before);
         let teller = self.hints.as_ref().map(Hints::teller);
-        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random: Arc::clone(&self.random), teller, sweep, create };
+        let (random, history) = (Arc::clone(&self.random), self.history);
+        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random, teller, sweep, history, create };
         let account = Account::open(opening).await?;
         lock(&self.swept).insert(id);
         Ok(account)

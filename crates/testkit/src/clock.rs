@@ -2,7 +2,7 @@
 
 use mox_base::{Clock, Timestamp};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI16, AtomicI64, Ordering};
 use std::time::Duration;
 
 /// A clock for tests. Clones share the time.
@@ -17,13 +17,15 @@ struct Shared {
     now: AtomicI64,
     /// Microseconds that passed; not changed by setting the time of day.
     passed: AtomicI64,
+    /// The server's zone, in minutes east of UTC.
+    zone: AtomicI16,
 }
 
 impl VirtualClock {
     /// A clock that shows this time.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
-        Self { shared: Arc::new(Shared { now: AtomicI64::new(now.micros()), passed: AtomicI64::new(0) }) }
+        Self { shared: Arc::new(Shared { now: AtomicI64::new(now.micros()), passed: AtomicI64::new(0), zone: AtomicI16::new(0) }) }
     }
 
     /// Lets time pass, on both the time of day and the monotonic clock.
@@ -36,6 +38,11 @@ impl VirtualClock {
     /// Sets the time of day, as an administrator or NTP would, also backwards; the monotonic clock doesn't notice.
     pub fn set(&self, now: Timestamp) {
         self.shared.now.store(now.micros(), Ordering::SeqCst);
+    }
+
+    /// Sets the server's time zone, in minutes east of UTC; UTC at first.
+    pub fn set_zone(&self, offset_minutes: i16) {
+        self.shared.zone.store(offset_minutes, Ordering::SeqCst);
     }
 }
 
@@ -53,6 +60,10 @@ impl Clock for VirtualClock {
 
     fn monotonic(&self) -> Duration {
         Duration::from_micros(u64::try_from(self.shared.passed.load(Ordering::SeqCst)).unwrap_or(0))
+    }
+
+    fn offset_minutes(&self, _at: Timestamp) -> i16 {
+        self.shared.zone.load(Ordering::SeqCst)
     }
 }
 

@@ -108,7 +108,9 @@ fn check_message(account: &Account, message: &Message, ready: &[(Prepared, mox_s
 
 fn options(message: &Message) -> Result<mox_store::Append, Failure> {
     let (flags, keywords) = store::split(&message.flags)?;
-    Ok(mox_store::Append { flags, keywords, received: message.date.map(|d| d.at), ..mox_store::Append::default() })
+    // RFC 9051 §6.3.12: the date, and with it the zone, that the client gave.
+    let (received, zone) = message.date.map(|d| (d.at, d.offset_minutes)).unzip();
+    Ok(mox_store::Append { flags, keywords, received, zone, ..mox_store::Append::default() })
 }
 
 /// Reads a message into the sink, if there is one, and the line behind it. None if the client asked and was refused.

@@ -321,7 +321,7 @@ impl Job {
             FetchItem::Uid | FetchItem::Flags | FetchItem::ModSeq => {}
             FetchItem::InternalDate => {
                 out.extend_from_slice(b" INTERNALDATE ");
-                self.dates.print(out, row.received()?);
+                self.dates.print(out, row.received()?, row.zone()?);
             }
             FetchItem::Size => {
                 out.extend_from_slice(b" RFC822.SIZE ");

@@ -354,7 +354,7 @@ impl Candidate<'_> {
 
     fn holds(&mut self, fact: &Fact) -> Result<bool, Error> {
         Ok(match fact {
-            Fact::Received(when, date) => day(self.row.received()?.date()).is_some_and(|d| when.holds(d, *date)),
+            Fact::Received(when, date) => day(self.row.received()?.date_at(self.row.zone()?)).is_some_and(|d| when.holds(d, *date)),
             Fact::ReceivedUntil(time) => self.row.received()? <= *time,
             Fact::ReceivedFrom(time) => self.row.received()? >= *time,
             Fact::Larger(n) => self.row.size()?.0 > *n,

@@ -45,6 +45,7 @@ transcripts!(
     store,
     search,
     copy_move,
+    internaldate,
     expunge,
     mailboxes,
     list,

@@ -4,11 +4,12 @@
 //! everything else is written once, before the commit, by comparing it with the state that the transaction began with.
 //! After the commit it becomes the published state. Undoing a closure is going back to a clone from before it.
 
+use super::prune::{History, Pruning};
 use super::rows::{load_mailboxes, load_state, save_mailboxes, save_state};
 use super::watch::Bells;
 use crate::blob::BlobStore;
 use crate::change::Change;
-use crate::db::{self, Scope, Teller, Tx};
+use crate::db::{self, Env, Scope, Teller, Tx};
 use crate::directory::AccountSettings;
 use crate::error::Error;
 use crate::index::Index;
@@ -16,12 +17,11 @@ use crate::mailbox::{Mailbox, Mailboxes, State};
 use crate::params;
 use crate::prepare::{Blob, Prepared};
 use crate::view::View;
-use mox_base::{AccountId, MailboxId};
+use mox_base::{AccountId, Clock, MailboxId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::runtime::Handle;
 use tokio::sync::broadcast;
 
 /// Groups of changes that wait for a slow session; one that falls further behind re-reads.
@@ -44,6 +44,8 @@ pub(crate) struct AccountScope {
     teller: Option<Teller>,
     /// There may be removed messages to be erased.
     pub(crate) erasable: AtomicBool,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) pruning: Pruning,
     notices: broadcast::Sender<Notice>,
     pub(super) bells: Bells,
     published: Mutex<Published>,
@@ -75,7 +77,7 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AccountScope {
-    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>, runtime: Handle) -> Self {
+    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>, env: &Env, history: History) -> Self {
         Self {
             id,
             blobs,
@@ -83,8 +85,10 @@ impl AccountScope {
             settings: Mutex::default(),
             teller,
             erasable: AtomicBool::new(true),
+            clock: Arc::clone(&env.clock),
+            pruning: Pruning::new(history),
             notices: broadcast::channel(NOTICES).0,
-            bells: Bells::new(runtime),
+            bells: Bells::new(env.runtime.clone()),
             published: Mutex::new(Published { mailboxes: Arc::new(Mailboxes::none()), stale: true, views: BTreeMap::new() }),
         }
     }
@@ -167,7 +171,7 @@ impl AccountScope {
 #[derive(Clone, Debug)]
 pub struct Core {
     /// As it was when the transaction began.
-    base: Arc<Mailboxes>,
+    pub(super) base: Arc<Mailboxes>,
     pub(crate) now: Mailboxes,
     indexes: BTreeMap<MailboxId, Touched>,
     pub(crate) changes: Vec<Arc<Change>>,
@@ -235,6 +239,7 @@ impl Scope for AccountScope {
         if self.erasable.load(Ordering::Acquire) {
             self.erase(tx, core)?;
         }
+        self.prune(tx, core)?;
         for (id, touched) in &mut core.indexes {
             if core.now.by_id(*id).is_some() {
                 touched.now.save(tx, self.id, *id, &touched.base)?;

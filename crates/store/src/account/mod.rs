@@ -5,12 +5,14 @@ mod core;
 mod erase;
 mod facts;
 mod history;
+mod prune;
 mod read;
 mod rows;
 mod watch;
 mod write;
 
 pub use facts::MessageFacts;
+pub use prune::History;
 pub use read::{Columns, MessageRow, ReadTx};
 pub use watch::{MailboxWatch, Notice, Watch};
 pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};
@@ -91,15 +93,17 @@ pub(crate) struct Opening<'a> {
     pub(crate) teller: Option<Teller>,
     /// Delete files that no row refers to, if they were written before this: when no delivery can be about to.
     pub(crate) sweep: Option<Timestamp>,
+    /// How much history is kept.
+    pub(crate) history: History,
     /// Mailboxes to create if the account isn't there.
     pub(crate) create: Option<&'a [(MailboxName, SpecialUse)]>,
 }
 
 impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
-        let Opening { env, location, id, name, blobs, random, teller, sweep, create } = opening;
+        let Opening { env, location, id, name, blobs, random, teller, sweep, history, create } = opening;
         let clock = Arc::clone(&env.clock);
-        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, env.runtime.clone()));
+        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, &env, history));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
         let inner = Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0) };
         let account = Self { inner: Arc::new(inner) };
@@ -119,9 +123,9 @@ impl Account {
 
     /// Makes the account's row and first mailboxes, in one transaction.
     async fn initialise(&self, initial: Vec<(MailboxName, SpecialUse)>) -> Result<(), Error> {
-        let (id, now) = (self.id(), self.inner.clock.now());
+        let (id, clock) = (self.id(), Arc::clone(&self.inner.clock));
         // RFC 9051 §2.3.1.1: greater than those of earlier mailboxes of the same names. Half seconds last beyond 2038.
-        let uidvalidity = (now.secs() >> 1).clamp(1, i64::from(u32::MAX >> 1));
+        let uidvalidity = (clock.now().secs() >> 1).clamp(1, i64::from(u32::MAX >> 1));
         let scope = Arc::clone(self.inner.db.scope());
         self.inner
             .db
@@ -132,7 +136,7 @@ impl Account {
                     params![id, uidvalidity],
                 )?;
                 let mut core = scope.begin(tx)?;
-                WriteTx::new(tx, &scope, &mut core, now).create_initial(&initial)?;
+                WriteTx::new(tx, &scope, &mut core, &*clock).create_initial(&initial)?;
                 Ok::<_, Error>(scope.flush(tx, &mut core)?)
             })
             .await
@@ -205,7 +209,7 @@ impl Account {
         self.touch();
         let scope = Arc::clone(self.inner.db.scope());
         let clock = Arc::clone(&self.inner.clock);
-        self.inner.db.run(move |tx, core| f(&mut WriteTx::new(tx, &scope, core, clock.now()))).await
+        self.inner.db.run(move |tx, core| f(&mut WriteTx::new(tx, &scope, core, &*clock))).await
     }
 
     /// Runs a closure on a snapshot.
@@ -252,7 +256,7 @@ impl Account {
             .db
             .run_after(
                 move || prepare(message, &blobs, &*random).map_err(E::from),
-                move |tx, core, prepared| f(&mut WriteTx::new(tx, &scope, core, clock.now()), prepared),
+                move |tx, core, prepared| f(&mut WriteTx::new(tx, &scope, core, &*clock), prepared),
             )
             .await
     }

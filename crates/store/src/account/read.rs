@@ -79,8 +79,8 @@ pub struct MessageRow<'r> {
 }
 
 /// Columns that every row has.
-const STATE: &str = "s.uid, s.id, s.flags, s.modseq, s.size, s.received, s.saved";
-const STATE_COLUMNS: usize = 7;
+const STATE: &str = "s.uid, s.id, s.flags, s.modseq, s.size, s.received, s.saved, s.zone";
+const STATE_COLUMNS: usize = 8;
 
 impl MessageRow<'_> {
     /// Its UID.
@@ -126,6 +126,14 @@ impl MessageRow<'_> {
     /// As above.
     pub fn received(&self) -> Result<Timestamp, db::Error> {
         self.row.int(5).map(Timestamp::from_micros)
+    }
+
+    /// The zone that INTERNALDATE was given in, in minutes east of UTC.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn zone(&self) -> Result<i16, db::Error> {
+        Ok(self.row.opt_int(7)?.and_then(|m| i16::try_from(m).ok()).unwrap_or(0))
     }
 
     /// When it came into this mailbox, RFC 8514.

@@ -31,7 +31,7 @@ use crate::index::Index;
 use crate::mailbox::{Mailbox, Mailboxes, modseq};
 use crate::params;
 use crate::uidset::UidSet;
-use mox_base::{AccountId, ByteSize, MailboxId, ModSeq, Timestamp};
+use mox_base::{AccountId, ByteSize, Clock, MailboxId, ModSeq, Timestamp};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,6 +47,7 @@ pub struct WriteTx<'a> {
     tx: &'a Tx<'a>,
     scope: &'a AccountScope,
     core: &'a mut Core,
+    clock: &'a dyn Clock,
     now: Timestamp,
     modseq: Option<ModSeq>,
     origin: Origin,
@@ -59,8 +60,8 @@ impl fmt::Debug for WriteTx<'_> {
 }
 
 impl<'a> WriteTx<'a> {
-    pub(crate) fn new(tx: &'a Tx<'a>, scope: &'a AccountScope, core: &'a mut Core, now: Timestamp) -> Self {
-        Self { tx, scope, core, now, modseq: None, origin: 0 }
+    pub(crate) fn new(tx: &'a Tx<'a>, scope: &'a AccountScope, core: &'a mut Core, clock: &'a dyn Clock) -> Self {
+        Self { tx, scope, core, clock, now: clock.now(), modseq: None, origin: 0 }
     }
 
     /// Says who makes the changes of this closure.

@@ -57,7 +57,7 @@ macro_rules! from_small {
         }
     )*};
 }
-from_small!(u8, u16, u32, i32, bool);
+from_small!(u8, u16, u32, i16, i32, bool);
 
 macro_rules! from_id {
     ($($t:ty),*) => {$(

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod fixture;
+mod history;
 
 #[cfg(test)]
 mod db;
@@ -15,6 +16,7 @@ mod junk;
 mod mailboxes;
 #[cfg(test)]
 mod messages;
+mod migrations;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]

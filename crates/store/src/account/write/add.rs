@@ -22,6 +22,8 @@ pub struct Append {
     pub keywords: Vec<Keyword>,
     /// INTERNALDATE; now if none.
     pub received: Option<Timestamp>,
+    /// The zone that INTERNALDATE is given in, in minutes east of UTC; the server's if none.
+    pub zone: Option<i16>,
     /// What was known of it at delivery over SMTP.
     pub delivery: Option<Box<Delivery>>,
     /// Whether the account's quota may be exceeded.
@@ -89,25 +91,17 @@ impl WriteTx<'_> {
         let modseq = self.modseq();
         let uid = self.next_uid(mailbox)?;
         let id = self.next_message();
-        let thread = self.thread_of(parts, id, mailbox, append.received.unwrap_or(self.now))?;
+        let received = append.received.unwrap_or(self.now);
+        let zone = append.zone.unwrap_or_else(|| self.clock.offset_minutes(received));
+        let thread = self.thread_of(parts, id, mailbox, received)?;
         let flags = with_junk(append.flags, junk);
         let flags = if thread.muted() { flags | Flags::SEEN } else { flags };
         let blob = self.insert_blob(parts)?;
         self.insert_message(parts, append.delivery.as_deref(), &Row { id, uid, mailbox, blob, modseq, thread: &thread })?;
         self.tx.exec(
-            "INSERT INTO message_state (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            params![
-                self.account(),
-                mailbox,
-                uid,
-                id,
-                column(flags, &keywords),
-                modseq,
-                parts.size,
-                append.received.unwrap_or(self.now),
-                self.now
-            ],
+            "INSERT INTO message_state (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            params![self.account(), mailbox, uid, id, column(flags, &keywords), modseq, parts.size, received, self.now, stored_zone(zone)],
         )?;
         if role.has(SpecialUse::SENT) {
             self.insert_recipients(parts, id)?;
@@ -227,6 +221,11 @@ struct Row<'t> {
     blob: BlobId,
     modseq: ModSeq,
     thread: &'t super::thread::Thread,
+}
+
+/// UTC, the most common zone, takes no space.
+fn stored_zone(minutes: i16) -> Option<i16> {
+    Some(minutes).filter(|m| *m != 0)
 }
 
 /// A key for an index on texts, FNV-1a: smaller than the text, which is compared afterwards.

@@ -31,6 +31,7 @@ struct State {
     id: MessageId,
     size: i64,
     received: i64,
+    zone: Option<i64>,
 }
 
 /// What a message has where it arrives.
@@ -152,11 +153,11 @@ impl WriteTx<'_> {
         let mut states = Vec::new();
         for (first, last) in there.ranges() {
             self.tx.query(
-                "SELECT uid, id, size, received FROM message_state WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4 ORDER BY uid",
+                "SELECT uid, id, size, received, zone FROM message_state WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4 ORDER BY uid",
                 params![self.account(), mailbox, first, last],
                 |r| {
                     let uid = u32::try_from(r.int(0)?).ok().and_then(Uid::new).ok_or_else(|| crate::error::corrupt("uid"))?;
-                    states.push(State { uid, id: MessageId(r.int(1)?), size: r.int(2)?, received: r.int(3)? });
+                    states.push(State { uid, id: MessageId(r.int(1)?), size: r.int(2)?, received: r.int(3)?, zone: r.opt_int(4)? });
                     Ok::<_, db::Error>(())
                 },
             )?;
@@ -178,9 +179,9 @@ impl WriteTx<'_> {
         };
         let uid = self.next_uid(to)?;
         self.tx.exec(
-            "INSERT INTO message_state (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            params![self.account(), to, uid, id, column(flags, &keywords), modseq, state.size, state.received, self.now],
+            "INSERT INTO message_state (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            params![self.account(), to, uid, id, column(flags, &keywords), modseq, state.size, state.received, self.now, state.zone],
         )?;
         self.index(to)?.insert(uid.get(), flags, &keywords);
         Tally::of(flags).add_to(self.mailbox_mut(to)?, ByteSize(u64::try_from(state.size).unwrap_or(0)));

@@ -52,11 +52,11 @@ impl WriteTx<'_> {
         self.for_ranges(
             mailbox,
             set,
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, moved) \
-             SELECT account_id, mailbox_id, uid, id, flags & $5, $6, size, received, saved, $7 FROM message_state \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone, moved) \
+             SELECT account_id, mailbox_id, uid, id, flags & $5, $6, size, received, saved, zone, $7 FROM message_state \
              WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4",
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, moved) \
-             SELECT s.account_id, s.mailbox_id, s.uid, s.id, s.flags & $5, $6::bigint, s.size, s.received, s.saved, $7::bigint \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone, moved) \
+             SELECT s.account_id, s.mailbox_id, s.uid, s.id, s.flags & $5, $6::bigint, s.size, s.received, s.saved, s.zone, $7::bigint \
              FROM message_state s, unnest($3::bigint[], $4::bigint[]) AS r(a, b) \
              WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN r.a AND r.b",
             params![keep, modseq, moved],

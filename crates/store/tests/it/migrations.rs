@@ -1,0 +1,54 @@
+//! Databases of earlier versions open, with all that is in them: today's database, taken back to what the version had.
+
+use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
+use mox_store::db::schema::Schema;
+use mox_store::db::{Error as DbError, NoFaults};
+use mox_store::{Columns, Error, Flags};
+use std::sync::Arc;
+
+/// Only what is there.
+const NOTHING: Schema = Schema { name: "nothing", migrations: &[] };
+
+impl Fixture {
+    /// Runs statements on a database, and opens the store again.
+    async fn taken_back(&mut self, database: &str, statements: &'static [&'static str]) {
+        self.store.close().await;
+        self.reopen(Arc::new(NoFaults)).await.unwrap();
+        let db = self.store.database(database, &NOTHING).await.unwrap();
+        db.write(|tx| statements.iter().try_for_each(|sql| tx.exec(*sql, &[]).map(|_| ())))
+            .await
+            .unwrap_or_else(|e: DbError| panic!("{e}"));
+        db.close().await;
+        self.reopen(Arc::new(NoFaults)).await.unwrap();
+    }
+}
+
+for_each_engine! {
+    async fn accounts_before_zones_and_notes_of_history(f: Fixture) {
+        let mut f = f;
+        let account = f.account().await;
+        let mailbox = inbox(&account);
+        add(&account, mailbox, &[Flags::NONE, Flags::SEEN]).await;
+        drop(account);
+        f.taken_back("accounts/ann/account", &[
+            "ALTER TABLE message_state DROP COLUMN zone",
+            "ALTER TABLE expunged DROP COLUMN zone",
+            "DROP TABLE history_note",
+            "UPDATE schema_version SET version = 3 WHERE name = 'account'",
+        ]).await;
+        let account = f.account().await;
+        assert_eq!(clean(&account).await, 2);
+        f.clock.set_zone(60);
+        add(&account, mailbox, &[Flags::NONE]).await;
+        account.read(move |tx| {
+            let mut zones = Vec::new();
+            tx.fetch_rows(mailbox, &uids(&[(1, 9)]), Columns::STATE, |row| {
+                zones.push(row.zone()?);
+                Ok::<_, Error>(true)
+            })?;
+            assert_eq!(zones, [0, 0, 60]);
+            Ok::<_, Error>(())
+        }).await.unwrap();
+        f.finish().await;
+    }
+}
