@@ -122,6 +122,17 @@ impl HandshakeError {
         }
     }
 
+    /// For whoever has to find out what is wrong.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Tls(Error::InvalidCertificate(CertificateError::Other(other))) if other.0.is::<NoMatch>() => {
+                format!("certificate: {NoMatch}")
+            }
+            Self::Tls(Error::InvalidCertificate(why)) => format!("certificate: {why}"),
+            other => other.to_string(),
+        }
+    }
+
     /// A label for metrics: `eof`, `unsupportedversions`, `nottls`, `alert-<number>-<name>` or `other`.
     pub fn reason(&self) -> String {
         match self {
