@@ -429,14 +429,13 @@ impl<'a> Attempt<'a> {
                 }
                 Err(other) => return Err(other),
                 // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
-                Ok(()) => {
-                    only_requiretls = false;
-                    if let Some(failure) = self.reopen() {
+                Ok(()) => match self.reopen() {
+                    Some(failure) => {
+                        only_requiretls &= failure.is_requiretls();
                         last = Some(more_hopeful(last, failure));
-                    } else {
-                        return Ok(());
                     }
-                }
+                    None => return Ok(()),
+                },
             }
         }
         let mut last = last.unwrap_or_else(|| Failure::temporary("no host to deliver to"));

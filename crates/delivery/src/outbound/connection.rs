@@ -109,7 +109,7 @@ impl Connection {
                 started = stream.connect_tls(&tls.config, &tls.name) => started,
             };
             if let Err(e) = started {
-                return Ok(Err(error(ErrorKind::Tls, Stage::Greeting, e.reason())));
+                return Ok(Err(error(ErrorKind::Tls, Stage::Greeting, e.describe())));
             }
             bindings = Some(bindings_of(&stream));
         }
@@ -205,7 +205,7 @@ impl Connection {
                         Ok(()) => self.session.tls_started(bindings_of(&self.stream)),
                         Err(e) => {
                             self.tls.fault.set(e.fault());
-                            self.session.tls_failed(&e.reason());
+                            self.session.tls_failed(&e.describe());
                         }
                     }
                 }
