@@ -54,7 +54,15 @@ impl ImapClient {
     /// # Errors
     /// If the connection fails or the server says BYE.
     pub fn connect_from(source: Ipv4Addr, port: u16) -> io::Result<Self> {
-        let stream = BufReader::with_capacity(1 << 16, dial(source, port)?);
+        Self::over(dial(source, port)?)
+    }
+
+    /// The same over a connection that somebody made.
+    ///
+    /// # Errors
+    /// If the connection fails or the server says BYE.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        let stream = BufReader::with_capacity(1 << 16, stream);
         let mut client = Self { stream, tags: 0, line: Vec::new() };
         let greeting = client.response()?;
         if greeting.starts_with(b"* OK") || greeting.starts_with(b"* PREAUTH") {

@@ -3,9 +3,11 @@
 //! Retries are quick and everything from loopback is relayed; durability is Postfix's own, so that it can also be
 //! compared with.
 
-use super::{Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
+use super::network::SYSTEM_PATH;
+use super::{Network, Resolving, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +33,15 @@ impl fmt::Display for NextHop {
             Self::Discard => write!(f, "discard:"),
         }
     }
+}
+
+/// What a Postfix in a network is to be.
+#[derive(Clone, Copy, Debug)]
+pub struct PostfixHost<'a> {
+    /// Further lines of `main.cf`, `myhostname` and `default_transport` among them.
+    pub main_cf: &'a str,
+    /// Where it takes mail, each with options as in `master.cf`.
+    pub smtpd: &'a [(Ipv4Addr, String)],
 }
 
 /// A running Postfix; ends when dropped.
@@ -67,6 +78,37 @@ impl Postfix {
         if !is_root() {
             return Err(io::Error::other("only root can start it"));
         }
+        let port = free_port();
+        let extra = format!(
+            "inet_interfaces = 127.0.0.1\nmyhostname = postfix.test\nsmtp_dns_support_level = disabled\ndefault_transport = {next_hop}\n"
+        );
+        let smtpd = format!("127.0.0.1:{port} inet n - n - - smtpd\n");
+        let postfix = Self::launch(port, &program, &extra, &smtpd, |program| Ok(Command::new(program)))?;
+        if wait_for_port(port, Duration::from_secs(30)) {
+            return Ok(postfix);
+        }
+        Err(io::Error::other(format!("it doesn't start: {}", postfix.log())))
+    }
+
+    /// Starts one in a network. It resolves with the trusted resolver, and takes and sends mail with DNSSEC.
+    ///
+    /// # Errors
+    /// If Postfix isn't installed or doesn't start.
+    pub fn start_in(network: &Network, host: &PostfixHost<'_>) -> io::Result<Self> {
+        let program = find_program("postfix").ok_or_else(|| io::Error::other("it isn't installed"))?;
+        let extra = format!("inet_interfaces = all\nsmtp_dns_support_level = dnssec\nsmtp_host_lookup = dns\n{}\n", host.main_cf);
+        let smtpd: String = host.smtpd.iter().map(|(ip, options)| format!("{ip}:25 inet n - n - - smtpd {options}\n")).collect();
+        let command = |program: &Path| network.command(&Resolving::Trusted.resolv_conf(), program);
+        let postfix = Self::launch(25, &program, &extra, &smtpd, command)?;
+        for (ip, _) in host.smtpd {
+            if !network.wait_for((*ip, 25).into(), Duration::from_secs(30)) {
+                return Err(io::Error::other(format!("it doesn't start: {}", postfix.log())));
+            }
+        }
+        Ok(postfix)
+    }
+
+    fn launch(port: u16, program: &Path, extra: &str, smtpd: &str, command: impl Fn(&Path) -> io::Result<Command>) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("mox-postfix-").tempdir()?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         for name in ["conf", "spool", "data"] {
@@ -74,18 +116,13 @@ impl Postfix {
         }
         let (user, group) = user_ids("postfix")?;
         chown(folder.path().join("data"), Some(user), Some(group))?;
-        let port = free_port();
-        std::fs::write(folder.path().join("conf/main.cf"), main_cf(folder.path(), next_hop))?;
-        std::fs::write(folder.path().join("conf/master.cf"), master_cf(port))?;
+        std::fs::write(folder.path().join("conf/main.cf"), main_cf(folder.path()) + extra)?;
+        std::fs::write(folder.path().join("conf/master.cf"), smtpd.to_owned() + MASTER_CF)?;
         let out = std::fs::File::create(folder.path().join("out"))?;
-        let mut command = Command::new(program);
+        let mut command = command(program)?;
         command.arg("-c").arg(folder.path().join("conf")).arg("start-fg").env("PATH", SYSTEM_PATH);
         let script = Running::start(command.stdout(out.try_clone()?).stderr(out))?;
-        let postfix = Self { port, script, folder };
-        if wait_for_port(port, Duration::from_secs(30)) {
-            return Ok(postfix);
-        }
-        Err(io::Error::other(format!("it doesn't start: {}", postfix.log())))
+        Ok(Self { port, script, folder })
     }
 
     /// Port of its SMTP server.
@@ -160,10 +197,7 @@ impl Drop for Postfix {
     }
 }
 
-/// Postfix's scripts look for ordinary tools.
-const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-fn main_cf(folder: &Path, next_hop: NextHop) -> String {
+fn main_cf(folder: &Path) -> String {
     let folder = folder.display();
     let daemons: PathBuf =
         ["/usr/lib/postfix/sbin", "/usr/libexec/postfix"].iter().map(PathBuf::from).find(|d| d.is_dir()).unwrap_or_default();
@@ -179,19 +213,15 @@ maillog_file = {folder}/log
 maillog_file_prefixes = {folder}
 mail_owner = postfix
 setgid_group = postdrop
-myhostname = postfix.test
 mydestination =
 local_recipient_maps =
 alias_maps =
 alias_database =
-inet_interfaces = 127.0.0.1
 inet_protocols = ipv4
-mynetworks = 127.0.0.0/8
+mynetworks = 127.0.0.0/8 9.0.0.0/8
 smtpd_relay_restrictions = permit_mynetworks, reject
 smtpd_client_connection_count_limit = 0
 message_size_limit = 104857600
-default_transport = {next_hop}
-smtp_dns_support_level = disabled
 smtp_connection_cache_on_demand = yes
 minimal_backoff_time = 2s
 maximal_backoff_time = 4s
@@ -201,10 +231,8 @@ queue_run_delay = 2s
     )
 }
 
-fn master_cf(port: u16) -> String {
-    format!(
-        "\
-127.0.0.1:{port} inet n - n - - smtpd
+/// What Postfix is made of, besides its SMTP servers.
+const MASTER_CF: &str = "\
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -226,6 +254,4 @@ showq unix n - n - - showq
 anvil unix - - n - 1 anvil
 scache unix - - n - 1 scache
 postlog unix-dgram n - n - 1 postlogd
-"
-    )
-}
+";

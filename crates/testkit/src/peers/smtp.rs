@@ -53,6 +53,17 @@ impl SmtpClient {
         Self::open(Ipv4Addr::LOCALHOST, port, true)
     }
 
+    /// The same over a connection that somebody made.
+    ///
+    /// # Errors
+    /// If the connection or the greeting fails.
+    pub fn over(stream: TcpStream) -> io::Result<Self> {
+        let mut client = Self { stream: BufReader::new(stream), lmtp: false };
+        expect(&client.reply()?)?;
+        expect(&client.command("EHLO client.test")?)?;
+        Ok(client)
+    }
+
     fn open(source: Ipv4Addr, port: u16, lmtp: bool) -> io::Result<Self> {
         let mut client = Self::raw(source, port)?;
         client.lmtp = lmtp;
