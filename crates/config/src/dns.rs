@@ -1,4 +1,7 @@
-//! The DNS records that a domain should have, as text for a zone file.
+//! The DNS records that a domain should have, one by one and as text for a zone file.
+//!
+//! [`dns_lines`] is the whole file with its comments; [`DnsLine`] tells records from what is only suggested, so that checks can name
+//! the record that is missing. Lines of `;; ` are suggestions: records as comments.
 
 use crate::dkim_key::DkimAlgorithm;
 use crate::domain::{DkimHash, DomainConfig};
@@ -9,6 +12,7 @@ use crate::value::UnicodeDomain;
 use base64::Engine as _;
 use mox_base::{Domain, Localpart};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 
 /// What the records are made from.
@@ -26,6 +30,52 @@ pub struct DnsInput<'a> {
     pub host_keys: &'a [[u8; 32]],
     /// Whether the domain's zone is signed, without which DANE records are of no use.
     pub signed: bool,
+    /// The URI of our account with the ACME provider, once there is one, RFC 8657 §3.
+    pub account_uri: Option<&'a str>,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsRecord {
+    /// Its name, without the dot at the end.
+    pub name: String,
+    /// Its type and data, as in a zone file: `MX 10 mx.example.org.`
+    pub data: String,
+}
+
+impl DnsRecord {
+    /// Whether it is of a type, as `TXT`.
+    pub fn is(&self, kind: &str) -> bool {
+        self.data.split(' ').next() == Some(kind)
+    }
+}
+
+/// The line of a zone file, or several when it is long.
+impl fmt::Display for DnsRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}. {}", self.name, self.data)
+    }
+}
+
+/// A line of a zone file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DnsLine {
+    /// A comment, or something for the reader of the file; empty between groups.
+    Text(String),
+    /// A record that the domain should have.
+    Record(DnsRecord),
+    /// A record that it may have, or that is of no use yet; a comment in the file.
+    Suggestion(DnsRecord),
+}
+
+impl fmt::Display for DnsLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Record(record) => record.fmt(f),
+            Self::Suggestion(record) => write!(f, ";; {record}"),
+        }
+    }
 }
 
 /// A public key as its DNS record has it: for RSA the SubjectPublicKeyInfo, for Ed25519 the key itself, RFC 8463 §3.
@@ -37,12 +87,17 @@ pub struct DkimPublicKey {
     pub bytes: Vec<u8>,
 }
 
-/// The lines of the zone file; none if the domain isn't configured.
+/// The lines of the zone file as text; none if the domain isn't configured.
 pub fn dns_records(input: &DnsInput<'_>) -> Option<Vec<String>> {
+    Some(dns_lines(input)?.iter().map(ToString::to_string).collect())
+}
+
+/// The lines of the zone file; none if the domain isn't configured.
+pub fn dns_lines(input: &DnsInput<'_>) -> Option<Vec<DnsLine>> {
     let config = input.dynamic.domains.get(input.domain)?;
     let mut zone = Zone { lines: Vec::new(), input, config };
-    zone.lines.push("; A low TTL while things are new: mistakes are forgotten soon. Raise it later.".to_owned());
-    zone.lines.push("$TTL 300".to_owned());
+    zone.text("; A low TTL while things are new: mistakes are forgotten soon. Raise it later.");
+    zone.text("$TTL 300");
     zone.host_records();
     zone.mail_records();
     zone.policies();
@@ -52,7 +107,7 @@ pub fn dns_records(input: &DnsInput<'_>) -> Option<Vec<String>> {
 }
 
 struct Zone<'a> {
-    lines: Vec<String>,
+    lines: Vec<DnsLine>,
     input: &'a DnsInput<'a>,
     config: &'a DomainConfig,
 }
@@ -73,27 +128,33 @@ impl Zone<'_> {
 
     /// Starts a group of records with what it is for.
     fn about(&mut self, comment: &str) {
-        self.lines.push(String::new());
-        self.lines.push(format!("; {comment}"));
+        self.text("");
+        self.text(&format!("; {comment}"));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.lines.push(DnsLine::Text(text.to_owned()));
     }
 
     fn record(&mut self, name: &str, data: &str) {
-        self.lines.push(format!("{name}. {data}"));
+        self.lines.push(DnsLine::Record(DnsRecord { name: name.to_owned(), data: data.to_owned() }));
+    }
+
+    fn suggest(&mut self, name: &str, data: &str) {
+        self.lines.push(DnsLine::Suggestion(DnsRecord { name: name.to_owned(), data: data.to_owned() }));
     }
 
     fn host_records(&mut self) {
         let host = self.host().to_owned();
         if !self.input.host_keys.is_empty() {
             self.about("DANE, RFC 7672: who delivers to this host verifies its certificate by these keys.");
-            let comment = if self.input.signed {
-                ""
-            } else {
-                self.lines.push("; The zone doesn't seem to be signed with DNSSEC. Only then are these of use, and harmless.".to_owned());
-                "; "
-            };
+            if !self.input.signed {
+                self.text("; The zone doesn't seem to be signed with DNSSEC. Only then are these of use, and harmless.");
+            }
             for key in self.input.host_keys {
                 let hex: String = key.iter().map(|b| format!("{b:02x}")).collect();
-                self.lines.push(format!("{comment}_25._tcp.{host}. TLSA 3 1 1 {hex}"));
+                let (name, data) = (format!("_25._tcp.{host}"), format!("TLSA 3 1 1 {hex}"));
+                if self.input.signed { self.record(&name, &data) } else { self.suggest(&name, &data) }
             }
         }
         if host == self.domain() {
@@ -113,7 +174,9 @@ impl Zone<'_> {
         self.record(&domain, &format!("MX 10 {host}."));
         let input = self.input;
         if let Some(dkim) = &self.config.dkim {
-            self.about("Keys that verify DKIM signatures of the domain.");
+            self.about(
+                "Keys that verify DKIM signatures of the domain. Strings in parentheses are one value: join them for a form on the web.",
+            );
             for (name, selector) in &dkim.selectors {
                 let Some(key) = input.dkim.get(name) else { continue };
                 let record = dkim_txt(selector.hash(), key);
@@ -121,7 +184,8 @@ impl Zone<'_> {
             }
         }
         self.about("SPF: mail from the domain comes from these addresses.");
-        let ips: String = self.sending_ips().iter().map(|ip| format!("{}:{ip} ", if ip.is_ipv4() { "ip4" } else { "ip6" })).collect();
+        let ips: String =
+            sending_ips(self.input.fixed).iter().map(|ip| format!("{}:{ip} ", if ip.is_ipv4() { "ip4" } else { "ip6" })).collect();
         self.record(&domain, &format!("TXT \"v=spf1 {ips}mx ~all\""));
         self.about("DMARC: mail with the domain in From that neither DKIM nor SPF verifies should be rejected.");
         let reports = self.config.dmarc.as_ref().map(|r| format!(";rua=mailto:{}!10m", self.report(r)));
@@ -130,17 +194,6 @@ impl Zone<'_> {
 
     fn report(&self, report: &crate::domain::ReportAddress) -> String {
         mailto(report.localpart(), report.domain.as_ref().unwrap_or(self.input.domain))
-    }
-
-    /// Addresses from which others see us connect.
-    fn sending_ips(&self) -> BTreeSet<IpAddr> {
-        let listeners = self.input.fixed.listeners.values().filter(|l| l.enabled_smtp().is_some() && !l.ips_nated);
-        let own = listeners.flat_map(|l| if l.nat_ips.is_empty() { &l.ips } else { &l.nat_ips });
-        let proxies = self.input.fixed.transports.values().filter_map(|transport| match transport.method() {
-            Method::Socks(socks) => Some(&socks.remote_ips),
-            _ => None,
-        });
-        own.chain(proxies.flatten()).copied().filter(|ip| !ip.is_unspecified()).collect()
     }
 
     fn policies(&mut self) {
@@ -190,10 +243,37 @@ impl Zone<'_> {
             (issuer, _) => issuer,
         };
         let issuer = issuer.to_owned();
-        self.about("Optional: only this authority issues certificates for the domain.");
+        self.about("Optional: only this authority issues certificates for the domain, RFC 8659.");
         self.record(&domain, &format!("CAA 0 issue \"{issuer}\""));
-        self.lines.push("; Once there is an account with it, certificates can be limited to that account.".to_owned());
+        let Some(uri) = self.input.account_uri else {
+            self.text(
+                "; Once there is an account with the authority, records that limit certificates to this account will be suggested here.",
+            );
+            return;
+        };
+        self.text("; Or, closer: only for our account with it, RFC 8657. Replace the record above, and add those for the other names.");
+        let (host, client) = (self.host().to_owned(), self.client_host().to_owned());
+        let mut names = vec![domain.clone(), format!("autoconfig.{domain}"), format!("mta-sts.{domain}")];
+        names.extend((client != host).then_some(client));
+        names.extend(host.ends_with(&format!(".{domain}")).then_some(host));
+        for name in names {
+            self.suggest(&name, &format!("CAA 0 issue \"{issuer}; accounturi={uri}; validationmethods=tls-alpn-01,http-01\""));
+        }
+        self.text("; No certificates with wildcards, which mox doesn't use, and where authorities tell of requests they refused.");
+        self.suggest(&domain, "CAA 0 issuewild \";\"");
+        self.suggest(&domain, &format!("CAA 0 iodef \"mailto:postmaster@{domain}\""));
     }
+}
+
+/// Addresses from which others see us connect, as far as the configuration has them.
+pub fn sending_ips(fixed: &Static) -> BTreeSet<IpAddr> {
+    let listeners = fixed.listeners.values().filter(|l| l.enabled_smtp().is_some() && !l.ips_nated);
+    let own = listeners.flat_map(|l| if l.nat_ips.is_empty() { &l.ips } else { &l.nat_ips });
+    let proxies = fixed.transports.values().filter_map(|transport| match transport.method() {
+        Method::Socks(socks) => Some(&socks.remote_ips),
+        _ => None,
+    });
+    own.chain(proxies.flatten()).copied().filter(|ip| !ip.is_unspecified()).collect()
 }
 
 /// The record of a DKIM key, RFC 6376 §3.6.1.
@@ -243,8 +323,17 @@ mod tests {
         let key = |algorithm, len| DkimPublicKey { algorithm, bytes: vec![0; len] };
         let name = |text: &str| UnicodeDomain::from(Domain::parse(text).unwrap());
         let dkim = BTreeMap::from([(name("a"), key(DkimAlgorithm::Ed25519, 32)), (name("b"), key(DkimAlgorithm::Rsa { bits: 1024 }, 90))]);
-        let input = DnsInput { fixed: &fixed, dynamic: &dynamic, domain: &domain, dkim: &dkim, host_keys: &[[0xab; 32]], signed: false };
-        let records: Vec<String> = dns_records(&input).unwrap().into_iter().filter(|l| !l.is_empty() && !l.starts_with("; ")).collect();
+        let input = DnsInput {
+            fixed: &fixed,
+            dynamic: &dynamic,
+            domain: &domain,
+            dkim: &dkim,
+            host_keys: &[[0xab; 32]],
+            signed: false,
+            account_uri: None,
+        };
+        let records: Vec<String> =
+            dns_records(&input).unwrap().into_iter().filter(|l| !l.is_empty() && !l.starts_with("; ") && !l.starts_with(";; ")).collect();
         assert_eq!(
             records,
             [
@@ -268,6 +357,28 @@ mod tests {
                 "_pop3._tcp.example.org. SRV 0 0 0 .",
                 "_pop3s._tcp.example.org. SRV 0 0 0 .",
                 "example.org. CAA 0 issue \"letsencrypt.org\"",
+            ]
+        );
+        let suggested = |input: &DnsInput<'_>| -> Vec<String> {
+            let lines = dns_lines(input).unwrap();
+            lines.iter().filter(|l| matches!(l, DnsLine::Suggestion(_))).map(ToString::to_string).collect()
+        };
+        let dane = format!(";; _25._tcp.mx.example.org. TLSA 3 1 1 {}", "ab".repeat(32));
+        assert_eq!(suggested(&input), [dane.as_str()]);
+        let uri = "https://ca.example/acct/1";
+        let caa =
+            |name: &str| format!(";; {name}. CAA 0 issue \"letsencrypt.org; accounturi={uri}; validationmethods=tls-alpn-01,http-01\"");
+        assert_eq!(
+            suggested(&DnsInput { account_uri: Some(uri), ..input }),
+            [
+                dane,
+                caa("example.org"),
+                caa("autoconfig.example.org"),
+                caa("mta-sts.example.org"),
+                caa("mail.example.org"),
+                caa("mx.example.org"),
+                ";; example.org. CAA 0 issuewild \";\"".to_owned(),
+                ";; example.org. CAA 0 iodef \"mailto:postmaster@example.org\"".to_owned(),
             ]
         );
         let signed = dns_records(&DnsInput { signed: true, ..input }).unwrap();

@@ -36,7 +36,7 @@ pub use account::{
 };
 pub use check::{AddressTable, DkimKeys, Outside, Owner};
 pub use dkim_key::{DkimAlgorithm, DkimKey, DkimKeyError};
-pub use dns::{DkimPublicKey, DnsInput, dns_records};
+pub use dns::{DkimPublicKey, DnsInput, DnsLine, DnsRecord, dns_lines, dns_records, sending_ips};
 pub use domain::{
     Alias, Canonicalization, DEFAULT_DKIM_HEADERS, Dkim, DkimHash, DomainConfig, MtaSts, MtaStsMode, ReportAddress, Selector,
 };

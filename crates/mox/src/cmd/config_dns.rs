@@ -33,12 +33,13 @@ fn print_records(invocation: &Invocation) -> Outcome {
         dkim: &dkim_keys(&snapshot, &domain)?,
         host_keys: &host_keys(&fixed)?,
         signed: is_signed(&domain),
+        account_uri: None,
     };
     let lines = dns_records(&input).unwrap_or_default();
     print(&lines.into_iter().map(|line| line + "\n").collect::<String>())
 }
 
-fn dkim_keys(snapshot: &Snapshot, domain: &Domain) -> Result<BTreeMap<UnicodeDomain, DkimPublicKey>, Failure> {
+pub(super) fn dkim_keys(snapshot: &Snapshot, domain: &Domain) -> Result<BTreeMap<UnicodeDomain, DkimPublicKey>, Failure> {
     let of_domain = snapshot.dkim_keys.iter().filter(|((owner, _), _)| owner.domain() == domain);
     of_domain.map(|((_, selector), key)| Ok((selector.clone(), public_key(key)?))).collect()
 }
@@ -55,7 +56,7 @@ fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
 }
 
 /// The digests of the keys that the listener `public` keeps, of each kind the first: ECDSA P-256, then RSA.
-fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
+pub(super) fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
     let files = fixed.settings.listeners.get("public").and_then(|l| l.tls.as_ref()).map(|tls| tls.host_private_key_files.as_slice());
     let (mut ecdsa, mut rsa) = (None, None);
     for file in files.unwrap_or_default() {
