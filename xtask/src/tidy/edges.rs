@@ -24,11 +24,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("logins", &["base", "sasl", "store", "net"]),
     ("delivery", &["base", "message", "sasl", "smtp", "mailauth", "webapi", "store", "net"]),
     ("webapi-client", &["base", "webapi", "net"]),
+    ("probe", &["base", "sasl", "smtp", "mailauth", "config", "net", "delivery"]),
     // Servers: sockets and sessions.
     ("smtpd", &["base", "message", "sasl", "smtp", "mailauth", "store", "net", "logins", "delivery"]),
     ("imapd", &["base", "message", "sasl", "imap", "store", "net", "logins"]),
     ("jmapd", &["base", "message", "jmap", "store", "delivery"]),
-    ("httpd", &["base", "message", "mailauth", "webapi", "config", "net", "store", "logins", "delivery", "jmap", "jmapd"]),
+    ("httpd", &["base", "message", "mailauth", "webapi", "config", "net", "store", "logins", "delivery", "probe", "jmap", "jmapd"]),
     // The binary wires all of them together.
     (
         "mox",
@@ -47,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "logins",
             "delivery",
             "webapi-client",
+            "probe",
             "smtpd",
             "imapd",
             "jmapd",
