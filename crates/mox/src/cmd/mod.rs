@@ -7,6 +7,7 @@ mod config_dns;
 mod config_edit;
 mod config_tlskeys;
 mod dns;
+mod dnscheck;
 mod help;
 mod localserve;
 mod loglevels;
@@ -34,6 +35,7 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[config_addresses::COMMANDS],
     &[config_edit::COMMANDS],
     &[config_tlskeys::COMMANDS],
+    &[dnscheck::COMMANDS],
     &[config_dns::COMMANDS],
     &[cid::COMMANDS],
     &[dns::COMMANDS],
