@@ -111,6 +111,10 @@ impl ClientTls {
         Ok((Self { config: Arc::new(config), roots: Arc::clone(&self.roots) }, findings))
     }
 
+    pub(super) fn from_parts(config: ClientConfig, roots: Arc<RootCertStore>) -> Self {
+        Self { config: Arc::new(config), roots }
+    }
+
     /// For drivers that do handshakes themselves.
     pub fn config(&self) -> Arc<ClientConfig> {
         Arc::clone(&self.config)

@@ -70,7 +70,7 @@ impl fmt::Display for TlsInfo {
 }
 
 /// rustls names the suites of TLS 1.3 `TLS13_…`, IANA `TLS_…`.
-fn iana_name(suite: CipherSuite) -> String {
+pub(super) fn iana_name(suite: CipherSuite) -> String {
     let name = format!("{suite:?}");
     match name.strip_prefix("TLS13_") {
         Some(rest) => format!("TLS_{rest}"),
