@@ -25,6 +25,7 @@ mod tests;
 
 pub use aftermath::AccountAftermath;
 pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
+pub use hosts::{Destinations, HostAddresses, addresses, destinations};
 pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
 pub use runner::Runner;
 pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};

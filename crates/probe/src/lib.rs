@@ -8,6 +8,9 @@
 //!
 //! Commands and the admin page ask here; nothing here prints. DNS, connections and time are passed in.
 
+pub mod dane;
+pub mod dnsbl;
 pub mod dnscheck;
+pub mod rdap;
 pub mod session;
 mod together;

@@ -13,22 +13,22 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where mail for a domain goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Destinations {
+pub struct Destinations {
     /// In the order in which they are tried.
-    pub(super) hosts: Vec<Host>,
+    pub hosts: Vec<Host>,
     /// Where aliases of the recipient domain lead to: itself without any.
-    pub(super) name: Option<Domain>,
+    pub name: Option<Domain>,
     /// Whether the recipient domain's own records were authentic.
-    pub(super) original_authentic: bool,
+    pub original_authentic: bool,
     /// Whether all records on the way to the hosts were.
-    pub(super) expanded_authentic: bool,
+    pub expanded_authentic: bool,
 }
 
 /// Finds the hosts of a recipient domain.
 ///
 /// # Errors
 /// Permanent when the domain takes no mail, temporary when DNS doesn't tell.
-pub(super) async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host: &Host, pedantic: bool) -> Result<Destinations, Failure> {
+pub async fn destinations(lookup: &dyn Lookup, random: &dyn Random, host: &Host, pedantic: bool) -> Result<Destinations, Failure> {
     let Host::Domain(domain) = host else {
         return Ok(Destinations { hosts: vec![host.clone()], name: None, original_authentic: false, expanded_authentic: false });
     };
@@ -117,22 +117,22 @@ async fn timely<T>(lookup: impl Future<Output = Result<T, LookupError>>) -> Resu
 
 /// A host's addresses in the order in which they are tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostAddresses {
+pub struct HostAddresses {
     /// The addresses.
-    pub(super) ips: Vec<IpAddr>,
+    pub ips: Vec<IpAddr>,
     /// Whether there are addresses of both families.
-    pub(super) dual_stack: bool,
+    pub dual_stack: bool,
     /// Whether the answer about the host itself was authentic: its addresses, or the alias it is.
-    pub(super) authentic: bool,
+    pub authentic: bool,
     /// Where the host's aliases lead to, if it has some and all that was found is authentic. Only looked for with `aliases`.
-    pub(super) expanded: Option<Domain>,
+    pub expanded: Option<Domain>,
 }
 
 /// Finds the addresses of a host. `aliases`: whether it matters by which aliases they are found.
 ///
 /// # Errors
 /// Temporary: what has no address now may have one later.
-pub(super) async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], aliases: bool) -> Result<HostAddresses, Failure> {
+pub async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], aliases: bool) -> Result<HostAddresses, Failure> {
     let domain = match host {
         Host::Ip(ip) => return Ok(HostAddresses { ips: vec![*ip], dual_stack: false, authentic: false, expanded: None }),
         Host::Domain(domain) => domain,
