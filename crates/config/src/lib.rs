@@ -7,6 +7,7 @@
 mod account;
 mod check;
 mod choice;
+mod client_settings;
 mod dkim_key;
 mod dns;
 mod domain;
@@ -35,6 +36,7 @@ pub use account::{
     Account, AutomaticJunkFlags, Destination, IncomingWebhook, JunkFilter, JunkParams, OutgoingEvent, OutgoingWebhook, Ruleset, SubjectPass,
 };
 pub use check::{AddressTable, DkimKeys, Outside, Owner};
+pub use client_settings::{ClientProtocol, ClientService, ClientTlsUse, client_services};
 pub use dkim_key::{DkimAlgorithm, DkimKey, DkimKeyError};
 pub use dns::{DkimPublicKey, DnsInput, DnsLine, DnsRecord, dns_lines, dns_records, sending_ips};
 pub use domain::{

@@ -86,7 +86,7 @@ fn ports(resolver: Resolver, tls: ClientTls) -> Ports {
 }
 
 /// The addresses of this machine that others may reach it at.
-pub(super) fn interfaces() -> Vec<IpAddr> {
+pub(crate) fn interfaces() -> Vec<IpAddr> {
     let Ok(all) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     let ips = all.filter_map(|interface| {
         let address = interface.address?;

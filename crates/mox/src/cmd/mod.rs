@@ -1,11 +1,13 @@
 //! The commands, a file each, and the table of all of them in the order of the usage.
 
 mod cid;
+mod clientconfig;
 mod config;
 mod config_addresses;
 mod config_dns;
 mod config_edit;
 mod config_tlskeys;
+mod dial;
 mod dns;
 mod dnscheck;
 mod help;
@@ -14,10 +16,13 @@ mod loglevels;
 mod passwords;
 mod policies;
 mod queue;
+mod rdap;
 mod serve;
 mod stop;
 mod version;
 mod webapi;
+
+pub(crate) use dnscheck::interfaces;
 
 use crate::cli::{Command, Failure, Invocation};
 use std::path::{Path, PathBuf};
@@ -38,8 +43,11 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[dnscheck::COMMANDS],
     &[config_dns::COMMANDS],
     &[cid::COMMANDS],
+    &[clientconfig::COMMANDS],
     &[dns::COMMANDS],
     &[policies::COMMANDS],
+    &[dial::COMMANDS],
+    &[rdap::COMMANDS],
     &[version::COMMANDS],
     &[webapi::COMMANDS],
 ];

@@ -8,6 +8,7 @@ mod accounts;
 mod config_edit;
 mod control;
 mod directory;
+mod dnsbl;
 mod http;
 mod imap;
 mod listeners;

@@ -6,7 +6,7 @@ use super::listeners::{Endpoint, Service};
 use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
-use super::{Life, accounts, imap, queue, smtp, tls_policies, webhooks};
+use super::{Life, accounts, dnsbl, imap, queue, smtp, tls_policies, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
@@ -105,6 +105,9 @@ impl Services {
         tls_metrics.register(metrics.registry_mut());
         let webapi_metrics = mox_httpd::webapi::Metrics::default();
         webapi_metrics.register(metrics.registry_mut());
+        let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
+        let lookup: Arc<dyn Lookup> = Arc::new(lookup);
+        let block_lists = mox_probe::dnsbl::Monitor::new(Arc::clone(&lookup), metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(storage, clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -121,8 +124,6 @@ impl Services {
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
         let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
 
-        let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
-        let lookup: Arc<dyn Lookup> = Arc::new(lookup);
         let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
@@ -195,6 +196,7 @@ impl Services {
         let webhooks = webhooks::runner(&shared, Arc::clone(&lookup), mode, webhook_metrics)?;
         let finish = life.finish.clone();
         life.background.spawn(async move { webhooks.run(finish).await });
+        dnsbl::watch(&shared, block_lists, mode, queue_metrics.clone(), life);
         let policies = tls_policies::start(&shared, Arc::clone(&lookup), mode, tls_metrics, life).await?;
         let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics, policies.clone())?;
         let (running, finish) = (runner.clone(), life.finish.clone());

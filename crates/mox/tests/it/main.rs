@@ -9,6 +9,7 @@
 mod clients;
 mod config;
 mod config_edit;
+mod dial;
 mod hostile;
 mod kill;
 mod localserve;
