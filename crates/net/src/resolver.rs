@@ -120,7 +120,19 @@ impl Resolver {
     /// # Errors
     /// When hickory refuses its configuration.
     pub fn with_servers(servers: &[SocketAddr], limits: ResolverLimits) -> Result<Self, LookupError> {
-        let servers = Servers::new(&System::servers(servers), &limits)?;
+        Self::fixed(&System::servers(servers, false), limits)
+    }
+
+    /// A resolver with these name servers, which are believed about DNSSEC if they validate.
+    ///
+    /// # Errors
+    /// When hickory refuses its configuration.
+    pub fn with_trusted_servers(servers: &[SocketAddr], limits: ResolverLimits) -> Result<Self, LookupError> {
+        Self::fixed(&System::servers(servers, true), limits)
+    }
+
+    fn fixed(system: &System, limits: ResolverLimits) -> Result<Self, LookupError> {
+        let servers = Servers::new(system, &limits)?;
         Ok(Self { limits, anchors: None, source: None, servers: std::sync::RwLock::new(Arc::new(servers)) })
     }
 

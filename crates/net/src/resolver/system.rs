@@ -58,15 +58,15 @@ impl System {
         Self { trusted: says("trust-ad") || local, tcp_only: says("use-vc"), config, options, anchors: None }
     }
 
-    /// These name servers, not trusted.
-    pub(super) fn servers(servers: &[SocketAddr]) -> Self {
+    /// These name servers.
+    pub(super) fn servers(servers: &[SocketAddr], trusted: bool) -> Self {
         let servers = servers.iter().map(|addr| {
             let mut server = NameServerConfig::udp_and_tcp(addr.ip());
             server.connections.iter_mut().for_each(|c| c.port = addr.port());
             server
         });
         let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-        Self { config, options: ResolverOpts::default(), trusted: false, tcp_only: false, anchors: None }
+        Self { config, options: ResolverOpts::default(), trusted, tcp_only: false, anchors: None }
     }
 
     /// Where the name servers listen.

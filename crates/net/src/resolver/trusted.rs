@@ -11,8 +11,8 @@ use super::record::{record, record_type};
 use super::system::System;
 use hickory_resolver::Hosts;
 use hickory_resolver::proto::op::{Edns, Message, MessageType, Query, ResponseCode};
-use hickory_resolver::proto::rr::Name;
 use hickory_resolver::proto::rr::rdata::opt::{EdnsCode, EdnsOption};
+use hickory_resolver::proto::rr::{Name, RecordType};
 use mox_base::{Answer, LookupError, Record, RecordKind};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +33,12 @@ pub(super) struct Trusted {
     hosts: Hosts,
 }
 
+/// Why there is no reply, with its code if there is one that doesn't help.
+struct Failed {
+    code: Option<ResponseCode>,
+    error: LookupError,
+}
+
 impl Trusted {
     /// Those that the system names.
     pub(super) fn new(system: &System, attempt: Duration) -> Self {
@@ -51,10 +57,11 @@ impl Trusted {
     /// When they don't answer now.
     pub(super) async fn validates(&self) -> Result<bool, LookupError> {
         // The root is signed for certain.
-        match self.query(Name::root(), RecordKind::Ns).await {
-            Ok(answer) => Ok(answer.authentic),
-            Err(LookupError::NotFound { .. }) => Ok(false),
-            Err(e) => Err(e),
+        match self.reply(&Query::query(Name::root(), record_type(RecordKind::Ns))).await {
+            Ok(reply) => Ok(reply.metadata.authentic_data && reply.metadata.response_code == ResponseCode::NoError),
+            Err(Failed { code: None | Some(ResponseCode::ServFail), error }) => Err(error),
+            // Whoever refuses to tell of the root validates nothing.
+            Err(_) => Ok(false),
         }
     }
 
@@ -67,18 +74,25 @@ impl Trusted {
         if let Some(known) = self.known_here(&question) {
             return known;
         }
-        let mut last = LookupError::Temporary("no name server".to_owned());
+        let reply = self.reply(&question).await.map_err(|failed| failed.error)?;
+        answer(&reply, kind)
+    }
+
+    /// The first reply that says whether there are records.
+    async fn reply(&self, question: &Query) -> Result<Message, Failed> {
+        let mut last = Failed { code: None, error: LookupError::Temporary("no name server".to_owned()) };
         for _ in 0..self.rounds {
             for server in &self.servers {
-                match self.ask(*server, &question).await {
+                last = match self.ask(*server, question).await {
                     Ok(reply) => match reply.metadata.response_code {
-                        ResponseCode::NoError | ResponseCode::NXDomain => return answer(&reply, kind),
-                        code => match failure(&reply, code) {
-                            bogus @ LookupError::Bogus(_) => return Err(bogus),
-                            e => last = e,
-                        },
+                        ResponseCode::NoError | ResponseCode::NXDomain => return Ok(reply),
+                        code => Failed { code: Some(code), error: failure(&reply, code) },
                     },
-                    Err(e) => last = LookupError::Temporary(format!("asking {server}: {e}")),
+                    Err(e) => Failed { code: None, error: LookupError::Temporary(format!("asking {server}: {e}")) },
+                };
+                // Another server would find the same.
+                if matches!(last.error, LookupError::Bogus(_)) {
+                    return Err(last);
                 }
             }
         }
@@ -96,8 +110,8 @@ impl Trusted {
             return None;
         }
         match question.query_type() {
-            hickory_resolver::proto::rr::RecordType::A => found(vec![Record::A(Ipv4Addr::LOCALHOST)]),
-            hickory_resolver::proto::rr::RecordType::AAAA => found(vec![Record::Aaaa(Ipv6Addr::LOCALHOST)]),
+            RecordType::A => found(vec![Record::A(Ipv4Addr::LOCALHOST)]),
+            RecordType::AAAA => found(vec![Record::Aaaa(Ipv6Addr::LOCALHOST)]),
             _ => Some(Err(LookupError::NotFound { authentic: false })),
         }
     }

@@ -1,7 +1,8 @@
-//! The resolver against a name server that knows nothing of DNSSEC.
+//! The resolver against a name server that knows nothing of DNSSEC, and against one that validates and is trusted.
 
-use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::{A, CNAME, MX, TXT};
+use hickory_proto::op::{Edns, Message, MessageType, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
+use hickory_proto::rr::rdata::{A, CNAME, MX, NS, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_proto::serialize::binary::BinDecodable;
 use mox_base::{Lookup, LookupError, RecordKind};
@@ -9,7 +10,8 @@ use mox_net::Resolver;
 use mox_net::resolver::ResolverLimits;
 use std::net::SocketAddr;
 use std::time::Duration;
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
 /// A name server with a handful of records, none signed.
@@ -66,4 +68,102 @@ async fn without_dnssec_nothing_is_authentic() {
     assert_eq!(lookup.mx("absent.example.org").await, Err(LookupError::NotFound { authentic: false }));
     assert!(matches!(lookup.mx("broken.example.org").await, Err(LookupError::Temporary(_))));
     assert!(matches!(lookup.mx(&"a".repeat(64)).await, Err(LookupError::BadName(_))));
+}
+
+/// What a validating resolver answers, over UDP or TCP.
+fn validated(bytes: &[u8], tcp: bool) -> Vec<u8> {
+    let query = Message::from_bytes(bytes).unwrap();
+    assert!(query.metadata.authentic_data && query.edns.is_some(), "the query asks for the AD flag");
+    let question = query.queries.first().unwrap().clone();
+    let name = question.name().clone();
+    let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
+    reply.metadata.message_type = MessageType::Response;
+    reply.metadata.recursion_available = true;
+    reply.metadata.authentic_data = true;
+    match (name.to_ascii().as_str(), question.query_type()) {
+        (".", RecordType::NS) => {
+            reply.add_answer(Record::from_rdata(name, 60, RData::NS(NS(Name::from_ascii("ns.example.").unwrap()))));
+        }
+        ("example.org.", RecordType::A) => {
+            reply.add_answer(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, 1))));
+        }
+        ("insecure.example.org.", RecordType::A) => {
+            reply.metadata.authentic_data = false;
+            reply.add_answer(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, 1))));
+        }
+        ("big.example.org.", RecordType::TXT) if tcp => {
+            reply.add_answer(Record::from_rdata(name, 60, RData::TXT(TXT::from_bytes(vec![&[b'x'; 200]; 20]))));
+        }
+        ("big.example.org.", RecordType::TXT) => reply.metadata.truncation = true,
+        ("bogus.example.org.", _) => {
+            reply.metadata.response_code = ResponseCode::ServFail;
+            let mut edns = Edns::new();
+            edns.options_mut().insert(EdnsOption::Unknown(15, b"\0\x07long ago\r\n".to_vec()));
+            reply.set_edns(edns);
+        }
+        ("broken.example.org.", _) => reply.metadata.response_code = ResponseCode::ServFail,
+        _ => reply.metadata.response_code = ResponseCode::NXDomain,
+    }
+    reply.add_query(question);
+    reply.to_vec().unwrap()
+}
+
+async fn validating_server(tasks: &mut JoinSet<()>) -> SocketAddr {
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = tcp.local_addr().unwrap();
+    let udp = UdpSocket::bind(addr).await.unwrap();
+    tasks.spawn(async move {
+        let mut buf = [0; 2048];
+        loop {
+            let (n, from) = udp.recv_from(&mut buf).await.unwrap();
+            let reply = validated(&buf[..n], false);
+            // Somebody guesses first: with another id, and with another question.
+            let mut guess = reply.clone();
+            guess[0] ^= 1;
+            udp.send_to(&guess, from).await.unwrap();
+            udp.send_to(b"nonsense", from).await.unwrap();
+            udp.send_to(&reply, from).await.unwrap();
+        }
+    });
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = tcp.accept().await.unwrap();
+            let Ok(length) = stream.read_u16().await else { continue };
+            let mut query = vec![0; usize::from(length)];
+            stream.read_exact(&mut query).await.unwrap();
+            let reply = validated(&query, true);
+            stream.write_u16(u16::try_from(reply.len()).unwrap()).await.unwrap();
+            stream.write_all(&reply).await.unwrap();
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn a_trusted_resolver_is_believed() {
+    let mut tasks = JoinSet::new();
+    let limits = ResolverLimits { attempt: Duration::from_secs(5), ..ResolverLimits::default() };
+    let resolver = Resolver::with_trusted_servers(&[validating_server(&mut tasks).await], limits).unwrap();
+    let lookup: &dyn Lookup = &resolver;
+
+    assert!(lookup.query("example.org", RecordKind::A).await.unwrap().authentic);
+    assert!(!lookup.query("insecure.example.org", RecordKind::A).await.unwrap().authentic);
+    assert_eq!(lookup.txt("big.example.org").await.unwrap().records[0].len(), 4000);
+    assert_eq!(lookup.mx("absent.example.org").await, Err(LookupError::NotFound { authentic: true }));
+    let bogus = lookup.mx("bogus.example.org").await;
+    assert_eq!(bogus, Err(LookupError::Bogus("extended error 7 (signature expired): long ago".to_owned())));
+    assert!(matches!(lookup.mx("broken.example.org").await, Err(LookupError::Temporary(_))));
+    // Names of this machine are nobody else's business, RFC 6761 §6.3.
+    let here = lookup.query("anything.localhost", RecordKind::A).await.unwrap();
+    assert_eq!((here.records.len(), here.authentic), (1, false));
+}
+
+#[tokio::test]
+async fn trust_is_for_resolvers_that_validate() {
+    let mut tasks = JoinSet::new();
+    let limits = ResolverLimits { attempt: Duration::from_secs(5), ..ResolverLimits::default() };
+    // It sets the AD flag, but not for the root, which is signed for certain.
+    let resolver = Resolver::with_trusted_servers(&[name_server(&mut tasks).await], limits).unwrap();
+    let lookup: &dyn Lookup = &resolver;
+    assert!(!lookup.mx("example.org").await.unwrap().authentic);
 }
