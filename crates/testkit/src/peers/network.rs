@@ -93,7 +93,11 @@ impl Network {
         let servers: String = text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
         let path = self.folder().join(format!("resolv.conf-{servers}"));
         if !path.exists() {
-            std::fs::write(&path, text)?;
+            // Whole at once: somebody else may need the same.
+            let file = tempfile::NamedTempFile::new_in(self.folder())?;
+            std::fs::write(file.path(), text)?;
+            std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644))?;
+            file.persist(&path)?;
         }
         Ok(path)
     }
