@@ -17,7 +17,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     params: &[""],
     listed: true,
     help: "Run the mail server.\n\n\
-        Meant for a service manager. Started as root, it binds the configured addresses and reads keys, then continues as the configured user for good. SIGTERM, SIGINT and \"mox stop\" end it in order: sessions are told, deliveries at work finish or are put back.",
+        Meant for a service manager. Started as root, it binds the configured addresses and reads keys, then continues as the configured user for good. SIGTERM, SIGINT and \"mox stop\" end it in order: sessions are told, deliveries at work finish or are put back.\n\n\
+        Names are resolved by the name servers of /etc/resolv.conf. They are believed about DNSSEC if they validate and are trusted: by the option trust-ad, or because all of them are on this machine. Otherwise the server validates itself, from the keys of the root, or from those in the file of DNSKEY records that the environment variable MOX_DNS_ANCHORS names.",
     flags: &[],
     args: 0..=0,
     run: serve,
