@@ -13,6 +13,7 @@ mod dial;
 mod hostile;
 mod kill;
 mod localserve;
+mod network;
 mod octets;
 mod peers;
 mod postgres;
