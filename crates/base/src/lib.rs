@@ -16,7 +16,7 @@ pub mod size;
 pub mod time;
 
 pub use address::{Address, Host, Path};
-pub use dns::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Srv, Tlsa};
+pub use dns::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Srv, Tlsa, reverse_name};
 pub use domain::{Domain, DomainError};
 pub use ids::{AccountId, BlobId, MailboxId, MessageId, ModSeq, QueueId, Uid, UidValidity};
 pub use localpart::{Localpart, LocalpartError};

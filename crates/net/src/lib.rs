@@ -1,6 +1,6 @@
 //! Reaching the world and being reached: DNS, TLS, listening, dialling.
 //!
-//! [`Resolver`] is the real [`mox_base::Lookup`], validating DNSSEC itself. [`tls::ServerTls`] and [`tls::ClientTls`] hold what
+//! [`Resolver`] is the real [`mox_base::Lookup`], validating DNSSEC itself, [`OfflineDns`] one that asks nobody. [`tls::ServerTls`] and [`tls::ClientTls`] hold what
 //! handshakes need; [`Stream`] is one connection, in the clear or encrypted, to a peer over TCP or within a test's
 //! [`memory::World`]. [`Listener`] and [`listen::serve`] accept connections, [`Dial`] makes them. [`http::Client`]
 //! asks web servers. rustls, hickory and the socket options are known here only.
@@ -10,6 +10,7 @@ pub mod http;
 pub mod limit;
 pub mod listen;
 pub mod memory;
+pub mod offline;
 pub mod resolver;
 pub mod socks;
 pub mod stream;
@@ -18,6 +19,7 @@ pub mod tls;
 pub use dial::{Dial, DialError, DialFuture, TcpDial};
 pub use limit::{OpenLimit, RateLimit};
 pub use listen::{BindError, Listener, Sockets};
+pub use offline::OfflineDns;
 pub use resolver::Resolver;
 pub use socks::SocksDial;
 pub use stream::Stream;

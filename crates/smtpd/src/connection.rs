@@ -42,6 +42,8 @@ pub(crate) struct Connection {
     pub(crate) transaction: Transaction,
     /// Looked up once, when it is first needed.
     pub(crate) iprev: Option<Iprev>,
+    /// Closed without another word, as localserve simulates it.
+    pub(crate) dropped: bool,
     /// When the message being received must be dealt with.
     deadline: Option<Instant>,
     /// When the command being handled came.
@@ -97,6 +99,7 @@ impl Connection {
             certificate: None,
             transaction: Transaction::default(),
             iprev: None,
+            dropped: false,
             deadline: None,
             since,
         }
@@ -151,6 +154,9 @@ impl Connection {
                 Action::Ask(question) => {
                     let begins = matches!(question, Question::Mail(_));
                     let answer = self.answer(question).await;
+                    if self.dropped {
+                        return;
+                    }
                     if begins {
                         self.transaction.helo = session.hello().map(|hello| hello.name.clone());
                     }

@@ -3,7 +3,7 @@
 use crate::bounce::postmaster;
 use crate::connection::{Accepted, Connection, Target, Transaction};
 use crate::pace::{Pace, pause};
-use crate::simulate::{Failure, TIMEOUT};
+use crate::simulate::{Moment, Simulation};
 use crate::spool::Received;
 use crate::trace::tls_numbers;
 use crate::verify::Subject;
@@ -86,7 +86,10 @@ impl Connection {
         }
         let mut outcomes = vec![None; recipients.len()];
         for (recipient, outcome) in recipients.iter().zip(&mut outcomes) {
-            *outcome = self.simulated_after_data(recipient).await.map(|reply| Err(Refusal::new(reply)));
+            if let Some(path) = &recipient.path {
+                let simulated = self.simulated(Moment::Incoming, envelope.mail.from.as_ref(), path).await;
+                *outcome = simulated.map(|reply| Err(Refusal::new(reply)));
+            }
         }
         let require_tls = require_tls(&envelope, &headers);
         let incoming = Incoming {
@@ -169,6 +172,7 @@ impl Connection {
         require_tls: Option<bool>,
     ) -> Answer {
         let mut failed: Vec<(&Path, &Reply)> = Vec::new();
+        let mut delivered_to: Vec<&Path> = Vec::new();
         for (recipient, outcome) in recipients.iter().zip(outcomes) {
             let result = match (outcome, &recipient.target) {
                 (Ok(()), _) => "delivered",
@@ -184,6 +188,8 @@ impl Connection {
                 if let Some(path) = &recipient.path {
                     failed.push((path, &refusal.reply));
                 }
+            } else {
+                delivered_to.extend(&recipient.path);
             }
         }
         let reply = combined_reply(outcomes);
@@ -193,8 +199,11 @@ impl Connection {
         for (path, reply) in &failed {
             tracing::info!(cid = self.cid, recipient = %path, %reply, "message not delivered to one of its recipients");
         }
-        // In localserve, a sender that tests wants to see its message, not bounces of simulated failures.
-        if let (false, Some(mail_from), false) = (failed.is_empty(), &envelope.mail.from, self.service.settings.localserve) {
+        let localserve = self.service.settings.localserve;
+        let simulated: Vec<(&Path, Reply)> =
+            delivered_to.into_iter().filter(|_| localserve).filter_map(|path| Some((path, Simulation::bounce(&path.localpart)?))).collect();
+        failed.extend(simulated.iter().map(|(path, reply)| (*path, reply)));
+        if let (false, Some(mail_from)) = (failed.is_empty(), &envelope.mail.from) {
             self.bounce(envelope, mail_from, &failed, header, require_tls).await;
         }
         Answer::Ok
@@ -273,18 +282,6 @@ impl Connection {
             return Err(Reply::new(550, (5, 6, 0), "smtputf8 required for message"));
         }
         Ok(needed)
-    }
-
-    /// In localserve, the failure that a recipient's form asks for after DATA.
-    async fn simulated_after_data(&self, recipient: &Accepted) -> Option<Reply> {
-        if !self.service.settings.localserve {
-            return None;
-        }
-        let failure = Failure::of(&recipient.path.as_ref()?.localpart)?;
-        if failure == Failure::Timeout {
-            pause(TIMEOUT, &self.service.stop).await;
-        }
-        Some(failure.reply(&Reply::new(451, (4, 0, 0), "timeout due to special localpart")))
     }
 }
 

@@ -1,8 +1,7 @@
 //! MAIL and RCPT: whose mail is taken, and for whom.
 
 use crate::connection::{Accepted, Connection, Target, Transaction};
-use crate::pace::pause;
-use crate::simulate::{Failure, TIMEOUT};
+use crate::simulate::Moment;
 use crate::spool::Receiver;
 use mox_base::{Address, Host, Path};
 use mox_mailauth::spf::{Identity, SpfResult};
@@ -17,7 +16,7 @@ impl Connection {
         let receiver = if self.is_submission() { Receiver::default() } else { Receiver::verifying() };
         self.transaction = Transaction { directory: Some(directory), receiver, mail_from: mail.from.clone(), ..Transaction::default() };
         let Some(path) = &mail.from else { return Answer::Ok };
-        if let Some(reply) = self.simulated("mailfrom", path).await {
+        if let Some(reply) = self.simulated(Moment::MailFrom, Some(path), path).await {
             return Answer::Refuse(reply);
         }
         let refusal = if self.is_submission() { self.sender_refusal(path) } else { self.foreign_sender_refusal(path).await };
@@ -62,8 +61,9 @@ impl Connection {
             // RFC 8460 §3: those who report that TLS doesn't work must get through.
             return Answer::Refuse(Reply::new(530, (5, 7, 0), "starttls required"));
         }
+        let from = self.transaction.mail_from.clone();
         if let Some(path) = &rcpt.to
-            && let Some(reply) = self.simulated("rcptto", path).await
+            && let Some(reply) = self.simulated(Moment::RcptTo, from.as_ref(), path).await
         {
             return Answer::Refuse(reply);
         }
@@ -119,18 +119,6 @@ impl Connection {
             Err(AddressError::AddressNotFound) if submission => Err(Reply::new(550, (5, 1, 1), "no such user")),
             Err(AddressError::AddressNotFound) => Ok(Target::Unknown),
         }
-    }
-
-    /// In localserve, the reply that an address of a special form asks for at this moment.
-    async fn simulated(&self, moment: &str, path: &Path) -> Option<Reply> {
-        if !self.service.settings.localserve {
-            return None;
-        }
-        let failure = Failure::at(moment, &path.localpart)?;
-        if failure == Failure::Timeout {
-            pause(TIMEOUT, &self.service.stop).await;
-        }
-        Some(failure.reply(&Reply::new(451, (4, 3, 0), "timeout due to special localpart")))
     }
 }
 

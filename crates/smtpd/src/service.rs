@@ -5,6 +5,7 @@ use crate::ids::ConnectionIds;
 use crate::metrics::Metrics;
 use crate::settings::{ListenerSettings, Settings};
 use crate::signing::SharedSelectors;
+use crate::simulate::Attempts;
 use mox_base::{Clock, Lookup, Random};
 use mox_delivery::inbound::Inbound;
 use mox_delivery::submit::Submitter;
@@ -58,6 +59,8 @@ pub struct Service {
     pub(crate) ids: Arc<ConnectionIds>,
     pub(crate) metrics: Metrics,
     pub(crate) stop: CancellationToken,
+    /// For localserve's simulations.
+    pub(crate) attempts: Attempts,
     new_connections: RateLimit,
     open_connections: Arc<OpenLimit>,
 }
@@ -92,6 +95,7 @@ impl Service {
             ids,
             metrics,
             stop,
+            attempts: Attempts::default(),
             new_connections,
             open_connections: Arc::new(open_connections),
         })

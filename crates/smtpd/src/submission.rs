@@ -3,9 +3,8 @@
 use crate::bounce::postmaster;
 use crate::connection::{Connection, Transaction};
 use crate::incoming::{internal_error, require_tls, storage_error};
-use crate::pace::pause;
 use crate::signing::sign;
-use crate::simulate::{Failure, TIMEOUT};
+use crate::simulate::Moment;
 use crate::spool::Received;
 use mox_base::{Address, Path, Timestamp};
 use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, UniqueSender};
@@ -151,16 +150,13 @@ impl Connection {
     }
 
     /// In localserve, the failure that a recipient's form asks for: of the whole message.
-    async fn simulated_at_submission(&self, envelope: &Envelope) -> Result<(), Refused> {
-        if !self.service.settings.localserve {
-            return Ok(());
+    async fn simulated_at_submission(&mut self, envelope: &Envelope) -> Result<(), Refused> {
+        for path in envelope.recipients.iter().filter_map(|r| r.to.as_ref()) {
+            if let Some(reply) = self.simulated(Moment::Submission, envelope.mail.from.as_ref(), path).await {
+                return Err(("localserveerror", reply));
+            }
         }
-        let mut localparts = envelope.recipients.iter().filter_map(|r| r.to.as_ref()).map(|path| &path.localpart);
-        let Some(failure) = localparts.find_map(Failure::at_submission) else { return Ok(()) };
-        if failure == Failure::Timeout {
-            pause(TIMEOUT, &self.service.stop).await;
-        }
-        Err(("localserveerror", failure.reply(&Reply::new(451, (4, 3, 0), "timeout due to special localpart"))))
+        Ok(())
     }
 
     /// Whether bounces are recognised by an id in the reverse-path: for some login addresses, as they were used. What follows the

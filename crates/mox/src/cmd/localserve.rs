@@ -1,16 +1,22 @@
 //! `mox localserve`: a whole mail server on one machine, for developing software that sends or receives mail.
 //!
 //! On first use it writes a configuration, keys and an account below one folder; afterwards it serves what is there. It runs
-//! with the user's own rights and talks to nobody but itself.
+//! with the user's own rights, and talks to nobody but itself and the webhooks that were configured.
 
+mod accounts;
 mod files;
 
 use crate::cli::{Command, Failure, Flag, Globals, Invocation, Outcome};
 use crate::log::{Format, Log};
+use crate::ports::SystemRandom;
 use crate::wire::{self, Mode, Service, Started, Startup};
+use accounts::Accounts;
+use mox_base::Random as _;
 use mox_config::LogLevel;
+use mox_net::OfflineDns;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 pub(super) const COMMANDS: &[Command] = &[Command {
@@ -24,7 +30,12 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         - temperror: code 451\n\
         - permerror: code 550\n\
         - three digits from 400 to 599: that code\n\
-        - timeout: no answer for an hour\n\n\
+        - any of these and an enhanced code, as in permerror-5.7.1\n\
+        - timeout: no answer for an hour\n\
+        - -drop: the connection is closed without an answer\n\
+        - -greylist, -greylist3: code 451 for the first attempt, or the first three, of each sender\n\
+        - -delay5: success after 5 seconds; up to 99\n\
+        - -bounce, -bounce-5.2.2: the message is accepted, and its sender gets a bounce\n\n\
         The failure comes after the data, or earlier or later with a beginning of \"mailfrom\" (at MAIL FROM, for the sender's address), \"rcptto\" (at RCPT TO) or \"queue\" (submission is accepted, delivery from the queue fails).",
     flags: &[
         Flag::text("dir", "string", "configuration and data directory (default \"$userconfigdir/mox-localserve\")"),
@@ -34,6 +45,20 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             "serve on this ip instead of default 127.0.0.1 and ::1. only used when writing configuration, at first launch.",
         ),
         Flag::bool("initonly", "write configuration files and exit"),
+        Flag::bool("temp", "keep everything in a new directory, in memory where possible, that is removed at the end"),
+        Flag::text(
+            "accounts",
+            "addresses",
+            "comma-separated addresses, for each of which there is an account of its own, beside mox@localhost and with the same password. \
+            only used when writing configuration, at first launch.",
+        ),
+        Flag::text(
+            "dns",
+            "string",
+            "what is asked for the checks of incoming mail. With \"none\", the default, all domains can receive mail and publish no policies, \
+            except those below invalid, which don't exist. With \"system\", the name servers of the system. Otherwise the name of a zone file, \
+            which has all there is to know of the domains in it.",
+        ),
         Flag::text(
             "portbase",
             "int",
@@ -53,9 +78,12 @@ const ADMIN_PASSWORD: &str = "moxadmin";
 
 fn localserve(invocation: &Invocation) -> Outcome {
     let flags = &invocation.flags;
-    let dir = match flags.text("dir") {
-        Some(dir) => PathBuf::from(dir),
-        None => default_dir(),
+    let temporary = if flags.bool("temp") { Some(TemporaryDir::new()?) } else { None };
+    let dir = match (&temporary, flags.text("dir")) {
+        (Some(_), Some(_)) => return Err(Failure::Error("-temp and -dir can't be used together".into())),
+        (Some(temporary), None) => temporary.0.clone(),
+        (None, Some(dir)) => PathBuf::from(dir),
+        (None, None) => default_dir(),
     };
     let port_base = match flags.text("portbase").map(str::parse::<u16>).transpose() {
         Ok(base) => base,
@@ -64,17 +92,22 @@ fn localserve(invocation: &Invocation) -> Outcome {
     let Ok(ip) = flags.text("ip").filter(|ip| !ip.is_empty()).map(str::parse::<IpAddr>).transpose() else {
         return Err(Failure::Error("invalid -ip".into()));
     };
+    let accounts = Accounts::parse(flags.text("accounts").unwrap_or_default())?;
+    let checks_ask = checks_ask(flags.text("dns").unwrap_or("none"))?;
     let init_only = flags.bool("initonly");
     let exists = dir.join("mox.conf").exists() || dir.exists() && dir.read_dir().is_ok_and(|mut d| d.next().is_some());
     let log = Log::start(Format::Logfmt, LogLevel::Info);
-    if exists && ip.is_some() && !init_only {
-        return Err(Failure::Error("specifying -ip is only allowed when writing configuration, at first launch".into()));
+    for (flag, given) in [("ip", ip.is_some()), ("accounts", !accounts.is_empty())] {
+        if exists && given && !init_only {
+            let text = format!("specifying -{flag} is only allowed when writing configuration, at first launch");
+            return Err(Failure::Error(text));
+        }
     }
     if exists && init_only {
         tracing::warn!(dir = %dir.display(), "configuration directory already exists, overwriting");
     }
     if !exists || init_only {
-        write(&dir, ip, port_base.filter(|base| *base != 0).unwrap_or(1000), exists)?;
+        write(&dir, ip, port_base.filter(|base| *base != 0).unwrap_or(1000), &accounts, exists)?;
         println_dir(&dir);
     }
     if init_only {
@@ -82,9 +115,48 @@ fn localserve(invocation: &Invocation) -> Outcome {
     }
     let globals = Globals { config: dir.join("mox.conf"), ..invocation.globals.clone() };
     let hint = |e: String| Failure::Error(format!("{e}\n\nhint: to start with a new configuration, -dir must not exist yet"));
-    let startup = Startup::load(&globals, Mode::Localserve { any_ports: port_base == Some(0) }, log).map_err(|e| hint(e.to_string()))?;
+    let mut startup =
+        Startup::load(&globals, Mode::Localserve { any_ports: port_base == Some(0) }, log).map_err(|e| hint(e.to_string()))?;
+    startup.checks_ask = checks_ask;
     let status = wire::run(startup, |started| banner(&dir, exists, started)).map_err(Failure::Error)?;
     if status == 0 { Ok(()) } else { Err(Failure::Exit(status)) }
+}
+
+/// What the value of `-dns` stands for; none for the system's name servers.
+fn checks_ask(dns: &str) -> Result<Option<OfflineDns>, Failure> {
+    match dns {
+        "system" => Ok(None),
+        "none" => Ok(Some(OfflineDns::default())),
+        file => {
+            let text = std::fs::read_to_string(file).map_err(|e| Failure::new(format!("reading zone file {file}"), e))?;
+            OfflineDns::parse(&text).map(Some).map_err(|e| Failure::new(format!("zone file {file}"), e))
+        }
+    }
+}
+
+/// A folder that is removed in the end.
+#[derive(Debug)]
+struct TemporaryDir(PathBuf);
+
+impl TemporaryDir {
+    /// A new one, in memory where there is such a file system.
+    fn new() -> Result<Self, Failure> {
+        let mut number = [0; 8];
+        SystemRandom.fill(&mut number);
+        let name = format!("mox-localserve-{:016x}", u64::from_be_bytes(number));
+        let memory = Path::new("/dev/shm");
+        let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }.join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Failure::new(format!("creating {}", dir.display()), e))?;
+        Ok(Self(dir))
+    }
+}
+
+impl Drop for TemporaryDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(dir = %self.0.display(), %error, "removing temporary directory");
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "the command's result")]
@@ -100,9 +172,11 @@ fn default_dir() -> PathBuf {
 }
 
 /// Writes everything; removes a folder it made itself when that fails.
-fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, existed: bool) -> Outcome {
-    let written = files::write(dir, ip, port_base)
-        .and_then(|()| wire::create_account(&dir.join("mox.conf"), ACCOUNT, PASSWORD).map_err(|e| Failure::new("creating account", e)));
+fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, accounts: &Accounts, existed: bool) -> Outcome {
+    let config = dir.join("mox.conf");
+    let make = |name: &str| wire::create_account(&config, name, PASSWORD).map_err(|e| Failure::new(format!("creating account {name}"), e));
+    let written =
+        files::write(dir, ip, port_base, accounts).and_then(|()| make(ACCOUNT)).and_then(|()| accounts.names().try_for_each(make));
     if written.is_err() && !existed {
         drop(std::fs::remove_dir_all(dir));
     }
@@ -123,6 +197,8 @@ fn banner(dir: &Path, existed: bool, started: &Started) {
 Mail to any address arrives in this user's mailboxes. The end of a localpart makes it fail:
   …temperror  a temporary error (451)        …permerror  a permanent error (550)
   …400 to …599  that code                    …timeout    no answer for an hour
+  …-greylist    451 at first, then accepted  …-bounce    accepted, then a bounce
+More, with enhanced codes, delays and dropped connections, in `mox help localserve`.
 Its beginning says when: mailfrom… and rcptto… at that command, queue… only when the queue delivers
 what was submitted, anything else after the data.
 

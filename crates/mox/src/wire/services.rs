@@ -90,7 +90,7 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs } = startup;
+        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask } = startup;
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
@@ -151,7 +151,8 @@ impl Services {
         let arrivals = webhooks::arrivals(&shared);
         let (telling, finish) = (arrivals.clone(), life.finish.clone());
         life.background.spawn(async move { telling.run(finish).await });
-        let parts = smtp::Parts { arrivals, lookup: Arc::clone(&lookup), stop: life.stop.clone() };
+        let checks_ask = checks_ask.map_or_else(|| Arc::clone(&lookup), |offline| Arc::new(offline) as Arc<dyn Lookup>);
+        let parts = smtp::Parts { arrivals, lookup: checks_ask, stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let http = Http::new(&shared, mode, webapi_metrics, life)?;
         let mut listening = Vec::new();

@@ -6,8 +6,8 @@ use super::{storage, tls};
 use crate::cli::Globals;
 use crate::log::Log;
 use mox_config::{Live, Outside, Paths, Static};
-use mox_net::Sockets;
 use mox_net::tls::Certificates;
+use mox_net::{OfflineDns, Sockets};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::User;
 use std::collections::BTreeMap;
@@ -38,6 +38,8 @@ pub(crate) struct Startup {
     pub(super) endpoints: Vec<Endpoint>,
     pub(super) sockets: Sockets,
     pub(super) certs: BTreeMap<String, Arc<Certificates>>,
+    /// What checks of incoming mail ask instead of the system's name servers.
+    pub(crate) checks_ask: Option<OfflineDns>,
 }
 
 impl Startup {
@@ -69,7 +71,8 @@ impl Startup {
             tracing::warn!(feature, "configured, but not supported by this version");
         }
         let pedantic = globals.pedantic || fixed.pedantic;
-        Ok(Self { mode, pedantic, data_dir: paths.data_dir().to_owned(), storage, live: Arc::new(live), log, endpoints, sockets, certs })
+        let data_dir = paths.data_dir().to_owned();
+        Ok(Self { mode, pedantic, data_dir, storage, live: Arc::new(live), log, endpoints, sockets, certs, checks_ask: None })
     }
 
     /// The static configuration.

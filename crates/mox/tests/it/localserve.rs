@@ -1,8 +1,12 @@
 //! localserve as a test bench: each simulated failure, at each stage, as a program that sends mail meets it.
 
-use crate::server::{PATIENCE, message, smtp, start, submission};
+use crate::server::{BINARY, PATIENCE, await_messages, bodies, imap, message, smtp, start, submission};
 use crate::webapi_http::call;
-use mox_testkit::peers::{Mox, wait_until};
+use mox_testkit::peers::{ImapClient, Mox, SmtpClient, wait_until};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 
 #[track_caller]
 fn run(mox: &Mox, args: &[&str]) -> String {
@@ -135,4 +139,109 @@ fn submission_refuses_what_fails_but_leaves_the_queues_to_the_queue() {
     // Nothing of a refused submission is queued.
     let all = run(&mox, HISTORY) + &run(&mox, WAITING);
     assert!(!all.contains("good@example.org") && !all.contains("x452@"), "{all}");
+}
+
+/// A `localserve` that was told everything on its command line.
+struct Bench {
+    child: Child,
+    ports: BTreeMap<String, u16>,
+}
+
+impl Bench {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(["localserve", "-temp", "-portbase", "0", "-ip", "127.0.0.1"]).args(args);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut ports = BTreeMap::new();
+        while ports.len() < 8 {
+            let line = lines.next().expect("it ends without telling its ports").unwrap();
+            let words: Vec<&str> = line.split(' ').collect();
+            if let ["port", service, addr] = words.as_slice() {
+                ports.insert((*service).to_owned(), addr.rsplit(':').next().unwrap().parse().unwrap());
+            }
+        }
+        Self { child, ports }
+    }
+
+    fn port(&self, service: &str) -> u16 {
+        self.ports[service]
+    }
+
+    /// Its folder, which is the one in memory with its process's files in it.
+    fn dir(&self) -> PathBuf {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let mut targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        let file = targets.find(|target| target.to_string_lossy().contains("/mox-localserve-")).unwrap();
+        file.ancestors().find(|dir| dir.join("mox.conf").exists()).unwrap().to_owned()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn a_test_suite_has_its_own_accounts_and_names_and_leaves_nothing_behind() {
+    let zones = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        zones.path(),
+        "strict.example. MX 10 mx.strict.example.\nmx.strict.example. A 192.0.2.1\nstrict.example. TXT \"v=spf1 -all\"\n",
+    )
+    .unwrap();
+    let mut bench = Bench::start(&["-accounts", "ann@shop.example,bob@localhost", "-dns", zones.path().to_str().unwrap()]);
+
+    // A domain that knows nobody here, one that the file has, and ones that don't exist.
+    let mut client = SmtpClient::smtp(bench.port("smtp")).unwrap();
+    for (from, code) in [("a@example.org", 250), ("a@strict.example", 250), ("a@sub.strict.example", 550), ("a@x.invalid", 550)] {
+        assert_eq!(client.command(&format!("MAIL FROM:<{from}>")).unwrap().code, code, "{from}");
+        client.command("RSET").unwrap();
+    }
+    for (from, to) in [("a@example.org", "ann@shop.example"), ("a@strict.example", "bob@localhost"), ("a@example.org", "x@example.net")] {
+        assert_eq!(client.send(from, &[to], &message("one")).unwrap().code, 250, "{from} to {to}");
+    }
+
+    for (user, result) in [("ann@shop.example", "spf=none"), ("bob@localhost", "spf=fail"), (Mox::USER, "spf=none")] {
+        let mut imap = ImapClient::login(bench.port("imap"), user, Mox::PASSWORD).unwrap();
+        await_messages(&mut imap, "Inbox", 1);
+        let text = String::from_utf8(bodies(&mut imap).remove(0)).unwrap();
+        assert!(text.contains(result), "{user}: {text}");
+    }
+
+    // Each may send as its own address.
+    let mut submission = SmtpClient::smtp(bench.port("submission")).unwrap();
+    submission.login("ann@shop.example", Mox::PASSWORD).unwrap();
+    let letter = String::from_utf8(message("two")).unwrap().replace("From: <mox@localhost>", "From: <ann@shop.example>");
+    assert_eq!(submission.send("ann@shop.example", &["bob@localhost"], letter.as_bytes()).unwrap().code, 250);
+    let mut imap = ImapClient::login(bench.port("imap"), "bob@localhost", Mox::PASSWORD).unwrap();
+    await_messages(&mut imap, "Inbox", 2);
+    let text = String::from_utf8(bodies(&mut imap).remove(1)).unwrap();
+    assert!(text.contains("dkim=pass") && text.contains("header.d=shop.example"), "{text}");
+
+    let dir = bench.dir();
+    let pid = nix::unistd::Pid::from_raw(bench.child.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    assert!(wait_until(PATIENCE, || bench.child.try_wait().unwrap().is_some()));
+    assert!(!dir.exists(), "{}", dir.display());
+}
+
+#[test]
+fn a_bounce_comes_back_and_greylisting_ends() {
+    let mox = start();
+    send(&mox, &["x-bounce-5.2.2@example.org"]);
+    await_line(&mox, HISTORY, "x-bounce-5.2.2@example.org", &[" success "]);
+    let mut client = imap(&mox);
+    // The message itself, and its bounce.
+    await_messages(&mut client, "Inbox", 2);
+    let bounce =
+        bodies(&mut client).iter().map(|body| String::from_utf8_lossy(body).into_owned()).find(|text| text.contains("Status: 5.2.2"));
+    assert!(bounce.is_some_and(|text| text.contains("x-bounce-5.2.2@example.org")));
+
+    send(&mox, &["queue-greylist@example.org"]);
+    await_line(&mox, WAITING, "queue-greylist@example.org", &["451 4.7.1"]);
+    run(&mox, &["queue", "schedule", "-now", "0s"]);
+    await_line(&mox, HISTORY, "queue-greylist@example.org", &[" success "]);
 }

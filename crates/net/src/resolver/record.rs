@@ -17,7 +17,7 @@ pub(super) const fn record_type(kind: RecordKind) -> RecordType {
     }
 }
 
-pub(super) fn record(data: &RData) -> Option<Record> {
+pub(crate) fn record(data: &RData) -> Option<Record> {
     Some(match data {
         RData::A(a) => Record::A(a.0),
         RData::AAAA(a) => Record::Aaaa(a.0),
@@ -38,7 +38,7 @@ pub(super) fn record(data: &RData) -> Option<Record> {
 }
 
 /// A name without its trailing dot; the root is empty.
-fn text(name: &Name) -> String {
+pub(crate) fn text(name: &Name) -> String {
     let mut text = name.to_ascii();
     if text.ends_with('.') {
         text.pop();

@@ -74,7 +74,9 @@ async fn simulated_failures_of_incoming_mail() {
         )
         .await;
     assert_eq!(world.mailbox("ann", "Inbox").await.len(), 1);
-    assert!(world.queued().await.is_empty(), "no bounces of simulated failures");
+    let queued = world.queued().await;
+    assert_eq!(queued.len(), 1, "a bounce for the recipient that was left out");
+    assert_eq!(queued[0].0.recipient.to_string(), "bob451@localhost");
     drop(client);
     world.close().await;
 }
@@ -118,6 +120,89 @@ async fn simulated_failures_of_submissions() {
             .await;
     }
     assert_eq!(world.queued().await.len(), 2);
+    drop(client);
+    world.close().await;
+}
+
+const MESSAGE: &str = "C: DATA
+            S: 354 see you at the bare dot
+            C: From: <ann@mox.example>
+            C:
+            C: .
+            S: ";
+
+fn transaction(to: &str, reply: &str) -> String {
+    format!(
+        "C: MAIL FROM:<bob@localhost>\nS: 250 2.1.0 looking good\nC: RCPT TO:<{to}@anywhere.example>\nS: 250 2.1.0 now on the list\n{MESSAGE}{reply}"
+    )
+}
+
+#[tokio::test]
+async fn enhanced_codes_and_greylisting() {
+    let world = localserve().await;
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    client.send("EHLO localhost").await;
+    client.skip("250").await;
+    let greylisted = |attempt| format!("451 4.7.1 greylisted due to special localpart, attempt {attempt} of 2 that fail");
+    client
+        .play(&format!(
+            "{}
+            {}
+            C: MAIL FROM:<bob@localhost>
+            S: 250 2.1.0 looking good
+            C: RCPT TO:<rcptto-greylist2@anywhere.example>
+            S: {}
+            C: RCPT TO:<rcptto-greylist2@anywhere.example>
+            S: {}
+            C: RCPT TO:<rcptto-greylist2@anywhere.example>
+            S: 250 2.1.0 now on the list
+            {MESSAGE}250 2.2.0 it is done
+            {}
+            {}
+            {}",
+            transaction("permerror-5.7.1", "550 5.7.1 failure with code 550 due to special localpart"),
+            transaction("queue452-4.2.2", "452 4.2.2 failure with code 452 due to special localpart"),
+            greylisted(1),
+            greylisted(2),
+            transaction("x-greylist2", &greylisted(1)),
+            transaction("x-greylist2", &greylisted(2)),
+            transaction("x-greylist2", "250 2.2.0 it is done"),
+        ))
+        .await;
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn a_bounce_after_acceptance() {
+    let world = localserve().await;
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    client.send("EHLO localhost").await;
+    client.skip("250").await;
+    client.play(&transaction("x-bounce-5.2.2", "250 2.2.0 it is done")).await;
+    let queued = world.queued().await;
+    assert_eq!(queued.len(), 1);
+    let (entry, _, text) = &queued[0];
+    assert_eq!(entry.recipient.to_string(), "bob@localhost");
+    assert!(text.contains("Status: 5.2.2") && text.contains("x-bounce-5.2.2@anywhere.example"), "{text}");
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delay_and_a_dropped_connection() {
+    let world = localserve().await;
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    client.send("EHLO localhost").await;
+    client.skip("250").await;
+    let before = tokio::time::Instant::now();
+    client.play("C: MAIL FROM:<mailfrom-delay7@localhost>\nS: 250 2.1.0 looking good").await;
+    assert_eq!(before.elapsed().as_secs(), 7);
+    client.send("RCPT TO:<rcptto-drop@anywhere.example>").await;
+    assert_eq!(client.line().await, None, "closed without a word");
     drop(client);
     world.close().await;
 }

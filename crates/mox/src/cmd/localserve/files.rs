@@ -1,5 +1,6 @@
 //! The files of a new `localserve` folder.
 
+use super::accounts::Accounts;
 use super::{ADMIN_PASSWORD, PASSWORD};
 use crate::cli::{Failure, Outcome};
 use crate::cmd::passwords::write_admin_password;
@@ -16,7 +17,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Writes the configuration, keys and passwords; not the account's data.
-pub(super) fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16) -> Outcome {
+pub(super) fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, accounts: &Accounts) -> Outcome {
     debug_assert!(PASSWORD.len() >= 8 && ADMIN_PASSWORD.len() >= 8);
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -38,7 +39,7 @@ pub(super) fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16) -> Outcome {
 
     write_admin_password(&dir.join("adminpasswd"), ADMIN_PASSWORD)?;
     config::<Static>(dir, "mox.conf", &static_config(&ips, port_base))?;
-    config::<Dynamic>(dir, "domains.conf", DYNAMIC_CONFIG)
+    config::<Dynamic>(dir, "domains.conf", &dynamic_config(accounts))
 }
 
 fn file(dir: &Path, name: &str, mode: u32, bytes: &[u8]) -> Outcome {
@@ -148,9 +149,23 @@ Postmaster:
     )
 }
 
-const DYNAMIC_CONFIG: &str = "Domains:
+fn dynamic_config(accounts: &Accounts) -> String {
+    format!(
+        "Domains:
 	localhost:
-		LocalpartCatchallSeparator: +
+{DOMAIN_SETTINGS}{domains}Accounts:
+	mox:
+		Domain: localhost
+		Destinations:
+			mox@localhost: nil
+{ACCOUNT_SETTINGS}{entries}",
+        domains = accounts.domains(),
+        entries = accounts.entries(),
+    )
+}
+
+/// A domain's settings: all share one key.
+pub(super) const DOMAIN_SETTINGS: &str = "		LocalpartCatchallSeparator: +
 		DKIM:
 			Selectors:
 				localserve:
@@ -158,12 +173,10 @@ const DYNAMIC_CONFIG: &str = "Domains:
 					PrivateKeyFile: dkim.localserve.privatekey.pkcs8.pem
 			Sign:
 				- localserve
-Accounts:
-	mox:
-		Domain: localhost
-		Destinations:
-			mox@localhost: nil
-		KeepRetiredMessagePeriod: 72h0m0s
+";
+
+/// An account's settings, but for its addresses.
+pub(super) const ACCOUNT_SETTINGS: &str = "		KeepRetiredMessagePeriod: 72h0m0s
 		KeepRetiredWebhookPeriod: 72h0m0s
 		RejectsMailbox: Rejects
 		AutomaticJunkFlags:
@@ -188,12 +201,14 @@ mod tests {
     #[test]
     fn configurations_parse_and_say_what_they_should() {
         let ips = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        let accounts = Accounts::parse("ann@shop.example,bob@localhost").unwrap();
         let fixed = sconf::parse::<Static>("mox.conf", static_config(&ips, 1000).as_bytes()).unwrap().value;
         let endpoints = crate::wire::endpoints(&fixed);
         let ports: Vec<u16> = endpoints.iter().filter(|e| e.addr.is_ipv4()).map(|e| e.addr.port()).collect();
         assert_eq!(ports, [1025, 1587, 1465, 1143, 1993, 1080, 1443, 1081]);
         assert_eq!(endpoints.len(), 16);
-        let dynamic = sconf::parse::<Dynamic>("domains.conf", DYNAMIC_CONFIG.as_bytes()).unwrap().value;
+        let dynamic = sconf::parse::<Dynamic>("domains.conf", dynamic_config(&accounts).as_bytes()).unwrap().value;
+        assert_eq!((dynamic.domains.len(), dynamic.accounts.len()), (2, 3));
         let text = sconf::write(&dynamic, Style::Documented).unwrap();
         assert_eq!(sconf::parse::<Dynamic>("domains.conf", text.as_bytes()).unwrap().value, dynamic);
     }
