@@ -11,6 +11,7 @@
 pub mod object;
 
 pub mod error;
+pub mod listing;
 pub mod manual;
 pub mod method;
 pub mod openapi;

@@ -1,6 +1,10 @@
 //! The methods: names, requests, responses, errors.
 
 use crate::error::ErrorCode;
+use crate::listing::{
+    MailboxListResponse, MessageListRequest, MessageListResponse, QueueCancelRequest, QueueCancelResponse, QueueListRequest,
+    QueueListResponse, SuppressionListRequest,
+};
 use crate::object::{Describe, Object};
 use crate::send::{SendRequest, SendResponse};
 use crate::types::{Message, MessageMeta, Structure, Suppression};
@@ -12,7 +16,7 @@ object! {
 
     /// The suppression list.
     pub struct SuppressionListResponse {
-        /// All entries, ordered by base address.
+        /// Entries, ordered by base address.
         "Suppressions" suppressions: Vec<Suppression>,
     }
 
@@ -130,7 +134,7 @@ fn check<T: Wire>(json: &str) -> Result<(), ReadError> {
 }
 
 /// All methods of version 0.
-pub static METHODS: [Method; 12] = [
+pub static METHODS: [Method; 16] = [
     Method {
         name: "Send",
         summary: "Compose a message and queue it for delivery",
@@ -163,9 +167,10 @@ pub static METHODS: [Method; 12] = [
     Method {
         name: "SuppressionList",
         summary: "List the suppressed addresses",
-        about: "Returns all addresses that the account doesn't send to. Messages to them fail in the queue, with event `suppressed`.",
-        request: Empty::object,
-        check: check::<Empty>,
+        about: "Returns the addresses that the account doesn't send to: all of them, or a page. Messages to them fail in the queue, \
+                with event `suppressed`.",
+        request: SuppressionListRequest::object,
+        check: check::<SuppressionListRequest>,
         response: ResponseKind::Json(SuppressionListResponse::object),
         errors: &[],
     },
@@ -260,6 +265,45 @@ pub static METHODS: [Method; 12] = [
         check: check::<MessageMoveRequest>,
         response: ResponseKind::Json(Empty::object),
         errors: &[ErrorCode::MessageNotFound],
+    },
+    Method {
+        name: "MailboxList",
+        summary: "List the mailboxes",
+        about: "Returns all mailboxes of the account, with the number of messages in each.",
+        request: Empty::object,
+        check: check::<Empty>,
+        response: ResponseKind::Json(MailboxListResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "MessageList",
+        summary: "List the messages in a mailbox",
+        about: "Returns a page of the messages in a mailbox, without their texts. To see what is new, ask again with the last UID that you \
+                have seen. Flags stay as they are.",
+        request: MessageListRequest::object,
+        check: check::<MessageListRequest>,
+        response: ResponseKind::Json(MessageListResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "QueueList",
+        summary: "List messages that are being sent, or were sent",
+        about: "Returns a page of the account's entries in the queue, or of those that have ended, with all attempts to deliver them. \
+                There is an entry for each recipient.",
+        request: QueueListRequest::object,
+        check: check::<QueueListRequest>,
+        response: ResponseKind::Json(QueueListResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "QueueCancel",
+        summary: "Take messages out of the queue",
+        about: "Cancels the delivery of entries that still wait, also of those that are held. Nobody gets a bounce; webhooks tell of the \
+                event `canceled`.",
+        request: QueueCancelRequest::object,
+        check: check::<QueueCancelRequest>,
+        response: ResponseKind::Json(QueueCancelResponse::object),
+        errors: &[],
     },
 ];
 

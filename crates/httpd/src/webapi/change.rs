@@ -79,7 +79,7 @@ impl Call {
 }
 
 /// Flags and keywords in any case.
-fn parse_flags(texts: &[String]) -> Result<(Flags, Vec<Keyword>), Error> {
+pub(super) fn parse_flags(texts: &[String]) -> Result<(Flags, Vec<Keyword>), Error> {
     let mut flags = Flags::NONE;
     let mut keywords = Vec::new();
     for text in texts {

@@ -8,8 +8,10 @@ mod auth;
 mod change;
 mod compose;
 mod form;
+mod list;
 mod metrics;
 mod multipart;
+mod queue;
 mod read;
 mod send;
 mod sniff;
@@ -212,6 +214,10 @@ impl Call {
             "MessageFlagsAdd" => self.message_flags(mox_store::FlagOp::Add, parsed(&text)?).await.map(|r| answer(&r)),
             "MessageFlagsRemove" => self.message_flags(mox_store::FlagOp::Remove, parsed(&text)?).await.map(|r| answer(&r)),
             "MessageMove" => self.message_move(parsed(&text)?).await.map(|r| answer(&r)),
+            "MailboxList" => self.mailbox_list(parsed(&text)?).await.map(|r| answer(&r)),
+            "MessageList" => self.message_list(parsed(&text)?).await.map(|r| answer(&r)),
+            "QueueList" => self.queue_list(parsed(&text)?).await.map(|r| answer(&r)),
+            "QueueCancel" => self.queue_cancel(parsed(&text)?).await.map(|r| answer(&r)),
             _ => Err(self.server("method without implementation", &method)),
         }
     }

@@ -16,7 +16,7 @@ use std::ops::Range;
 use tokio::sync::mpsc;
 
 /// The largest header section that is looked at.
-const MAX_HEADER: u64 = 1 << 20;
+pub(super) const MAX_HEADER: u64 = 1 << 20;
 
 /// Bytes read at once for a response.
 const PIECE: u64 = 256 << 10;
@@ -46,7 +46,7 @@ impl Call {
         Ok(MessageGetResponse { message, structure, meta })
     }
 
-    async fn meta(&self, account: &Account, facts: MessageFacts) -> Result<MessageMeta, Error> {
+    pub(super) async fn meta(&self, account: &Account, facts: MessageFacts) -> Result<MessageMeta, Error> {
         let view = account.view(facts.mailbox).await.map_err(|e| self.message_error("reading mailbox", &e))?;
         let gone = || Error::new(ErrorCode::MessageNotFound, "message not found");
         let (flags, keywords) = view.flags(facts.uid).ok_or_else(gone)?;

@@ -3,6 +3,7 @@
 use super::Call;
 use mox_base::{Address, Path};
 use mox_store::queue::suppression::{NewSuppression, SuppressError};
+use mox_webapi::listing::SuppressionListRequest;
 use mox_webapi::{
     Empty, Error, ErrorCode, Suppression, SuppressionAddRequest, SuppressionListResponse, SuppressionPresentResponse, SuppressionRequest,
 };
@@ -11,13 +12,15 @@ use mox_webapi::{
 const PAGE: u64 = 1000;
 
 impl Call {
-    pub(super) async fn suppression_list(&self, _: Empty) -> Result<SuppressionListResponse, Error> {
+    pub(super) async fn suppression_list(&self, request: SuppressionListRequest) -> Result<SuppressionListResponse, Error> {
         let mut response = SuppressionListResponse::default();
-        let mut after: Option<(String, String)> = None;
+        let name = &self.caller.account.name;
+        let mut after = Some(request.after).filter(|after| !after.is_empty()).map(|after| (name.clone(), after));
+        let mut left = u64::try_from(request.limit).ok().filter(|limit| *limit > 0).unwrap_or(u64::MAX);
         loop {
-            let account = Some(self.caller.account.name.clone());
-            let page = self.parts().queue.suppressions(account, after.take(), PAGE).await;
+            let page = self.parts().queue.suppressions(Some(name.clone()), after.take(), PAGE.min(left)).await;
             let page = page.map_err(|e| self.server("reading suppression list", &e))?;
+            left = left.saturating_sub(u64::try_from(page.len()).unwrap_or(u64::MAX));
             after = page.last().map(|last| (last.account.clone(), last.base_address.clone()));
             response.suppressions.extend(page.into_iter().map(|s| Suppression {
                 id: s.id,
@@ -28,7 +31,7 @@ impl Call {
                 manual: s.manual,
                 reason: s.reason,
             }));
-            if after.is_none() {
+            if after.is_none() || left == 0 {
                 return Ok(response);
             }
         }

@@ -25,4 +25,5 @@ mod tls_login;
 mod walkthrough;
 mod webapi;
 mod webapi_http;
+mod webapi_lists;
 mod webapi_once;
