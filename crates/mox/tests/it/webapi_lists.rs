@@ -12,7 +12,11 @@ fn list(mox: &mox_testkit::peers::Mox, method: &str, request: &Value, field: &st
 #[test]
 fn mailboxes_and_messages() {
     let mox = start();
-    let letter = |n: u32| format!("From: \"Ann\" <ann@example.org>\r\nTo: mox@localhost\r\nSubject: =?utf-8?q?n=C2=BA_{n}?=\r\nMessage-ID: <{n}@x>\r\n\r\nhi\r\n");
+    let letter = |n: u32| {
+        format!(
+            "From: \"Ann\" <ann@example.org>\r\nTo: mox@localhost\r\nSubject: =?utf-8?q?n=C2=BA_{n}?=\r\nMessage-ID: <{n}@x>\r\n\r\nhi\r\n"
+        )
+    };
     let mut client = smtp(&mox);
     for n in 1..=5 {
         assert_eq!(client.send("ann@example.org", &["mox@localhost"], letter(n).as_bytes()).unwrap().code, 250);
