@@ -14,7 +14,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     };
     note("CheckUpdates", fixed.check_updates);
     note("ACME", !fixed.acme.is_empty());
-    note("HostTLSRPT: processing of reports", fixed.host_tlsrpt.is_some());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
     note("SMTP.DNSBLs", any(&|l| l.enabled_smtp().is_some_and(|s| !s.dnsbls.is_empty())));
     note("SMTP.FirstTimeSenderDelay", any(&|l| l.enabled_smtp().is_some_and(|s| s.first_time_sender_delay.is_some())));
@@ -31,8 +30,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("WebserverHTTP", any(&|l| l.webserver_http.as_ref().is_some_and(|s| s.enabled)));
     note("WebserverHTTPS", any(&|l| l.webserver_https.as_ref().is_some_and(|s| s.enabled)));
 
-    note("DMARC: processing of reports", dynamic.domains.values().any(|d| d.dmarc.is_some()));
-    note("TLSRPT: processing of reports", dynamic.domains.values().any(|d| d.tlsrpt.is_some()));
     note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
     note("MonitorDNSBLs", !dynamic.monitor_dnsbls.is_empty());
     let accounts = || dynamic.accounts.values();

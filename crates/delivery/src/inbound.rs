@@ -10,6 +10,7 @@
 mod authentication;
 mod policy;
 mod reply;
+mod reports;
 mod rulesets;
 mod sealing;
 #[cfg(test)]
@@ -18,14 +19,17 @@ mod tests;
 pub use authentication::Authentication;
 pub use policy::ByPolicy;
 pub use reply::combined_reply;
+pub use reports::{ReceivedReports, ReportMetrics};
 pub use rulesets::{Chosen, choose};
 
+use self::reports::Processed;
+use crate::dmarc::{Evaluations, Fate};
 use crate::signing::SharedSelectors;
 use crate::spool::Spool;
 use crate::webhook::{ArrivalNote, Arrivals};
 use mox_base::{Address, Domain, Host, Path, Timestamp};
 use mox_mailauth::ReadMessage;
-use mox_message::Structure;
+use mox_message::{Headers, Structure};
 use mox_smtp::Reply;
 use mox_store::directory::{AddressError, Alias, Directory, LocalRecipient, Recipient};
 use mox_store::{Append, Delivery, Error, Filing, FilingKey, FilingMark, MailboxName, Message, SpecialUse, Store};
@@ -69,6 +73,14 @@ pub struct Incoming {
     pub structure: Option<Structure>,
     /// As it was read for verification, if it may have to be sealed.
     pub read: Option<Arc<ReadMessage>>,
+}
+
+impl Incoming {
+    /// Whether software wrote it, as far as it says so, RFC 3834 §5.
+    fn is_automatic(&self) -> bool {
+        let says_so = |text: String| !text.trim().is_empty() && !text.trim().eq_ignore_ascii_case("no");
+        self.mail_from.is_none() || Headers::new(&self.header).text("Auto-Submitted").is_some_and(says_so)
+    }
 }
 
 /// A recipient of the transaction.
@@ -170,6 +182,8 @@ pub struct Inbound {
     decision: Arc<dyn InboundDecision>,
     arrivals: Option<Arrivals>,
     selectors: SharedSelectors,
+    evaluations: Option<Arc<Evaluations>>,
+    reports: Option<ReceivedReports>,
 }
 
 /// What distinguishes a copy of a message to a list.
@@ -190,7 +204,7 @@ enum Filed {
 impl Inbound {
     /// Files into a store what is accepted.
     pub fn new(store: Store, decision: Arc<dyn InboundDecision>) -> Self {
-        Self { store, decision, arrivals: None, selectors: SharedSelectors::default() }
+        Self { store, decision, arrivals: None, selectors: SharedSelectors::default(), evaluations: None, reports: None }
     }
 
     /// With webhooks about what arrives.
@@ -203,6 +217,18 @@ impl Inbound {
     #[must_use]
     pub fn with_seals(self, selectors: SharedSelectors) -> Self {
         Self { selectors, ..self }
+    }
+
+    /// With reports to the domains that mail claims to be from.
+    #[must_use]
+    pub fn with_evaluations(self, evaluations: Arc<Evaluations>) -> Self {
+        Self { evaluations: Some(evaluations), ..self }
+    }
+
+    /// With an eye on reports of others.
+    #[must_use]
+    pub fn with_reports(self, reports: ReceivedReports) -> Self {
+        Self { reports: Some(reports), ..self }
     }
 
     /// Delivers to recipients; an outcome for each, in order.
@@ -222,18 +248,63 @@ impl Inbound {
                 }
             }
         }
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Refusal::our_fault()))).collect()
+        let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| Err(Refusal::our_fault()))).collect::<Vec<_>>();
+        self.note_for_reports(incoming, recipients, &outcomes);
+        outcomes
     }
 
     async fn to_account(&self, incoming: &Incoming, rcpt: &RcptTo, recipient: &LocalRecipient) -> Result<(), Refusal> {
-        match self.decision.decide(incoming, &rcpt.path, recipient).await {
-            Verdict::Reject(refusal) => Err(refusal),
-            Verdict::Accept(acceptance) => match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance, None).await {
-                Filed::Yes => Ok(()),
-                Filed::AccountFull => Err(Refusal::account_full()),
-                Filed::Failed(refusal) => Err(refusal),
-            },
+        let mut acceptance = match self.decision.decide(incoming, &rcpt.path, recipient).await {
+            Verdict::Reject(refusal) => return Err(refusal),
+            Verdict::Accept(acceptance) => acceptance,
+        };
+        if let Some((reports, kind)) = self.reports.as_ref().zip(recipient.destination.reports) {
+            match reports.process(incoming, kind).await {
+                Ok(Processed::Kept) => {
+                    acceptance.seen = true;
+                    acceptance.reason = b"X-Mox-Reason: reporting;\r\n".to_vec();
+                }
+                Ok(Processed::Unusable(field)) => acceptance.reason.extend_from_slice(field.as_bytes()),
+                Err(error) => {
+                    tracing::error!(%error, "keeping a report");
+                    return Err(Refusal::of(&error));
+                }
+            }
         }
+        match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance, None).await {
+            Filed::Yes => Ok(()),
+            Filed::AccountFull => Err(Refusal::account_full()),
+            Filed::Failed(refusal) => Err(refusal),
+        }
+    }
+
+    /// Notes what became of a message, for reports to the domain in its From. What the sender will send again for lack of space or
+    /// by a fault of ours isn't told of yet.
+    fn note_for_reports(&self, incoming: &Incoming, recipients: &[RcptTo], outcomes: &[Result<(), Refusal>]) {
+        let Some(evaluations) = &self.evaluations else { return };
+        let told = |outcome: &Result<(), Refusal>| outcome.as_ref().err().is_none_or(|refusal| refusal.reply.is_permanent());
+        let chosen: Vec<(&RcptTo, &LocalRecipient, bool)> = recipients
+            .iter()
+            .zip(outcomes)
+            .filter(|(_, outcome)| told(outcome))
+            .filter_map(|(rcpt, outcome)| match &rcpt.found {
+                Ok(Recipient::Account(recipient)) => Some((rcpt, recipient, outcome.is_err())),
+                Ok(Recipient::Alias(alias)) => Some((rcpt, &alias.members.first()?.recipient, outcome.is_err())),
+                Err(_) => None,
+            })
+            .collect();
+        let ours: Vec<_> = chosen.iter().map(|(_, recipient, _)| choose(&recipient.destination, incoming)).collect();
+        let fates = chosen.iter().zip(&ours).filter_map(|((rcpt, recipient, refused), chosen)| {
+            Some(Fate {
+                envelope_to: rcpt.path.host.domain()?.ascii(),
+                chosen,
+                refused: *refused,
+                // A report, or an answer to one of ours, must cause no report.
+                optional: recipient.destination.reports.is_some()
+                    || incoming.directory.is_postmaster(&rcpt.path) && incoming.is_automatic(),
+            })
+        });
+        evaluations.note(incoming, &fates.collect::<Vec<_>>());
     }
 
     /// If any member accepts, all get it; else the first one's refusal is the answer.

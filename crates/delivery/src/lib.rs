@@ -5,6 +5,7 @@
 //! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
 //! - [`webhook`]: programs are told of what happened, over HTTP.
 //! - [`signing`]: DKIM keys by domain, and signing what is sent.
+//! - [`dmarc`]: other domains are told of mail that claims to be from them; [`reports`] has what all reports need.
 //! - [`tls`]: what recipient domains want of TLS, and reports about it.
 //! - [`spool`]: a message while it comes in.
 //! - [`content`]: a stored message as the webapi and webhooks show it.
@@ -12,9 +13,11 @@
 //! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
 
 pub mod content;
+pub mod dmarc;
 pub mod inbound;
 pub mod metrics;
 pub mod outbound;
+pub mod reports;
 pub mod signing;
 pub mod spool;
 pub mod submit;

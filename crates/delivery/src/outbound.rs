@@ -32,6 +32,7 @@ pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};
 
 use self::pressure::Pressure;
 use crate::metrics::Metrics;
+use crate::reports::DeadAddresses;
 use crate::tls::TlsPolicies;
 use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
 use mox_net::{ClientTls, Dial};
@@ -91,6 +92,8 @@ pub struct Ports {
     pub verified_tls: ClientTls,
     /// Policies of recipient domains, and what came of TLS; without, there is no MTA-STS, and nothing is collected.
     pub policies: Option<Arc<TlsPolicies>>,
+    /// Where it is remembered which addresses take no reports.
+    pub dead_addresses: Option<DeadAddresses>,
 }
 
 /// What all parts of the queue's delivery share.

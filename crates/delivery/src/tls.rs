@@ -12,11 +12,12 @@ mod source;
 pub(crate) use collect::AboutAttempt;
 pub use collect::SessionResults;
 pub use mtasts::{FetchError, FetchFuture, PolicySource, StsError, StsFault, StsPolicy};
-pub use report::{ReportSender, ReportSettings};
+pub use report::ReportSender;
 pub use source::WebPolicies;
 
 use crate::tls::collect::Collected;
 use mox_base::{Clock, Lookup, Random};
+use mox_mailauth::tlsrpt::{Record, RecordError};
 use mox_store::tls::TlsStore;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -24,6 +25,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
+use std::time::Duration;
 
 const BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0];
 
@@ -52,6 +54,7 @@ pub struct ResultLabels {
 pub struct TlsMetrics {
     get: Family<ResultLabels, Histogram>,
     get_cached: Family<ResultLabels, Counter>,
+    lookups: Family<ResultLabels, Histogram>,
     reports_queued: Counter,
     report_errors: Counter,
 }
@@ -61,6 +64,7 @@ impl Default for TlsMetrics {
         Self {
             get: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             get_cached: Family::default(),
+            lookups: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             reports_queued: Counter::default(),
             report_errors: Counter::default(),
         }
@@ -73,7 +77,21 @@ impl TlsMetrics {
         registry.register("mox_mtasts_get_duration_seconds", "Looking up and fetching MTA-STS policies, by result.", self.get.clone());
         registry.register("mox_tlsrptsend_report_queued", "TLS reports that were queued.", self.reports_queued.clone());
         registry.register("mox_tlsrptsend_report_error", "TLS reports that could not be made or queued.", self.report_errors.clone());
+        registry.register("mox_tlsrpt_lookup_duration_seconds", "Looking up where TLS reports go, by result.", self.lookups.clone());
         registry.register("mox_mtastsdb_get", "MTA-STS policies asked of the cache, by result.", self.get_cached.clone());
+    }
+}
+
+impl TlsMetrics {
+    /// Counts a lookup of where reports go; none if there was no time for it.
+    fn looked_up(&self, found: Option<&Result<Record, RecordError>>, took: Duration) {
+        let result = match found {
+            Some(Ok(_)) => "ok",
+            Some(Err(RecordError::Absent)) => "notfound",
+            Some(Err(RecordError::Multiple | RecordError::Syntax(_))) => "malformed",
+            Some(Err(RecordError::Dns(_))) | None => "temperror",
+        };
+        self.lookups.get_or_create(&ResultLabels { result }).observe(took.as_secs_f64());
     }
 }
 

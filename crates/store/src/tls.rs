@@ -12,12 +12,13 @@ mod seen;
 mod tests;
 
 pub use policies::KeptPolicy;
-pub use reports::{NewReport, ReceivedReport};
-pub use results::{DayResults, ResultKey, SuppressedAddress};
+pub use reports::{NewReport, ReceivedReport, SessionSummary};
+pub use results::{DayResults, ResultKey};
 pub use seen::SeenTls;
 
 use crate::db::Database;
 use crate::error::Error;
+use crate::reports::ReportSuppressions;
 use crate::store::Store;
 
 /// The database. Clones are handles to the same one.
@@ -33,6 +34,11 @@ impl TlsStore {
     /// The database can't be opened.
     pub async fn open(store: &Store) -> Result<Self, Error> {
         Ok(Self { db: store.database("tls", &schema::SCHEMA).await? })
+    }
+
+    /// Addresses that get no TLS reports.
+    pub fn suppressions(&self) -> ReportSuppressions {
+        ReportSuppressions::new(self.db.clone(), "tls_suppressed")
     }
 
     /// Finishes what was begun and closes the database.

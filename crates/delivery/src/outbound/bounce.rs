@@ -185,7 +185,6 @@ impl Bounce<'_> {
         let postmaster = directory.postmaster();
         let postmaster_mailbox = &postmaster.destination.mailbox;
         if self.message.report == ReportKind::Dmarc {
-            self.inner.metrics.dmarc_report_failure.inc();
             return self.file_into(&postmaster.account.name, &format!("{postmaster_mailbox}/dmarc"), Flags::SEEN, dsn).await;
         }
         match self.file_into(&self.entry.account, "Inbox", Flags::default(), dsn.clone()).await {

@@ -55,6 +55,12 @@ async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) 
     }
     let report = claim.message.report;
     if failure.permanent || entry.attempts >= entry.attempts_allowed() {
+        if report == ReportKind::Dmarc {
+            inner.metrics.dmarc_report_failure.inc();
+        }
+        if let Some(dead) = inner.ports.dead_addresses.as_ref().filter(|_| !failure.suppressed) {
+            dead.note(report, &entry.recipient, failure.permanent, &failure.text).await;
+        }
         if entry.notify.failure {
             Bounce { inner, message: &claim.message, entry, what: What::Failed(failure) }.send().await;
         }

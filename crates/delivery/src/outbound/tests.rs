@@ -1,5 +1,6 @@
 //! The queue against a next hop that fails, delays and disconnects at every step, in memory and without waiting.
 
+mod dmarc_reports;
 mod peer;
 mod reports;
 mod scenarios;
@@ -17,6 +18,7 @@ use mox_store::directory::{
     AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, OutgoingWebhook, Settings as DirectorySettings,
     WebhookTarget,
 };
+use mox_store::dmarc::DmarcStore;
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, RetiredEntry, Sort};
 use mox_store::tls::TlsStore;
 use mox_testkit::{SeededRandom, VirtualClock, Zone};
@@ -39,6 +41,7 @@ struct Fixture {
     submitter: Submitter,
     metrics: Metrics,
     policies: Arc<TlsPolicies>,
+    dmarc: DmarcStore,
     accepted: usize,
     folder: TempDir,
 }
@@ -118,6 +121,7 @@ impl Fixture {
         let tls_ports =
             TlsPorts { clock: Arc::new(clock.clone()), random: Arc::clone(&random), lookup: Arc::clone(&lookup), source: Arc::new(served) };
         let tls_store = TlsStore::open(&store).await.unwrap();
+        let dmarc = DmarcStore::open(&store).await.unwrap();
         let policies = Arc::new(TlsPolicies::new(tls_store, tls_ports, true, TlsMetrics::default()));
         let ports = Ports {
             clock: Arc::new(clock.clone()),
@@ -127,6 +131,7 @@ impl Fixture {
             opportunistic_tls: ClientTls::opportunistic().unwrap(),
             verified_tls,
             policies: Some(Arc::clone(&policies)),
+            dead_addresses: Some(DeadAddresses::new(&dmarc, policies.store(), Arc::new(clock.clone()))),
         };
         let mut settings = super::Settings::new("mail.a.example".parse().unwrap());
         adjust(&mut settings);
@@ -135,7 +140,7 @@ impl Fixture {
         let routing = SharedRouting::new(routing);
         let runner = Runner::new(queue.clone(), store.clone(), directory, routing, settings, ports, metrics.clone());
         let submitter = Submitter::new(queue.clone(), Arc::new(clock.clone()), random);
-        Self { runner, queue, store, clock, world, submitter, metrics, policies, accepted: 0, folder }
+        Self { runner, queue, store, clock, world, submitter, metrics, policies, dmarc, accepted: 0, folder }
     }
 
     fn peer(&self) -> Peer {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// How long results stay in memory.
-const FLUSH_EVERY: Duration = Duration::from_secs(30);
+const FLUSH_EVERY: Duration = Duration::from_secs(5);
 
 /// Domains gathered in memory; results of more aren't reported.
 const MAX_KEYS: usize = 20_000;

@@ -7,15 +7,14 @@
 
 use super::TlsPolicies;
 use super::collect::day_of;
-use crate::signing::{self, SharedSelectors};
-use crate::spool::Spool;
-use crate::submit::{Submission, SubmissionRecipient, Submitter};
-use mox_base::{Address, Domain, Path, Timestamp};
+use crate::reports::{KEEP_RECEIVED, Outgoing, ReportSigner, Reporter, SendError};
+use mox_base::{Address, Domain, Timestamp};
 use mox_mailauth::DkimSelector;
 use mox_mailauth::tlsrpt::{self, Envelope, PolicyResult, RecordError, Report};
-use mox_smtp::grammar::RcptParameters;
-use mox_store::directory::SharedDirectory;
+use mox_net::http::header::{self, HeaderValue};
+use mox_net::http::{Client, Method, Request, Url};
 use mox_store::queue::ReportKind;
+use mox_store::reports::SuppressedAddress;
 use mox_store::tls::{DayResults, ResultKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,55 +28,29 @@ const KEPT: Duration = Duration::from_secs(60 * 3600);
 const SPREAD: Duration = Duration::from_secs(4 * 3600);
 /// So long at most lies between two of them.
 const MAX_APART: Duration = Duration::from_secs(5 * 60);
+/// Before each time that a report is posted.
+const POST_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(10), Duration::from_secs(60)];
+/// For so long nothing is posted to a URL that took none.
+const POST_FAILED: Duration = Duration::from_secs(3 * 24 * 3600);
 /// For looking up where reports go.
 const LOOKUP: Duration = Duration::from_secs(60);
 
-/// Who sends reports, and which.
-#[derive(Clone, Debug)]
-pub struct ReportSettings {
-    /// Our name. Reports come from it, or from the nearest domain above it that is ours and signs.
-    pub hostname: Domain,
-    /// The account that they are queued for: the postmaster's.
-    pub account: String,
-    /// Also where nothing went wrong.
-    pub all_success: bool,
-    /// `mox/<version>`.
-    pub user_agent: String,
-}
-
 /// Sends reports.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ReportSender {
     policies: Arc<TlsPolicies>,
-    submitter: Submitter,
-    directory: SharedDirectory,
-    selectors: SharedSelectors,
-    settings: ReportSettings,
-}
-
-/// From whom reports come.
-struct Sender {
-    domain: Domain,
-    selectors: Arc<[DkimSelector]>,
-}
-
-/// Why there is no report now.
-#[derive(Debug, thiserror::Error)]
-enum SendError {
-    #[error(transparent)]
-    Store(#[from] mox_store::Error),
-    #[error("composing: {0}")]
-    Compose(#[from] tlsrpt::ReadError),
-    #[error("signing: {0}")]
-    Sign(String),
-    #[error(transparent)]
-    Submit(#[from] crate::submit::SubmitError),
+    reporter: Reporter,
+    /// Also where nothing went wrong.
+    all_success: bool,
+    /// For those who want them by HTTPS.
+    client: Option<Client>,
 }
 
 /// Where the reports of a domain go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Wanted {
-    To(Vec<String>),
+    /// Mail addresses and URLs.
+    To(Vec<String>, Vec<String>),
     Nowhere,
     /// DNS doesn't tell.
     Unknown,
@@ -93,15 +66,16 @@ struct Subject<'a> {
 }
 
 impl ReportSender {
-    /// With what it needs.
-    pub const fn new(
-        policies: Arc<TlsPolicies>,
-        submitter: Submitter,
-        directory: SharedDirectory,
-        selectors: SharedSelectors,
-        settings: ReportSettings,
-    ) -> Self {
-        Self { policies, submitter, directory, selectors, settings }
+    /// With what it needs. `all_success`: also where nothing went wrong.
+    pub const fn new(policies: Arc<TlsPolicies>, reporter: Reporter, all_success: bool) -> Self {
+        Self { policies, reporter, all_success, client: None }
+    }
+
+    /// With a client for those who want reports by HTTPS. It should verify no more than their certificates need (RFC 8460 §3), and go
+    /// to public addresses only: whom it calls is up to whoever makes us send mail.
+    #[must_use]
+    pub fn with_client(self, client: Client) -> Self {
+        Self { client: Some(client), ..self }
     }
 
     /// Sends what was left, and then once a day soon after midnight UTC, until stopped.
@@ -129,38 +103,38 @@ impl ReportSender {
     /// # Errors
     /// The database failed.
     pub async fn send_due(&self, pace: bool) -> Result<usize, mox_store::Error> {
+        self.send_days(&[2, 1], pace).await
+    }
+
+    /// As [`Self::send_due`], with what there is of today.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn send_all(&self) -> Result<usize, mox_store::Error> {
+        self.send_days(&[2, 1, 0], false).await
+    }
+
+    async fn send_days(&self, ages: &[u32], pace: bool) -> Result<usize, mox_store::Error> {
         self.policies.flush().await?;
         let now = self.policies.ports.clock.now();
         let store = self.policies.store();
         store.remove_results_before(day_of(now.before(KEPT))).await?;
-        let Some(sender) = self.sender() else {
+        store.remove_reports_before(now.before(KEEP_RECEIVED)).await?;
+        store.suppressions().remove_expired(now).await?;
+        // RFC 8460 §5.3: who gets a report believes it only with a signature.
+        let Some(signer) = self.reporter.signer() else {
             tracing::debug!("no domain of ours above the hostname signs: no TLS reports");
             return Ok(0);
         };
+        let sender = ReportSigner { selectors: signer.selectors.iter().map(with_report_fields).collect(), ..signer };
         let mut queued = 0;
-        for age in [2, 1] {
-            queued += self.send_day(&sender, now.before(DAY * age), pace).await?;
+        for age in ages {
+            queued += self.send_day(&sender, now.before(DAY * *age), pace).await?;
         }
         Ok(queued)
     }
 
-    /// The host's own name, or the nearest above it that is ours and signs.
-    fn sender(&self) -> Option<Sender> {
-        let directory = self.directory.current();
-        let mut name = Some(self.settings.hostname.ascii());
-        while let Some(text) = name {
-            if let Ok(domain) = Domain::parse_lax(text)
-                && let Some(settings) = directory.domain(&domain)
-            {
-                let selectors = self.selectors.of(&domain).filter(|_| !settings.disabled)?;
-                return Some(Sender { domain, selectors: selectors.iter().map(with_report_fields).collect() });
-            }
-            name = text.split_once('.').map(|(_, parent)| parent);
-        }
-        None
-    }
-
-    async fn send_day(&self, sender: &Sender, within: Timestamp, pace: bool) -> Result<usize, mox_store::Error> {
+    async fn send_day(&self, sender: &ReportSigner, within: Timestamp, pace: bool) -> Result<usize, mox_store::Error> {
         let day = day_of(within);
         let store = self.policies.store();
         let rows = store.results(day).await?;
@@ -186,7 +160,7 @@ impl ReportSender {
             match whereto {
                 Wanted::Nowhere => {}
                 Wanted::Unknown => again.extend(subject.rows.iter().map(|r| r.key.clone())),
-                Wanted::To(addresses) => match self.send(sender, subject, &addresses, &wanted, within).await {
+                Wanted::To(addresses, urls) => match self.send(sender, subject, (&addresses, &urls), &wanted, within).await {
                     Ok(sent) => queued += usize::from(sent),
                     Err(e) => {
                         self.policies.metrics.report_errors.inc();
@@ -203,8 +177,12 @@ impl ReportSender {
     async fn wanted(&self, domain: &str) -> Wanted {
         let Ok(domain) = Domain::parse_lax(domain) else { return Wanted::Nowhere };
         let looking = tlsrpt::lookup(&*self.policies.ports.lookup, &domain);
-        match tokio::time::timeout(LOOKUP, looking).await {
-            Ok(Ok(record)) => Wanted::To(record.addresses()),
+        let began = self.policies.ports.clock.monotonic();
+        let looked_up = tokio::time::timeout(LOOKUP, looking).await;
+        let took = self.policies.ports.clock.monotonic().saturating_sub(began);
+        self.policies.metrics.looked_up(looked_up.as_ref().ok(), took);
+        match looked_up {
+            Ok(Ok(record)) => Wanted::To(record.addresses(), record.urls()),
             Ok(Err(RecordError::Dns(e))) => {
                 tracing::info!(domain = domain.ascii(), error = %e, "looking up where TLS reports go; tried again with the next");
                 Wanted::Unknown
@@ -220,38 +198,83 @@ impl ReportSender {
     /// Queues one report; false when there is nothing to report or nobody to report it to.
     async fn send(
         &self,
-        sender: &Sender,
+        sender: &ReportSigner,
         subject: &Subject<'_>,
-        addresses: &[String],
+        (addresses, urls): (&[String], &[String]),
         wanted: &BTreeMap<&str, Wanted>,
         within: Timestamp,
     ) -> Result<bool, SendError> {
         let store = self.policies.store();
-        let now = self.policies.ports.clock.now();
         let rows = subject.rows.iter().filter(|row| if subject.is_recipient { !row.sent_recipient } else { !row.sent_policy });
         // Who got it as recipient domain doesn't get it again as host.
         let told = |row: &DayResults| {
             !subject.is_recipient
-                && matches!(wanted.get(row.key.recipient_domain.as_str()), Some(Wanted::To(to)) if to.as_slice() == addresses)
+                && matches!(wanted.get(row.key.recipient_domain.as_str()), Some(Wanted::To(to, urls_of)) if to == addresses && urls_of == urls)
         };
         let rows: Vec<&DayResults> = rows.copied().filter(|row| !told(row)).collect();
         let report = self.report(sender, subject, &rows, within);
-        if report.policies.is_empty() || !(report.has_failures() || self.settings.all_success) {
+        if report.policies.is_empty() || !(report.has_failures() || self.all_success) {
             return Ok(false);
         }
-        let suppressed: BTreeSet<String> = store.suppressed(now).await?.into_iter().map(|s| s.address).collect();
-        let to: Vec<Address> = addresses.iter().filter(|a| !suppressed.contains(*a)).filter_map(|a| a.parse().ok()).collect();
-        if to.is_empty() || !store.mark_sent(rows.iter().map(|r| r.key.clone()).collect(), subject.is_recipient).await? {
+        let suppressions = store.suppressions();
+        let to = self.reporter.alive(&suppressions, addresses.iter().filter_map(|a| a.parse().ok()).collect()).await?;
+        let dead = suppressions.among(urls.to_vec(), self.reporter.now()).await?;
+        let urls: Vec<&String> = urls.iter().filter(|url| self.client.is_some() && !dead.contains(url)).collect();
+        if to.is_empty() && urls.is_empty() {
             return Ok(false);
         }
-        let submission = self.compose(sender, subject, &report, &to).await?;
-        let queued = self.submitter.submit_report(submission, ReportKind::Tls).await?;
-        self.policies.metrics.reports_queued.inc();
-        tracing::info!(domain = subject.domain, recipients = queued.len(), "TLS report queued");
-        Ok(true)
+        if !store.mark_sent(rows.iter().map(|r| r.key.clone()).collect(), subject.is_recipient).await? {
+            return Ok(false);
+        }
+        let mut sent = false;
+        if !to.is_empty() {
+            let queued = self.reporter.queue(self.compose(sender, subject, &report, &to)?).await?;
+            self.policies.metrics.reports_queued.inc();
+            tracing::info!(domain = subject.domain, recipients = queued, "TLS report queued");
+            sent = true;
+        }
+        for url in urls {
+            sent |= self.post(subject.domain, url, &report).await?;
+        }
+        Ok(sent)
     }
 
-    fn report(&self, sender: &Sender, subject: &Subject<'_>, rows: &[&DayResults], within: Timestamp) -> Report {
+    /// Posts a report, RFC 8460 §5.4; whether it was taken. One that isn't is an address that gets none for some time.
+    async fn post(&self, domain: &str, url: &str, report: &Report) -> Result<bool, SendError> {
+        let Some(client) = &self.client else { return Ok(false) };
+        let body = tlsrpt::to_gzip(report).map_err(|e| SendError::Compose(e.to_string()))?;
+        let mut failure = String::new();
+        for pause in POST_PAUSES {
+            tokio::time::sleep(pause).await;
+            let Ok(parsed) = Url::parse(url) else {
+                failure = "not a URL that can be called".to_owned();
+                break;
+            };
+            let mut request = Request::new(Method::POST, parsed);
+            request.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/tlsrpt+gzip"));
+            request.body = body.clone().into();
+            request.max_body = 1024;
+            match client.send(request).await {
+                // RFC 8460 §5.4: any 2xx.
+                Ok(answer) if (200..300).contains(&answer.status) => {
+                    self.policies.metrics.reports_queued.inc();
+                    tracing::info!(domain, url, status = answer.status, "TLS report posted");
+                    return Ok(true);
+                }
+                Ok(answer) => failure = format!("status {}", answer.status),
+                Err(e) => failure = e.to_string(),
+            }
+        }
+        self.policies.metrics.report_errors.inc();
+        tracing::info!(domain, url, failure, "TLS report not taken");
+        let now = self.reporter.now();
+        let until = now.after(POST_FAILED);
+        let comment = format!("report not taken: {failure}");
+        self.policies.store().suppressions().add(SuppressedAddress { address: url.to_owned(), inserted: now, until, comment }).await?;
+        Ok(false)
+    }
+
+    fn report(&self, sender: &ReportSigner, subject: &Subject<'_>, rows: &[&DayResults], within: Timestamp) -> Report {
         let mut policies: Vec<PolicyResult> = Vec::new();
         for row in rows {
             let mut results = tlsrpt::results_from_json(&row.results).unwrap_or_default();
@@ -275,48 +298,36 @@ impl ReportSender {
         }
     }
 
-    async fn compose(&self, sender: &Sender, subject: &Subject<'_>, report: &Report, to: &[Address]) -> Result<Submission, SendError> {
-        let ports = &self.policies.ports;
-        let now = ports.clock.now();
+    fn compose<'a>(
+        &self,
+        sender: &'a ReportSigner,
+        subject: &Subject<'_>,
+        report: &Report,
+        to: &'a [Address],
+    ) -> Result<Outgoing<'a>, SendError> {
         let submitter = sender.domain.ascii();
-        let from: Address = format!("postmaster@{submitter}").parse().map_err(|_| SendError::Sign("no address of ours".to_owned()))?;
-        let message_id = format!("{:016x}{:016x}@{submitter}", ports.random.u64(), ports.random.u64());
+        let from = Reporter::postmaster(&sender.domain)?;
+        let message_id = self.reporter.message_id(&sender.domain);
         let envelope = Envelope {
             from: from.clone(),
             to: to.to_vec(),
             policy_domain: subject.domain,
             submitter,
             message_id: message_id.clone(),
-            date: now,
-            user_agent: &self.settings.user_agent,
+            date: self.reporter.now(),
+            user_agent: &self.reporter.settings.user_agent,
         };
-        let composed = tlsrpt::message(report, &envelope, &*ports.random)?;
-        let message = Spool::from(composed.bytes);
-        let signature = signing::sign(Arc::clone(&sender.selectors), &sender.domain, &[], &message, now).await.map_err(SendError::Sign)?;
-        Ok(Submission {
-            account: self.settings.account.clone(),
-            reverse_path: Some(Path::from(from)),
-            recipients: to
-                .iter()
-                .map(|a| SubmissionRecipient { path: Path::from(a.clone()), parameters: RcptParameters::default() })
-                .collect(),
-            unique_sender: None,
-            prefix: signature.into_bytes(),
-            message,
-            has_8bit: composed.eight_bit,
-            smtputf8: composed.smtputf8,
-            message_utf8: None,
+        let composed = tlsrpt::message(report, &envelope, &*self.reporter.parts.random).map_err(|e| SendError::Compose(e.to_string()))?;
+        Ok(Outgoing {
+            kind: ReportKind::Tls,
+            from,
+            to,
+            message_id,
+            subject: format!("Report Domain: {} Submitter: {submitter} Report-ID: <{}>", subject.domain, report.id),
+            composed,
+            signer: Some(sender),
             // RFC 8689 §5: it says so itself.
             require_tls: Some(false),
-            release: None,
-            future_release: String::new(),
-            message_id: format!("<{message_id}>"),
-            subject: format!("Report Domain: {} Submitter: {submitter} Report-ID: <{}>", subject.domain, report.id),
-            extra: BTreeMap::new(),
-            envelope_id: None,
-            return_full: false,
-            limits: None,
-            step: None,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Arrivals, ArrivalsParts};
 use crate::inbound::{AcceptAll, Inbound, Incoming, RcptTo};
+use crate::reports::DeadAddresses;
 use crate::spool::Spool;
 use mox_base::{Address, Clock as _, Host, Path, QueueId};
 use mox_message::Structure;
@@ -9,7 +10,9 @@ use mox_store::directory::{
     AccountSettings, Destination, DestinationKey, Directory, DomainSettings, MailboxOf, OutgoingWebhook, Settings, SharedDirectory,
     WebhookTarget,
 };
+use mox_store::dmarc::DmarcStore;
 use mox_store::queue::{self, Body, NewEntry, NewMessage, Page, Queue, ReportKind};
+use mox_store::tls::TlsStore;
 use mox_store::webhook::{Event, Filter, Sort, Webhook};
 use mox_store::{Settings as StoreSettings, Store};
 use mox_testkit::{SeededRandom, VirtualClock};
@@ -24,6 +27,7 @@ struct Fixture {
     clock: VirtualClock,
     arrivals: Arrivals,
     inbound: Inbound,
+    dmarc: DmarcStore,
     folder: tempfile::TempDir,
 }
 
@@ -61,10 +65,14 @@ impl Fixture {
         };
         let directory = Arc::new(new());
         let shared = SharedDirectory::new(new());
-        let parts = ArrivalsParts { store: store.clone(), queue: queue.clone(), directory: shared, clock: Arc::new(clock.clone()) };
+        let dmarc = DmarcStore::open(&store).await.unwrap();
+        let tls = TlsStore::open(&store).await.unwrap();
+        let dead_addresses = Some(DeadAddresses::new(&dmarc, &tls, Arc::new(clock.clone())));
+        let clock_of = Arc::new(clock.clone());
+        let parts = ArrivalsParts { store: store.clone(), queue: queue.clone(), directory: shared, clock: clock_of, dead_addresses };
         let arrivals = Arrivals::new(parts);
         let inbound = Inbound::new(store.clone(), Arc::new(AcceptAll)).with_arrivals(arrivals.clone());
-        Self { store, queue, directory, clock, arrivals, inbound, folder }
+        Self { store, queue, directory, clock, arrivals, inbound, dmarc, folder }
     }
 
     async fn reopened(self) -> Self {
@@ -107,6 +115,10 @@ impl Fixture {
     }
 
     async fn sent(&self, from_id: &str, recipient: &str) -> QueueId {
+        self.sent_as(ReportKind::None, from_id, recipient).await
+    }
+
+    async fn sent_as(&self, report: ReportKind, from_id: &str, recipient: &str) -> QueueId {
         let message = NewMessage {
             account: "ann".to_owned(),
             queued: self.clock.now(),
@@ -117,7 +129,7 @@ impl Fixture {
             message_id: "<orig@a.example>".to_owned(),
             subject: "hello".to_owned(),
             body_utf8: None,
-            report: ReportKind::None,
+            report,
             future_release: String::new(),
             extra: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
             envelope_id: None,
@@ -219,6 +231,21 @@ async fn dsns_are_matched_by_the_message_they_return() {
         f.deliver(from, "ann@a.example", &message).await;
         assert_eq!(f.told().await.last().map(|w| w.event), Some(Event::Incoming), "{message}");
     }
+}
+
+/// A report that was accepted, and bounced later.
+#[tokio::test]
+async fn reports_that_bounce_are_remembered() {
+    let f = Fixture::new().await;
+    f.sent_as(ReportKind::Dmarc, "fid", "bob@b.example").await;
+    let failed = dsn("bob@b.example", "Action: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n");
+    f.deliver("", "ann@a.example", &failed).await;
+    f.told().await;
+    let dead = f.dmarc.suppressions().list(f.clock.now(), "", 10).await.unwrap();
+    let [dead] = dead.as_slice() else { panic!("{dead:?}") };
+    assert_eq!((dead.address.as_str(), dead.comment.as_str()), ("bob@b.example", "report not delivered: 550 5.1.1 no such user"));
+    let path = Path::from("bob@b.example".parse::<Address>().unwrap());
+    assert!(f.queue.suppression(Some("ann".to_owned()), path).await.unwrap().is_none(), "other mail goes there");
 }
 
 #[tokio::test]

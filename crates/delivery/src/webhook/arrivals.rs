@@ -7,6 +7,7 @@
 use super::incoming::{Read, incoming};
 use super::returned::{Returned, find, returned};
 use crate::inbound::Incoming;
+use crate::reports::DeadAddresses;
 use mox_base::{Clock, MessageId, Path};
 use mox_store::directory::{Directory, LocalRecipient, SharedDirectory};
 use mox_store::queue::{Queue, parse_path};
@@ -80,6 +81,8 @@ pub struct ArrivalsParts {
     pub directory: SharedDirectory,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Where it is remembered which addresses take no reports.
+    pub dead_addresses: Option<DeadAddresses>,
 }
 
 /// Tells of messages that arrived. Clones share it.
@@ -202,15 +205,17 @@ impl Arrivals {
                 if let Some(webhook) = &regular {
                     insert(tx, webhook)?;
                 }
-                return Ok(0);
+                return Ok(Vec::new());
             }
-            for entry in &about {
-                returned(tx, &settings, &Returned { entry, dsn: dsn.as_ref(), now })?;
-            }
-            Ok(about.len())
+            about.iter().map(|entry| returned(tx, &settings, &Returned { entry, dsn: dsn.as_ref(), now })).collect()
         });
-        if let Some(about @ 1..) = told.await? {
-            tracing::info!(account = account.name(), message = id.0, about, "message is about earlier ones");
+        let about = told.await?.unwrap_or_default();
+        if !about.is_empty() {
+            tracing::info!(account = account.name(), message = id.0, about = about.len(), "message is about earlier ones");
+        }
+        // In a database of its own: a crash in between costs one more report that bounces.
+        for (failed, dead) in about.into_iter().flatten().filter_map(|failed| Some((failed, self.inner.parts.dead_addresses.as_ref()?))) {
+            dead.note(failed.report, &failed.recipient, failed.refused, &failed.error).await;
         }
         Ok(())
     }

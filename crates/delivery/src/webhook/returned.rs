@@ -6,7 +6,7 @@ use mox_message::dsn::{Action, DeliveryStatus, RecipientStatus, StatusError, smt
 use mox_store::db::{Error, Tx};
 use mox_store::directory::AccountSettings;
 use mox_store::queue::suppression::{FailedDelivery, Source, after_failure};
-use mox_store::queue::{AttemptResult, EventEntry, Via, by_envelope_id, by_from_id, by_message_id, note_returned, parse_path};
+use mox_store::queue::{AttemptResult, EventEntry, ReportKind, Via, by_envelope_id, by_from_id, by_message_id, note_returned, parse_path};
 use mox_store::webhook::{Event, insert};
 use std::time::Duration;
 
@@ -73,12 +73,25 @@ pub(super) struct Returned<'a> {
     pub(super) now: Timestamp,
 }
 
-/// Records what came back, suppresses the recipient if it is no good, and tells of it.
-pub(super) fn returned(tx: &Tx<'_>, account: &AccountSettings, returned: &Returned<'_>) -> Result<(), Error> {
+/// A delivery that failed after all.
+pub(super) struct FailedAfterAll {
+    /// What kind of report it was, if it was one.
+    pub(super) report: ReportKind,
+    /// To whom.
+    pub(super) recipient: Path,
+    /// Whether trying again can't help.
+    pub(super) refused: bool,
+    /// What was said.
+    pub(super) error: String,
+}
+
+/// Records what came back, suppresses the recipient if it is no good, and tells of it. What there is to be remembered of a failure.
+pub(super) fn returned(tx: &Tx<'_>, account: &AccountSettings, returned: &Returned<'_>) -> Result<Option<FailedAfterAll>, Error> {
     let Returned { entry: About { entry, recipient }, dsn, now } = returned;
     let said = Said::of(*dsn, *recipient);
     let mut suppressing = false;
-    if said.event == Event::Failed {
+    // Where reports aren't taken, other mail may be.
+    if said.event == Event::Failed && entry.report == ReportKind::None {
         let failed = FailedDelivery {
             id: entry.id,
             account: &entry.account,
@@ -117,7 +130,12 @@ pub(super) fn returned(tx: &Tx<'_>, account: &AccountSettings, returned: &Return
     if let Some(webhook) = outgoing(account, &facts) {
         insert(tx, &webhook)?;
     }
-    Ok(())
+    Ok((said.event == Event::Failed).then(|| FailedAfterAll {
+        report: entry.report,
+        recipient: entry.recipient.clone(),
+        refused: said.code >= 500,
+        error: said.error.clone(),
+    }))
 }
 
 /// What was said of a recipient.

@@ -17,6 +17,7 @@ mod passwords;
 mod policies;
 mod queue;
 mod rdap;
+mod reports;
 mod serve;
 mod stop;
 mod version;
@@ -48,6 +49,7 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[policies::COMMANDS],
     &[dial::COMMANDS],
     &[rdap::COMMANDS],
+    &[reports::COMMANDS],
     &[version::COMMANDS],
     &[webapi::COMMANDS],
 ];

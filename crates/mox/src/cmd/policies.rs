@@ -1,4 +1,4 @@
-//! What domains publish about TLS, and what others report: `mox mtasts …`, `mox tlsrpt …`, `mox dane makerecord`.
+//! What domains publish about TLS: `mox mtasts …`, `mox tlsrpt lookup`, `mox dane makerecord`.
 
 use super::dns::{MATCHINGS, SELECTORS, USAGES, dnssec, with_resolver};
 use crate::cli::{Command, Failure, Invocation, Outcome, print};
@@ -32,16 +32,6 @@ pub(super) const COMMANDS: &[Command] = &[
         flags: &[],
         args: 1..=1,
         run: tlsrpt_lookup,
-    },
-    Command {
-        words: "tlsrpt parsereportmsg",
-        params: &["messagefile ..."],
-        listed: true,
-        help: "Print the TLS reports in messages.\n\n\
-            Each file is a message with a report, as others send it. The report is printed as JSON.",
-        flags: &[],
-        args: 1..=usize::MAX,
-        run: parse_reports,
     },
     Command {
         words: "dane makerecord",
@@ -92,15 +82,6 @@ fn tlsrpt_lookup(invocation: &Invocation) -> Outcome {
         Ok(format!("{name} TXT \"v=TLSRPTv1;{}{extensions}\" ({})\n", rua.concat(), dnssec(authentic)))
     })?;
     print(&text)
-}
-
-fn parse_reports(invocation: &Invocation) -> Outcome {
-    for file in &invocation.args {
-        let message = std::fs::read(file).map_err(|e| Failure::new(file, e))?;
-        let report = tlsrpt::read(&message).map_err(|e| Failure::new(file, e))?;
-        print(&(report.to_pretty_json().map_err(|e| Failure::new(file, e))? + "\n"))?;
-    }
-    Ok(())
 }
 
 fn make_record(invocation: &Invocation) -> Outcome {

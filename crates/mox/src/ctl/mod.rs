@@ -8,6 +8,7 @@
 mod client;
 mod config;
 mod queue;
+mod reports;
 mod server;
 mod tls_keys;
 mod webhook;
@@ -15,6 +16,7 @@ mod webhook;
 pub(crate) use client::{connect, request, send};
 pub(crate) use config::ConfigEdit;
 pub(crate) use queue::{QueueAction, QueueFilter, QueueSort, QueueTask};
+pub(crate) use reports::ReportTask;
 pub(crate) use server::{Handler, Output, serve};
 pub(crate) use tls_keys::TlsKeyTask;
 pub(crate) use webhook::{WebhookFilter, WebhookSort, WebhookTask};
@@ -70,6 +72,8 @@ pub(crate) enum Request {
     },
     /// Do something with keys of TLS client certificates.
     TlsKeys(TlsKeyTask),
+    /// Do something with reports.
+    Report(ReportTask),
     /// Print a message of the queue.
     QueueDump {
         /// Its entry.
@@ -90,6 +94,7 @@ impl Request {
             Self::Webhook(task) => task.name(),
             Self::Config { .. } => "config",
             Self::TlsKeys(task) => task.name(),
+            Self::Report(task) => task.name(),
             Self::QueueDump { .. } => "queuedump",
         }
     }

@@ -22,6 +22,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mox_smtpd", "smtpserver"),
     ("mox_imapd", "imapserver"),
     ("mox_delivery::inbound", "smtpserver"),
+    ("mox_delivery::dmarc", "dmarcdb"),
+    ("mox_delivery::tls::report", "tlsrptsend"),
     ("mox_delivery::client", "smtpclient"),
     ("mox_delivery::smtp", "smtpclient"),
     ("mox_delivery", "queue"),

@@ -14,6 +14,7 @@ mod imap;
 mod listeners;
 mod queue;
 mod reload;
+mod reports;
 mod routing;
 mod selectors;
 mod services;

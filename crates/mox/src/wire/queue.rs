@@ -41,6 +41,7 @@ pub(super) fn runner(
         opportunistic_tls: tls(ClientTls::opportunistic())?,
         verified_tls: verified_tls(shared)?,
         policies,
+        dead_addresses: shared.reports.as_ref().map(|reports| reports.dead.clone()),
     };
     let settings = Settings {
         mode: match mode {

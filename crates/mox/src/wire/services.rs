@@ -3,15 +3,16 @@
 use super::directory::directory;
 use super::http::{Http, client_names};
 use super::listeners::{Endpoint, Service};
+use super::reports::Reports;
 use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
-use super::{Life, accounts, dnsbl, imap, queue, smtp, tls_policies, webhooks};
+use super::{Life, accounts, dnsbl, imap, queue, reports, smtp, tls_policies, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::outbound::{Runner, SharedRouting};
-use mox_delivery::tls::{TlsMetrics, TlsPolicies};
+use mox_delivery::tls::TlsMetrics;
 use mox_httpd::{ClientNames, ConnectionLabels, Metrics};
 use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
@@ -50,6 +51,8 @@ pub(super) struct Shared {
     /// How proxies of transports are reached.
     world: World,
     credentials: Credentials,
+    /// Reports sent and received; none in localserve.
+    pub(super) reports: Option<Reports>,
     pub(super) selectors: SharedSelectors,
     /// Names under which mail clients may reach us.
     pub(super) client_names: ClientNames,
@@ -83,7 +86,6 @@ impl Shared {
 pub(super) struct Services {
     pub(super) shared: Arc<Shared>,
     pub(super) runner: Runner,
-    policies: Option<Arc<TlsPolicies>>,
     pub(super) sockets: Vec<(Service, SocketAddr)>,
 }
 
@@ -103,6 +105,8 @@ impl Services {
         login_metrics.register(metrics.registry_mut());
         let tls_metrics = TlsMetrics::default();
         tls_metrics.register(metrics.registry_mut());
+        let report_metrics = reports::Metrics::default();
+        report_metrics.register(metrics.registry_mut());
         let webapi_metrics = mox_httpd::webapi::Metrics::default();
         webapi_metrics.register(metrics.registry_mut());
         let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
@@ -124,6 +128,8 @@ impl Services {
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
         let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
 
+        let evaluate = !live.settings().no_outgoing_dmarc_reports;
+        let reports = Reports::open(&store, mode, evaluate, report_metrics).await?;
         let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
@@ -136,6 +142,7 @@ impl Services {
             world,
             logins,
             credentials,
+            reports,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
             client_names: ClientNames::default(),
             metrics: Arc::clone(&metrics),
@@ -198,11 +205,11 @@ impl Services {
         let finish = life.finish.clone();
         life.background.spawn(async move { webhooks.run(finish).await });
         dnsbl::watch(&shared, block_lists, mode, queue_metrics.clone(), life);
-        let policies = tls_policies::start(&shared, Arc::clone(&lookup), mode, tls_metrics, life).await?;
-        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics, policies.clone())?;
+        let policies = tls_policies::start(&shared, Arc::clone(&lookup), tls_metrics, life)?;
+        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics, policies)?;
         let (running, finish) = (runner.clone(), life.finish.clone());
         life.background.spawn(async move { running.run(finish).await });
-        Ok(Self { shared, runner, policies, sockets: listening })
+        Ok(Self { shared, runner, sockets: listening })
     }
 
     /// Lets background work end that waits for us.
@@ -213,8 +220,8 @@ impl Services {
     /// Ends what has a state of its own.
     pub(super) async fn close(self) {
         self.shared.queue.close().await;
-        if let Some(policies) = &self.policies {
-            policies.store().close().await;
+        if let Some(reports) = &self.shared.reports {
+            reports.close().await;
         }
         self.shared.credentials.close().await;
         self.shared.store.close().await;

@@ -41,13 +41,18 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
     };
     let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
     let ids = connection_ids(shared)?;
+    let inbound = Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone())))
+        .with_arrivals(parts.arrivals)
+        .with_seals(shared.selectors.clone());
+    let inbound = match &shared.reports {
+        Some(reports) => inbound.with_reports(reports.received.clone()).with_evaluations(Arc::clone(&reports.evaluations)),
+        None => inbound,
+    };
     let parts = mox_smtpd::Parts {
         lookup: parts.lookup,
         directory: shared.directory.clone(),
         logins: shared.logins.clone(),
-        inbound: Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone())))
-            .with_arrivals(parts.arrivals)
-            .with_seals(shared.selectors.clone()),
+        inbound,
         submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
         selectors: shared.selectors.clone(),
         ids: Arc::new(ids),

@@ -1,14 +1,12 @@
-//! What recipient domains want of TLS: policies fetched, kept and refreshed, results collected and reported.
+//! What recipient domains want of TLS: policies fetched, kept and refreshed, results collected.
 
+use super::Life;
 use super::services::Shared;
-use super::{Life, Mode};
 use mox_base::Lookup;
-use mox_delivery::submit::Submitter;
-use mox_delivery::tls::{ReportSender, ReportSettings, TlsMetrics, TlsPolicies, TlsPorts, WebPolicies};
+use mox_delivery::tls::{TlsMetrics, TlsPolicies, TlsPorts, WebPolicies};
 use mox_net::http::{AddressGuard, Client};
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, TcpDial};
-use mox_store::tls::TlsStore;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -27,17 +25,15 @@ pub(super) fn verified_tls(shared: &Shared) -> Result<ClientTls, String> {
 ///
 /// # Errors
 /// A text for the operator.
-pub(super) async fn start(
+pub(super) fn start(
     shared: &Shared,
     lookup: Arc<dyn Lookup>,
-    mode: Mode,
     metrics: TlsMetrics,
     life: &Life,
 ) -> Result<Option<Arc<TlsPolicies>>, String> {
-    if mode != Mode::Serve {
-        return Ok(None);
-    }
-    let store = TlsStore::open(&shared.store).await.map_err(|e| format!("opening database of TLS policies: {e}"))?;
+    let Some(reports) = &shared.reports else { return Ok(None) };
+    let store = reports.tls.clone();
+    let reporting_lookup = Arc::clone(&lookup);
     let dial = Arc::new(TcpDial::default());
     let client = Client::new(Arc::clone(&lookup), dial, verified_tls(shared)?, AddressGuard::public_only());
     let ports = TlsPorts {
@@ -52,21 +48,6 @@ pub(super) async fn start(
     life.background.spawn(async move { refreshing.run_refresh(stop).await });
     let (collecting, stop) = (Arc::clone(&policies), life.finish.clone());
     life.background.spawn(async move { collecting.run_collect(stop).await });
-    if collect {
-        let (reporting, stop) = (report_sender(shared, &policies), life.finish.clone());
-        life.background.spawn(async move { reporting.run(stop).await });
-    }
+    reports.start(shared, &reporting_lookup, &policies, life)?;
     Ok(Some(policies))
-}
-
-fn report_sender(shared: &Shared, policies: &Arc<TlsPolicies>) -> ReportSender {
-    let fixed = shared.live.settings();
-    let submitter = Submitter::new(shared.queue.clone(), Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
-    let settings = ReportSettings {
-        hostname: fixed.hostname.domain().clone(),
-        account: fixed.postmaster.account.clone(),
-        all_success: fixed.outgoing_tls_reports_for_all_success,
-        user_agent: concat!("mox/", env!("CARGO_PKG_VERSION")).to_owned(),
-    };
-    ReportSender::new(Arc::clone(policies), submitter, shared.directory.clone(), shared.selectors.clone(), settings)
 }

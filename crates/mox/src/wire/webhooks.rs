@@ -48,6 +48,7 @@ pub(super) fn arrivals(shared: &Shared) -> Arrivals {
         queue: shared.queue.clone(),
         directory: shared.directory.clone(),
         clock: Arc::clone(shared.store.clock()),
+        dead_addresses: shared.reports.as_ref().map(|reports| reports.dead.clone()),
     })
 }
 

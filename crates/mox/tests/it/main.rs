@@ -18,6 +18,7 @@ mod octets;
 mod peers;
 mod postgres;
 mod queue;
+mod reports;
 mod send;
 mod server;
 mod shutdown;

@@ -36,7 +36,7 @@ impl ReportKind {
         }
     }
 
-    const fn from_code(code: i64) -> Self {
+    pub(super) const fn from_code(code: i64) -> Self {
         match code {
             1 => Self::Dmarc,
             2 => Self::Tls,

@@ -4,7 +4,7 @@
 //! long a finished entry is remembered, and whether a webhook announces it. What it says is done in the transaction that
 //! records, so that nothing is announced that wasn't recorded, and nothing recorded without being announced.
 
-use super::entry::{AttemptResult, Entry, QueuedMessage, extra_from_text, stored_path};
+use super::entry::{AttemptResult, Entry, QueuedMessage, ReportKind, extra_from_text, stored_path};
 use crate::db::{Error, Row, Tx};
 use crate::params;
 use crate::webhook::{self, NewWebhook};
@@ -48,6 +48,8 @@ pub struct EventEntry {
     pub extra: BTreeMap<String, String>,
     /// Whether it has left the queue.
     pub retired: bool,
+    /// What kind of report it is.
+    pub report: ReportKind,
 }
 
 impl EventEntry {
@@ -62,13 +64,14 @@ impl EventEntry {
             subject: message.subject.clone(),
             extra: message.extra.clone(),
             retired: false,
+            report: message.report,
         }
     }
 
     /// Of entries `e` with messages `m`.
-    pub(super) const QUEUED: &str = "e.id, e.account, e.recipient, e.from_id, m.message_id, m.subject, m.extra, 0";
+    pub(super) const QUEUED: &str = "e.id, e.account, e.recipient, e.from_id, m.message_id, m.subject, m.extra, 0, m.report";
     /// Of retired entries `e`.
-    pub(super) const RETIRED: &str = "e.id, e.account, e.recipient, e.from_id, e.message_id, e.subject, e.extra, 1";
+    pub(super) const RETIRED: &str = "e.id, e.account, e.recipient, e.from_id, e.message_id, e.subject, e.extra, 1, e.report";
 
     pub(super) fn from_row(row: &Row<'_>) -> Result<Self, Error> {
         Ok(Self {
@@ -80,6 +83,7 @@ impl EventEntry {
             subject: row.text(5)?.to_owned(),
             extra: extra_from_text(row.text(6)?),
             retired: row.int(7)? != 0,
+            report: ReportKind::from_code(row.int(8)?),
         })
     }
 

@@ -1,7 +1,7 @@
 //! What came of entries: recorded, and ended in the same transaction when it was final, with all that follows from it.
 
-use super::entry::{AttemptResult, DialedIps, stored_path};
-use super::events::{Aftermath, EventKind, Happened, announce};
+use super::entry::{AttemptResult, DialedIps, ReportKind, stored_path};
+use super::events::{Aftermath, EventEntry, EventKind, Happened, announce};
 use super::suppression::{self, FailedDelivery, Source};
 use super::{Claim, Claiming, Owner, Queue, refresh_domain};
 use crate::db::{Error, Tx};
@@ -139,7 +139,9 @@ fn apply(tx: &Tx<'_>, outcome: &Outcome, aftermath: &dyn Aftermath, finished: &m
         }
     };
     let mut suppressing = false;
-    if kind == EventKind::Failed && result.code > 0 {
+    // Where reports aren't taken, other mail may be: they have lists of their own.
+    let is_report = || Ok::<_, Error>(EventEntry::queued(tx, id)?.is_some_and(|entry| entry.report != ReportKind::None));
+    if kind == EventKind::Failed && result.code > 0 && !is_report()? {
         let recipient = stored_path(&recipient)?;
         let (code, secode) = (result.code, result.secode.as_str());
         let failed = FailedDelivery { id, account: &account, recipient: &recipient, code, secode, source: Source::Queue, now };

@@ -1,9 +1,15 @@
 //! TLS reports that others sent us.
 
 use super::TlsStore;
+use crate::db::Row;
 use crate::error::Error;
 use crate::params;
+use crate::reports::{Bounds, ReportFilter};
 use mox_base::Timestamp;
+use sha2::{Digest as _, Sha256};
+
+/// Sessions counted of one report at most, so that sums stay numbers whatever others write.
+const MAX_COUNT: u64 = 1 << 40;
 
 /// A report about one of our domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +22,14 @@ pub struct NewReport {
     pub mail_from: String,
     /// It is about our host rather than a domain.
     pub host_report: bool,
+    /// The first second reported on.
+    pub begin: Timestamp,
+    /// The last second.
+    pub end: Timestamp,
+    /// Sessions with the domain that went well.
+    pub success: u64,
+    /// Sessions with the domain that failed.
+    pub failure: u64,
     /// JSON.
     pub report: String,
 }
@@ -31,54 +45,141 @@ pub struct ReceivedReport {
     pub report: NewReport,
 }
 
+/// What all reports about a domain add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionSummary {
+    /// In A-labels.
+    pub domain: String,
+    /// The number of reports.
+    pub reports: u64,
+    /// Sessions that went well.
+    pub success: u64,
+    /// Sessions that failed.
+    pub failure: u64,
+}
+
+const COLUMNS: &str = "id, received, domain, from_domain, mail_from, host_report, begin_at, end_at, success, failure, report";
+
+fn from_row(row: &Row<'_>) -> Result<ReceivedReport, Error> {
+    Ok(ReceivedReport {
+        id: row.int(0)?,
+        received: Timestamp::from_micros(row.int(1)?),
+        report: NewReport {
+            domain: row.text(2)?.to_owned(),
+            from_domain: row.text(3)?.to_owned(),
+            mail_from: row.text(4)?.to_owned(),
+            host_report: row.bool(5)?,
+            begin: Timestamp::from_micros(row.int(6)?),
+            end: Timestamp::from_micros(row.int(7)?),
+            success: u64::try_from(row.int(8)?).unwrap_or(0),
+            failure: u64::try_from(row.int(9)?).unwrap_or(0),
+            report: row.text(10)?.to_owned(),
+        },
+    })
+}
+
 impl TlsStore {
-    /// Keeps reports.
+    /// Keeps reports, except those that are there already; how many are new.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn add_reports(&self, reports: Vec<NewReport>, now: Timestamp) -> Result<(), Error> {
+    pub async fn add_reports(&self, reports: Vec<NewReport>, now: Timestamp) -> Result<usize, Error> {
         self.db
             .write(move |tx| {
-                for NewReport { domain, from_domain, mail_from, host_report, report } in &reports {
-                    tx.exec(
-                        "INSERT INTO tls_report (received, domain, from_domain, mail_from, host_report, report) VALUES ($1, $2, $3, $4, $5, $6)",
-                        params![now, domain, from_domain, mail_from, *host_report, report],
+                let mut added = 0;
+                for report in &reports {
+                    let mut digest = Sha256::new();
+                    for text in [&report.domain, &report.from_domain, &report.report] {
+                        digest.update(text.len().to_be_bytes());
+                        digest.update(text);
+                    }
+                    let NewReport { domain, from_domain, mail_from, host_report, begin, end, success, failure, report } = report;
+                    let new = tx.exec(
+                        "INSERT INTO tls_report (received, domain, from_domain, mail_from, host_report, begin_at, end_at, success, failure, digest, \
+                         report) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (digest) DO NOTHING",
+                        params![
+                            now,
+                            domain,
+                            from_domain,
+                            mail_from,
+                            *host_report,
+                            *begin,
+                            *end,
+                            (*success).min(MAX_COUNT),
+                            (*failure).min(MAX_COUNT),
+                            digest.finalize().as_slice(),
+                            report
+                        ],
                     )?;
+                    added += usize::from(new > 0);
                 }
-                Ok(())
+                Ok(added)
             })
             .await
     }
 
-    /// Reports, newest first: about a domain, or all.
+    /// Reports, newest first.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn reports(&self, domain: Option<&str>, limit: u32) -> Result<Vec<ReceivedReport>, Error> {
-        let domain = domain.unwrap_or_default().to_owned();
+    pub async fn reports(&self, filter: ReportFilter) -> Result<Vec<ReceivedReport>, Error> {
+        let Bounds { domain, start, end, before, limit } = filter.into();
         self.db
             .read(move |tx| {
                 let sql = format!(
-                    "SELECT id, received, domain, from_domain, mail_from, host_report, report FROM tls_report \
-                     WHERE $1 = '' OR domain = $1 ORDER BY received DESC, id DESC LIMIT {limit}"
+                    "SELECT {COLUMNS} FROM tls_report WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 AND id < $4 \
+                     ORDER BY id DESC LIMIT {limit}"
                 );
                 let mut found = Vec::new();
-                tx.query(&sql, params![&domain], |row| {
-                    found.push(ReceivedReport {
-                        id: row.int(0)?,
-                        received: Timestamp::from_micros(row.int(1)?),
-                        report: NewReport {
-                            domain: row.text(2)?.to_owned(),
-                            from_domain: row.text(3)?.to_owned(),
-                            mail_from: row.text(4)?.to_owned(),
-                            host_report: row.bool(5)?,
-                            report: row.text(6)?.to_owned(),
-                        },
+                tx.query(&sql, params![&domain, start, end, before], |row| {
+                    found.push(from_row(row)?);
+                    Ok::<_, Error>(())
+                })?;
+                Ok(found)
+            })
+            .await
+    }
+
+    /// A report.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn report(&self, id: i64) -> Result<Option<ReceivedReport>, Error> {
+        let sql = format!("SELECT {COLUMNS} FROM tls_report WHERE id = $1");
+        self.db.read(move |tx| tx.query_opt(&sql, params![id], from_row)).await
+    }
+
+    /// What reports about domains add up to, in order of the domains. `before` and `limit` of the filter don't matter.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn report_summaries(&self, filter: ReportFilter) -> Result<Vec<SessionSummary>, Error> {
+        let Bounds { domain, start, end, .. } = filter.into();
+        self.db
+            .read(move |tx| {
+                let sql = "SELECT domain, COUNT(*), CAST(SUM(success) AS BIGINT), CAST(SUM(failure) AS BIGINT) FROM tls_report \
+                    WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 GROUP BY domain ORDER BY domain";
+                let mut found = Vec::new();
+                tx.query(sql, params![&domain, start, end], |row| {
+                    let count = |at| row.int(at).map(|n| u64::try_from(n).unwrap_or(0));
+                    found.push(SessionSummary {
+                        domain: row.text(0)?.to_owned(),
+                        reports: count(1)?,
+                        success: count(2)?,
+                        failure: count(3)?,
                     });
                     Ok::<_, Error>(())
                 })?;
                 Ok(found)
             })
             .await
+    }
+
+    /// Removes reports that came before this time.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn remove_reports_before(&self, before: Timestamp) -> Result<u64, Error> {
+        self.db.write(move |tx| Ok(tx.exec("DELETE FROM tls_report WHERE received < $1", params![before])?)).await
     }
 }

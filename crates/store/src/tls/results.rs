@@ -34,19 +34,6 @@ pub struct DayResults {
     pub results: String,
 }
 
-/// An address that gets no reports.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SuppressedAddress {
-    /// The address.
-    pub address: String,
-    /// When it was added.
-    pub inserted: Timestamp,
-    /// Until when.
-    pub until: Timestamp,
-    /// Why.
-    pub comment: String,
-}
-
 const COLUMNS: &str = "policy_domain, day, recipient_domain, is_host, send_report, sent_recipient, sent_policy, results";
 
 fn from_row(row: &Row<'_>) -> Result<DayResults, Error> {
@@ -163,43 +150,25 @@ impl TlsStore {
         self.db.write(move |tx| Ok(tx.exec("DELETE FROM tls_result WHERE day < $1", params![day])?)).await
     }
 
-    /// Sends an address no reports until then.
+    /// Results of all days in order of policy domain, day and recipient domain: those behind `after`, at most `limit`.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn suppress(&self, address: SuppressedAddress) -> Result<(), Error> {
-        self.db
-            .write(move |tx| {
-                let SuppressedAddress { address, inserted, until, comment } = &address;
-                tx.exec(
-                    "INSERT INTO tls_suppressed (address, inserted, until, comment) VALUES ($1, $2, $3, $4) \
-                     ON CONFLICT (address) DO UPDATE SET until = excluded.until, comment = excluded.comment",
-                    params![address, *inserted, *until, comment],
-                )?;
-                Ok(())
-            })
-            .await
-    }
-
-    /// Addresses that get no reports now.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn suppressed(&self, now: Timestamp) -> Result<Vec<SuppressedAddress>, Error> {
+    pub async fn list_results(&self, after: Option<ResultKey>, limit: u32) -> Result<Vec<DayResults>, Error> {
+        let after = after.unwrap_or(ResultKey { policy_domain: String::new(), day: 0, recipient_domain: String::new() });
         self.db
             .read(move |tx| {
-                let mut found = Vec::new();
-                let sql = "SELECT address, inserted, until, comment FROM tls_suppressed WHERE until > $1 ORDER BY address LIMIT 100000";
-                tx.query(sql, params![now], |row| {
-                    found.push(SuppressedAddress {
-                        address: row.text(0)?.to_owned(),
-                        inserted: Timestamp::from_micros(row.int(1)?),
-                        until: Timestamp::from_micros(row.int(2)?),
-                        comment: row.text(3)?.to_owned(),
-                    });
+                let ResultKey { policy_domain, day, recipient_domain } = &after;
+                let sql = format!(
+                    "SELECT {COLUMNS} FROM tls_result WHERE policy_domain > $1 OR (policy_domain = $1 AND (day > $2 OR (day = $2 AND \
+                     recipient_domain > $3))) ORDER BY policy_domain, day, recipient_domain LIMIT {limit}"
+                );
+                let mut results = Vec::new();
+                tx.query(&sql, params![policy_domain, *day, recipient_domain], |row| {
+                    results.push(from_row(row)?);
                     Ok::<_, Error>(())
                 })?;
-                Ok(found)
+                Ok(results)
             })
             .await
     }

@@ -4,13 +4,18 @@ use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
 pub(super) const SCHEMA: Schema = Schema {
     name: "tls",
-    migrations: &[&[
-        Change::Create(&POLICY),
-        Change::Create(&RESULT),
-        Change::Create(&SUPPRESSED),
-        Change::Create(&REPORT),
-        Change::Create(&SEEN),
-    ]],
+    migrations: &[
+        &[Change::Create(&POLICY), Change::Create(&RESULT), Change::Create(&SUPPRESSED), Change::Create(&REPORT), Change::Create(&SEEN)],
+        // Reports by the time they are about, and each once.
+        &[
+            Change::AddColumn("tls_report", Column::int("begin_at").default("0")),
+            Change::AddColumn("tls_report", Column::int("end_at").default("0")),
+            Change::AddColumn("tls_report", Column::int("success").default("0")),
+            Change::AddColumn("tls_report", Column::int("failure").default("0")),
+            Change::AddColumn("tls_report", Column::blob("digest").null()),
+            Change::AddIndex(&REPORT, Index { name: "tls_report_by_digest", columns: &["digest"], unique: true }),
+        ],
+    ],
 };
 
 const POLICY: Table = Table {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::reports::ReportFilter;
 use crate::store::Settings;
 use mox_base::Timestamp;
 use mox_testkit::peers::Postgres;
@@ -117,33 +118,39 @@ mod cases {
         assert_eq!(tls.remove_results_before(20_240_102).await.unwrap(), 1);
         assert_eq!(tls.results(20_240_102).await.unwrap().len(), 1);
 
-        let suppressed = |comment: &str| SuppressedAddress {
-            address: "a@x.example".to_owned(),
-            inserted: at(0),
-            until: at(10),
-            comment: comment.to_owned(),
-        };
-        tls.suppress(suppressed("one")).await.unwrap();
-        tls.suppress(suppressed("two")).await.unwrap();
-        assert_eq!(tls.suppressed(at(9)).await.unwrap(), [suppressed("two")]);
-        assert!(tls.suppressed(at(10)).await.unwrap().is_empty());
+        tls.add_results(key("a.example", 20_240_102), (false, false), at(1), add("v")).await.unwrap();
+        let shown = |found: Vec<DayResults>| found.into_iter().map(|r| r.results).collect::<Vec<_>>().join(" ");
+        assert_eq!(shown(tls.list_results(None, 10).await.unwrap()), "v w");
+        assert_eq!(shown(tls.list_results(Some(key("a.example", 20_240_102)), 10).await.unwrap()), "w");
+        assert_eq!(shown(tls.list_results(None, 1).await.unwrap()), "v");
     }
 
     pub(super) async fn reports_and_seen(f: Fixture) {
         let tls = &f.tls;
-        let report = |domain: &str| NewReport {
+        let report = |domain: &str, hours: u64| NewReport {
             domain: domain.to_owned(),
             from_domain: "from.example".to_owned(),
             mail_from: "x@from.example".to_owned(),
             host_report: false,
-            report: "{}".to_owned(),
+            begin: at(hours),
+            end: at(hours + 24),
+            success: 2,
+            failure: u64::MAX,
+            report: format!("{{{hours}}}"),
         };
-        tls.add_reports(vec![report("a.example"), report("b.example")], at(0)).await.unwrap();
-        tls.add_reports(vec![report("a.example")], at(1)).await.unwrap();
-        assert_eq!(tls.reports(None, 10).await.unwrap().len(), 3);
-        let of_a = tls.reports(Some("a.example"), 10).await.unwrap();
+        assert_eq!(tls.add_reports(vec![report("a.example", 0), report("b.example", 0)], at(0)).await.unwrap(), 2);
+        assert_eq!(tls.add_reports(vec![report("a.example", 24), report("a.example", 0)], at(1)).await.unwrap(), 1, "each once");
+        assert_eq!(tls.reports(ReportFilter::default()).await.unwrap().len(), 3);
+        let filter = ReportFilter { domain: Some("a.example".to_owned()), ..ReportFilter::default() };
+        let of_a = tls.reports(filter.clone()).await.unwrap();
         assert_eq!(of_a.iter().map(|r| r.received).collect::<Vec<_>>(), [at(1), at(0)]);
-        assert_eq!(tls.reports(None, 1).await.unwrap().len(), 1);
+        assert_eq!(tls.report(of_a[1].id).await.unwrap().unwrap().report.report, "{0}");
+        assert_eq!(tls.reports(ReportFilter { end: Some(at(24)), ..filter.clone() }).await.unwrap(), of_a[1..]);
+        assert_eq!(tls.reports(ReportFilter { limit: 1, ..filter.clone() }).await.unwrap(), of_a[..1]);
+        assert_eq!(tls.reports(ReportFilter { before: Some(of_a[0].id), ..filter.clone() }).await.unwrap(), of_a[1..]);
+        let sums = tls.report_summaries(filter).await.unwrap();
+        assert_eq!((sums.len(), sums[0].reports, sums[0].success, sums[0].failure), (1, 2, 4, 2 << 40));
+        assert_eq!(tls.remove_reports_before(at(1)).await.unwrap(), 2);
 
         assert_eq!(tls.seen("ann", "b.example").await.unwrap(), None);
         for starttls in [false, true] {

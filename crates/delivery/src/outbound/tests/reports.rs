@@ -1,12 +1,16 @@
 //! TLS reports: what happened to sessions on one day is sent on the next, once, to those who want it. RFC 8460.
 
 use super::*;
+use crate::reports::{ReportSettings, Reporter, ReporterParts};
 use crate::signing::SharedSelectors;
-use crate::tls::{ReportSender, ReportSettings};
+use crate::tls::ReportSender;
 use mox_base::Domain;
 use mox_mailauth::tlsrpt::{Report, read};
 use mox_mailauth::{Canonicalization, DkimSelector, SigningKey};
-use mox_store::tls::SuppressedAddress;
+use mox_net::http::{AddressGuard, Client};
+use mox_store::reports::SuppressedAddress;
+use std::sync::Mutex;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn selectors() -> SharedSelectors {
     let domain: Domain = "a.example".parse().unwrap();
@@ -23,14 +27,21 @@ fn selectors() -> SharedSelectors {
     SharedSelectors::new(BTreeMap::from([(domain, Arc::from([selector]))]))
 }
 
-fn sender(f: &Fixture, all_success: bool) -> ReportSender {
-    let settings = ReportSettings {
-        hostname: "mail.a.example".parse().unwrap(),
-        account: "root".to_owned(),
-        all_success,
-        user_agent: "mox/test".to_owned(),
+pub(super) fn reporter(f: &Fixture) -> Reporter {
+    let parts = ReporterParts {
+        submitter: f.submitter.clone(),
+        directory: SharedDirectory::new(directory()),
+        selectors: selectors(),
+        clock: Arc::new(f.clock.clone()),
+        random: Arc::new(SeededRandom::default()),
     };
-    ReportSender::new(Arc::clone(&f.policies), f.submitter.clone(), SharedDirectory::new(directory()), selectors(), settings)
+    let settings =
+        ReportSettings { hostname: "mail.a.example".parse().unwrap(), account: "root".to_owned(), user_agent: "mox/test".to_owned() };
+    Reporter::new(parts, settings)
+}
+
+fn sender(f: &Fixture, all_success: bool) -> ReportSender {
+    ReportSender::new(Arc::clone(&f.policies), reporter(f), all_success)
 }
 
 /// A world in which `b.example` and its host want reports, and STARTTLS isn't offered.
@@ -96,6 +107,96 @@ async fn nobody_hears_of_reports_that_fail() {
     f.run().await;
     assert!(f.queued().await.is_empty());
     assert!(f.dsns("root", "Inbox").await.is_empty() && f.dsns("root", "Postmaster").await.is_empty());
+    // Where one was refused, no more go for some time.
+    let dead = f.policies.store().suppressions().list(f.clock.now(), "", 10).await.unwrap();
+    assert_eq!(dead.iter().map(|s| s.address.as_str()).collect::<Vec<_>>(), ["host@c.example", "reports@c.example"]);
+    assert!(dead[0].comment.contains("550 5.1.1 no such user"), "{}", dead[0].comment);
+    assert!(f.dmarc.suppressions().list(f.clock.now(), "", 10).await.unwrap().is_empty());
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    f.clock.advance(24 * HOUR);
+    assert_eq!(sender(&f, false).send_due(false).await.unwrap(), 0);
+    f.clock.advance(30 * 24 * HOUR);
+    assert!(f.policies.store().suppressions().list(f.clock.now(), "", 10).await.unwrap().is_empty());
+}
+
+/// A host that answers for now, again and again, isn't asked for some days.
+#[tokio::test(start_paused = true)]
+async fn unreachable_addresses_get_none_for_a_while() {
+    let (mut f, peer) = fixture(|z| z).await;
+    f.submit(&["bob@b.example"]).await;
+    f.run().await;
+    f.clock.advance(24 * HOUR);
+    assert_eq!(sender(&f, false).send_due(false).await.unwrap(), 2);
+    peer.rcpt("c.example", "451 4.3.0 not now");
+    for _ in 0..5 {
+        assert!(!f.queued().await.is_empty());
+        f.clock.advance(10 * HOUR);
+        f.run().await;
+    }
+    assert!(f.queued().await.is_empty());
+    let dead = f.policies.store().suppressions().list(f.clock.now(), "", 10).await.unwrap();
+    assert_eq!(dead.len(), 2);
+    assert_eq!(dead[0].until, f.clock.now().after(3 * 24 * HOUR));
+}
+
+/// What is posted to `https://x.example/`, which answers so.
+fn web(f: &Fixture, answer: &'static str) -> (Client, Arc<Mutex<Vec<Vec<u8>>>>) {
+    let mut listener = f.world.listen("1.1.1.1:443".parse().unwrap());
+    let requests = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&requests);
+    let server = tls::any_server();
+    tokio::runtime::Handle::current().spawn(async move {
+        while let Ok(mut stream) = listener.accept().await {
+            stream.start_tls(&server, &[]).await.unwrap();
+            let (mut request, mut buffer) = (Vec::new(), vec![0; 4096]);
+            let whole = |request: &[u8]| {
+                let text = String::from_utf8_lossy(request).to_lowercase();
+                let (head, _) = text.split_once("\r\n\r\n")?;
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
+                (request.len() >= head.len() + 4 + length).then_some(())
+            };
+            while whole(&request).is_none() {
+                let n = stream.read(&mut buffer).await.unwrap();
+                request.extend_from_slice(&buffer[..n]);
+            }
+            seen.lock().unwrap().push(request);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream.close().await;
+        }
+    });
+    let zone = Zone::new().a("x.example", "1.1.1.1");
+    let tls = ClientTls::opportunistic().unwrap();
+    (Client::new(Arc::new(zone), Arc::new(f.world.clone()), tls, AddressGuard::public_only()), requests)
+}
+
+#[tokio::test(start_paused = true)]
+async fn posted_to_those_who_want_it_so() {
+    for (answer, taken) in [
+        ("HTTP/1.1 201 Created\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", true),
+        ("HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", false),
+    ] {
+        let (mut f, peer) = fixture(|z| z).await;
+        f.submit(&["bob@b.example"]).await;
+        f.run().await;
+        f.clock.advance(24 * HOUR);
+        let (client, requests) = web(&f, answer);
+        assert_eq!(sender(&f, false).with_client(client).send_due(false).await.unwrap(), 2);
+        f.run().await;
+        assert_eq!(arrived(&peer).len(), 2, "by mail, too");
+        let requests = requests.lock().unwrap().clone();
+        assert_eq!(requests.len(), if taken { 1 } else { 3 });
+        let at = requests[0].windows(4).position(|w| w == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(requests[0][..at].to_vec()).unwrap().to_lowercase();
+        assert!(head.starts_with("post / http/1.1\r\n") && head.contains("content-type: application/tlsrpt+gzip"), "{head}");
+        let message =
+            [b"Content-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: binary".as_slice(), &requests[0][at..]].concat();
+        assert_eq!(read(&message).unwrap().policies[0].policy.domain, "b.example");
+        let dead = f.policies.store().suppressions().list(f.clock.now(), "", 10).await.unwrap();
+        let dead: Vec<_> = dead.into_iter().map(|s| (s.address, s.comment)).collect();
+        let want = ("https://x.example/".to_owned(), "report not taken: status 500".to_owned());
+        assert_eq!(dead, if taken { vec![] } else { vec![want] });
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +228,7 @@ async fn who_gets_none() {
             let now = f.clock.now();
             let address = "reports@c.example".to_owned();
             let entry = SuppressedAddress { address, inserted: now, until: now.after(HOUR), comment: String::new() };
-            f.policies.store().suppress(entry).await.unwrap();
+            f.policies.store().suppressions().add(entry).await.unwrap();
         }
         let sender = sender(&f, all_success);
         assert_eq!(sender.send_due(false).await.unwrap(), want, "{what}");
