@@ -60,7 +60,7 @@ pub enum DaneError {
     #[error("connecting: {0}")]
     Dial(String),
     /// No TLS, or not that certificate.
-    #[error("{0}")]
+    #[error("starting tls: {}", .0.describe())]
     Handshake(#[from] HandshakeError),
     /// TLS can't be set up.
     #[error("setting up tls: {0}")]
@@ -316,7 +316,7 @@ mod tests {
         assert_eq!(dialed(&[1], &all, same).await, "usage 1");
         assert_eq!(dialed(&[0xff, 3], &all, same).await, "usage 3");
         assert_eq!(dialed(&[3], &[0, 1], same).await, "none of the tlsa records has an allowed usage");
-        assert_eq!(dialed(&[0xff], &all, same).await, "TLS handshake: invalid peer certificate: Other(OtherError(NoMatch))");
+        assert_eq!(dialed(&[0xff], &all, same).await, "starting tls: certificate: no TLSA record matches the certificate");
         assert_eq!(dialed(&[], &all, same).await, "no tlsa records, with dnssec, at _993._tcp.mx.example");
         let insecure: fn(Zone) -> Zone = |zone| zone.insecure("example");
         assert!(dialed(&[3], &all, insecure).await.starts_with("the addresses of mx.example are not protected by dnssec"));
@@ -356,7 +356,7 @@ mod tests {
         assert_eq!(mail_dialed("a.example", None, &[1], same).await.0, "unverified");
         let (result, told) = mail_dialed("a.example", None, &[0xff], same).await;
         assert_eq!(result, "no remaining destinations");
-        assert!(told.last().unwrap().starts_with("mx.example: starttls: "), "{told:?}");
+        assert!(told.last().unwrap() == "mx.example: starttls: certificate: no TLSA record matches the certificate", "{told:?}");
         let insecure: fn(Zone) -> Zone = |zone| zone.insecure("a.example");
         assert_eq!(mail_dialed("a.example", None, &[3], insecure).await.0, "no remaining destinations");
     }

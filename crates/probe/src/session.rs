@@ -69,7 +69,7 @@ pub async fn open(mut stream: Stream, hello: &Hello, random: Arc<dyn Random>) ->
             }
             Action::StartTls => {
                 let started = tokio::time::timeout(hello.patience, stream.connect_tls(&hello.tls, &hello.name)).await;
-                match started.map_err(|_| "timeout".to_owned()).and_then(|started| started.map_err(|e| e.to_string())) {
+                match started.map_err(|_| "timeout".to_owned()).and_then(|started| started.map_err(|e| e.describe())) {
                     Ok(()) => session.tls_started(Bindings::default()),
                     Err(why) => {
                         session.tls_failed(&why);

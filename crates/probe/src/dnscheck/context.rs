@@ -89,7 +89,7 @@ impl<'a> Context<'a> {
     pub(super) async fn https(&self, host: &str, ip: IpAddr) -> Result<(), String> {
         let mut stream = self.connect(ip, 443).await?;
         let started = tokio::time::timeout(CONNECTION_PATIENCE, stream.connect_tls(&self.ports.tls, host)).await;
-        started.map_err(|_| "timeout in TLS handshake".to_owned())?.map_err(|e| e.to_string())?;
+        started.map_err(|_| "timeout in TLS handshake".to_owned())?.map_err(|e| e.describe())?;
         stream.close().await;
         Ok(())
     }
