@@ -17,6 +17,7 @@ mod network;
 mod octets;
 mod peers;
 mod postgres;
+mod probe;
 mod queue;
 mod reports;
 mod send;
