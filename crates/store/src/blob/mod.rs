@@ -1,6 +1,6 @@
 //! Message bytes at rest.
 //!
-//! A blob is cut into blocks of [`BLOCK`] bytes, each a zstd frame with a checksum that is verified whenever it is read. A
+//! A blob is cut into blocks of [`BLOCK`] bytes, each compressed, with a checksum that is verified whenever it is read. A
 //! blob of one block, as most mail is, lies in the database; a larger one is a file of frames, and the database has their
 //! sizes, so that a range is read without reading what is before it. Files are written, synced and named before the
 //! transaction that refers to them, deleted after the one that doesn't any more; what a crash leaves between is swept when
