@@ -117,7 +117,7 @@ pub(crate) async fn modseqs(account: &Account, view: &View, uids: &UidSet) -> Re
     let found = account
         .read(move |r| {
             let mut found = BTreeMap::new();
-            r.fetch_rows(mailbox, &uids, Columns::STATE, |row| {
+            r.fetch_rows(mailbox, &uids, Columns::MODSEQ, |row| {
                 found.insert(row.uid(), row.modseq()?);
                 Ok::<_, Error>(true)
             })?;

@@ -153,11 +153,6 @@ pub(crate) fn keyword_bit(idx: u16) -> i64 {
     if bit < BITS_TO { 1 << bit } else { 0 }
 }
 
-/// The flags in a `flags` column.
-pub(crate) fn flags_of(column: i64) -> Flags {
-    Flags::from_bits(u16::try_from(column & 0x3ff).unwrap_or(0))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -150,6 +150,17 @@ impl Index {
         UidSet(found)
     }
 
+    /// Messages that have flags or keywords, but aren't there: none.
+    pub(crate) fn strays(&self) -> UidSet {
+        let mut strays = RoaringBitmap::new();
+        for (_, chunk) in &self.chunks {
+            for (_, bits) in chunk.bitmaps() {
+                strays |= &**bits - &*chunk.uids;
+            }
+        }
+        UidSet(strays)
+    }
+
     /// The flags of one message and the indexes of its keywords.
     pub(crate) fn flags(&self, uid: u32) -> (Flags, Vec<u16>) {
         let Some(chunk) = self.chunk(chunk_of(uid)) else { return (Flags::NONE, Vec::new()) };

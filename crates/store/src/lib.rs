@@ -17,6 +17,7 @@ pub mod directory;
 pub mod dmarc;
 pub mod error;
 pub mod filing;
+mod flag_modseqs;
 pub mod flags;
 mod index;
 pub mod mailbox;

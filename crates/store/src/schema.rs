@@ -1,8 +1,8 @@
 //! The tables of an account, and of the server.
 //!
-//! What changes all the time (flags, modseq) is in the narrow `message_state`, in the order of UIDs; what never changes is in
-//! `message` and `message_content`. `mailbox_bitmap` has a mailbox' UIDs and flags again, compressed, in chunks of 65,536 UIDs, so that opening a
-//! mailbox doesn't read a row per message. `change` is the history that sessions, and clients that come back, catch up from.
+//! The narrow `message_state` says which messages are in a mailbox, in the order of UIDs; what is large is in `message` and
+//! `message_content`. What changes all the time is packed: `mailbox_bitmap` has a mailbox' UIDs and flags, in chunks of 65,536 UIDs, so that
+//! opening a mailbox doesn't read a row per message, and `flag_modseqs` when flags were changed, so that changing them doesn't write one. `change` is the history that sessions, and clients that come back, catch up from.
 //! A delivery touches about ten pages; each further index would cost every delivery one more.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
@@ -76,7 +76,8 @@ const MESSAGE_STATE: Table = Table {
         Column::int("mailbox_id"),
         Column::int("uid"),
         Column::int("id"),
-        // Bits 0 to 9 the flags, 16 to 62 the mailbox' first 47 keywords; further keywords are in bitmaps only.
+        // As they were when the message came, or, from earlier versions, later: bits 0 to 9 the flags, 16 to 62 the mailbox' first 47
+        // keywords. `mailbox_bitmap` has what they are, `flag_modseqs` when they became so.
         Column::int("flags"),
         Column::int("modseq"),
         Column::int("size"),
@@ -84,6 +85,15 @@ const MESSAGE_STATE: Table = Table {
         Column::int("saved").null(),
     ],
     key: Key::Clustered(&["mailbox_id", "uid"]),
+    indexes: &[],
+};
+
+/// When flags of messages changed that came earlier, see `flag_modseqs`.
+const FLAG_MODSEQS: Table = Table {
+    name: "flag_modseqs",
+    account: true,
+    columns: &[Column::int("mailbox_id"), Column::int("block"), Column::blob("runs")],
+    key: Key::Clustered(&["mailbox_id", "block"]),
     indexes: &[],
 };
 
@@ -257,6 +267,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         // The zone of INTERNALDATE, in minutes east of UTC; NULL is UTC.
         &[Change::AddColumn("message_state", Column::int("zone").null()), Change::AddColumn("expunged", Column::int("zone").null())],
         &[Change::Create(&HISTORY_NOTE)],
+        &[Change::Create(&FLAG_MODSEQS)],
     ],
 };
 

@@ -260,7 +260,11 @@ impl Job {
     fn run(&mut self, r: &ReadTx<'_>) -> Result<(), Error> {
         let Some(from) = self.batch.get(self.next).map(|m| m.uid) else { return Ok(()) };
         let uids = self.batch_uids.starting_at(from);
-        let (mailbox, columns) = (self.mailbox, self.columns.unwrap_or_default());
+        let mut columns = self.columns.unwrap_or_default();
+        if self.with_modseq {
+            columns = columns | Columns::MODSEQ;
+        }
+        let mailbox = self.mailbox;
         let stopped = r.fetch_rows(mailbox, &uids, columns, |row| {
             // Those without a row were erased meanwhile.
             while self.batch.get(self.next).is_some_and(|m| m.uid < row.uid()) {
@@ -495,7 +499,8 @@ fn columns(items: &[FetchItem]) -> Option<Columns> {
     for item in items {
         let more = match item {
             FetchItem::Uid | FetchItem::Flags => continue,
-            FetchItem::InternalDate | FetchItem::Size | FetchItem::ModSeq => Columns::STATE,
+            FetchItem::InternalDate | FetchItem::Size => Columns::STATE,
+            FetchItem::ModSeq => Columns::MODSEQ,
             FetchItem::Envelope => Columns::ENVELOPE,
             FetchItem::BodyStructure => Columns::BODYSTRUCTURE,
             FetchItem::Body | FetchItem::Binary { .. } | FetchItem::BinarySize(_) => Columns::STRUCTURE,

@@ -111,7 +111,7 @@ async fn highest_modseq(account: &Account, view: &View, found: &UidSet) -> Resul
     let highest = account
         .read(move |r| {
             let mut highest = None;
-            r.fetch_rows(mailbox, &found, Columns::STATE, |row| {
+            r.fetch_rows(mailbox, &found, Columns::MODSEQ, |row| {
                 highest = highest.max(Some(row.modseq()?));
                 Ok::<_, Error>(true)
             })?;
@@ -257,6 +257,15 @@ fn cost(plan: &Plan) -> u8 {
     }
 }
 
+fn asks_modseq(plan: &Plan) -> bool {
+    match plan {
+        Plan::Known(_) => false,
+        Plan::Fact(fact) => matches!(fact, Fact::ModSeq(_)),
+        Plan::Not(plan) => asks_modseq(plan),
+        Plan::Any(plans) | Plan::All(plans) => plans.iter().any(asks_modseq),
+    }
+}
+
 /// Messages that match in any case, and those that may.
 fn bounds(plan: &Plan, universe: &UidSet) -> (UidSet, UidSet) {
     match plan {
@@ -285,7 +294,10 @@ async fn find(account: &Account, view: &Arc<View>, plan: Plan) -> Result<UidSet,
     let mut rest = &upper - &found;
     let plan = Arc::new(plan);
     let mailbox = view.mailbox().id;
-    let columns = if cost(&plan) >= 2 { Columns::HEADERS } else { Columns::STATE };
+    let mut columns = if cost(&plan) >= 2 { Columns::HEADERS } else { Columns::STATE };
+    if asks_modseq(&plan) {
+        columns = columns | Columns::MODSEQ;
+    }
     let at_once = if cost(&plan) >= 3 {
         READ / 10
     } else if cost(&plan) >= 2 {

@@ -4,7 +4,7 @@ use super::bytes::Stored;
 use super::core::AccountScope;
 use crate::db::{self, Row, Sql, Tx};
 use crate::error::{Error, corrupt};
-use crate::flags::{Flags, flags_of};
+use crate::flag_modseqs::FlagModSeqs;
 use crate::mailbox::modseq;
 use crate::params;
 use crate::uidset::UidSet;
@@ -38,6 +38,8 @@ impl Columns {
     pub const THREAD: Self = Self(32);
     /// [`MessageRow::append_bytes`].
     pub const BYTES: Self = Self(64);
+    /// [`MessageRow::modseq`].
+    pub const MODSEQ: Self = Self(128);
 
     // BYTES last: it is more than one column.
     const NAMES: [(Self, &'static str); 7] = [
@@ -76,11 +78,12 @@ pub struct MessageRow<'r> {
     row: &'r Row<'r>,
     columns: Columns,
     uid: Uid,
+    flagged: &'r FlagModSeqs,
 }
 
 /// Columns that every row has.
-const STATE: &str = "s.uid, s.id, s.flags, s.modseq, s.size, s.received, s.saved, s.zone";
-const STATE_COLUMNS: usize = 8;
+const STATE: &str = "s.uid, s.id, s.modseq, s.size, s.received, s.saved, s.zone";
+const STATE_COLUMNS: usize = 7;
 
 impl MessageRow<'_> {
     /// Its UID.
@@ -96,20 +99,17 @@ impl MessageRow<'_> {
         self.row.int(1).map(MessageId)
     }
 
-    /// Its flags. A session shows those of its view instead, except together with [`MessageRow::modseq`].
-    ///
-    /// # Errors
-    /// As above.
-    pub fn flags(&self) -> Result<Flags, db::Error> {
-        self.row.int(2).map(flags_of)
-    }
-
     /// Its last change.
     ///
     /// # Errors
-    /// As above.
+    /// As above, or the column wasn't asked for.
     pub fn modseq(&self) -> Result<ModSeq, db::Error> {
-        self.row.int(3).map(modseq)
+        if !self.columns.has(Columns::MODSEQ) {
+            return Err(corrupt("a column that wasn't asked for"));
+        }
+        // Where flags were changed, the row has when the message came.
+        let came = self.row.int(2)?;
+        Ok(modseq(self.flagged.modseq(self.uid).unwrap_or(came)))
     }
 
     /// RFC822.SIZE.
@@ -117,7 +117,7 @@ impl MessageRow<'_> {
     /// # Errors
     /// As above.
     pub fn size(&self) -> Result<ByteSize, db::Error> {
-        Ok(ByteSize(u64::try_from(self.row.int(4)?).unwrap_or(0)))
+        Ok(ByteSize(u64::try_from(self.row.int(3)?).unwrap_or(0)))
     }
 
     /// INTERNALDATE.
@@ -125,7 +125,7 @@ impl MessageRow<'_> {
     /// # Errors
     /// As above.
     pub fn received(&self) -> Result<Timestamp, db::Error> {
-        self.row.int(5).map(Timestamp::from_micros)
+        self.row.int(4).map(Timestamp::from_micros)
     }
 
     /// The zone that INTERNALDATE was given in, in minutes east of UTC.
@@ -133,7 +133,7 @@ impl MessageRow<'_> {
     /// # Errors
     /// As above.
     pub fn zone(&self) -> Result<i16, db::Error> {
-        Ok(self.row.opt_int(7)?.and_then(|m| i16::try_from(m).ok()).unwrap_or(0))
+        Ok(self.row.opt_int(6)?.and_then(|m| i16::try_from(m).ok()).unwrap_or(0))
     }
 
     /// When it came into this mailbox, RFC 8514.
@@ -141,7 +141,7 @@ impl MessageRow<'_> {
     /// # Errors
     /// As above.
     pub fn saved(&self) -> Result<Option<Timestamp>, db::Error> {
-        Ok(self.row.opt_int(6)?.map(Timestamp::from_micros))
+        Ok(self.row.opt_int(5)?.map(Timestamp::from_micros))
     }
 
     fn at(&self, column: Columns) -> Result<usize, db::Error> {
@@ -239,6 +239,32 @@ impl<'a> ReadTx<'a> {
         columns: Columns,
         mut each: impl FnMut(&MessageRow<'_>) -> Result<bool, E>,
     ) -> Result<Option<Uid>, E> {
+        if !columns.has(Columns::MODSEQ) {
+            return self.fetch_with(mailbox, uids, columns, &FlagModSeqs::default(), &mut each);
+        }
+        // A part at a time, for which it is known when flags changed.
+        let mut rest = uids.clone();
+        while let Some(first) = rest.first() {
+            let Some(last) = rest.last() else { break };
+            let (flagged, end) = FlagModSeqs::load(self.tx, self.account(), mailbox, first, last)?;
+            let part = UidSet(rest.within(first.get()..=end.get()));
+            rest = &rest - &part;
+            if let Some(stopped) = self.fetch_with(mailbox, &part, columns, &flagged, &mut each)? {
+                return Ok(Some(stopped));
+            }
+        }
+        Ok(None)
+    }
+
+    fn fetch_with<E: From<db::Error>>(
+        &self,
+        mailbox: MailboxId,
+        uids: &UidSet,
+        columns: Columns,
+        flagged: &FlagModSeqs,
+        each: &mut impl FnMut(&MessageRow<'_>) -> Result<bool, E>,
+    ) -> Result<Option<Uid>, E> {
+        let mut each = |row: &Row<'_>, uid| each(&MessageRow { row, columns, uid, flagged });
         let mut removed = self.removed(mailbox, uids)?;
         let mut rest = uids - &removed;
         // Live messages up to the next removed one, that one, and so on.
@@ -280,7 +306,7 @@ impl<'a> ReadTx<'a> {
         mailbox: MailboxId,
         uids: UidSet,
         columns: Columns,
-        each: &mut impl FnMut(&MessageRow<'_>) -> Result<bool, E>,
+        each: &mut impl FnMut(&Row<'_>, Uid) -> Result<bool, E>,
     ) -> Result<Option<Uid>, E> {
         if uids.is_empty() {
             return Ok(None);
@@ -295,7 +321,7 @@ impl<'a> ReadTx<'a> {
         let mut row = |r: &Row<'_>| {
             let uid = uid_of(r.int(0)?)?;
             last = Some(uid);
-            let more = each(&MessageRow { row: r, columns, uid })?;
+            let more = each(r, uid)?;
             if !more {
                 stopped = Some(uid);
             }

@@ -119,6 +119,7 @@ pub(super) fn save_mailboxes(tx: &Tx<'_>, account: AccountId, base: &Mailboxes, 
                 params![account, gone.id, now.state.modseq],
             )?;
             tx.exec("DELETE FROM mailbox_bitmap WHERE account_id = $1 AND mailbox_id = $2", params![account, gone.id])?;
+            tx.exec("DELETE FROM flag_modseqs WHERE account_id = $1 AND mailbox_id = $2", params![account, gone.id])?;
         }
     }
     if !Arc::ptr_eq(&base.subscriptions, &now.subscriptions) {

@@ -3,6 +3,7 @@
 use crate::fixture::{Fixture, add, clean, for_each_engine, id, inbox, mail, name, numbers, uid, uids};
 use mox_base::{ByteSize, MailboxId, MessageId, Timestamp};
 use mox_store::{Account, Append, Columns, Content, Error, FlagChange, FlagOp, Flagged, Flags, Keyword, Message, SpecialUse};
+use std::collections::BTreeMap;
 use std::io::Write;
 
 async fn bytes(account: &Account, id: MessageId, range: std::ops::Range<u64>) -> Vec<u8> {
@@ -20,6 +21,21 @@ async fn flag(account: &Account, mailbox: MailboxId, set: &[(u32, u32)], op: Fla
     let change = FlagChange { op, flags, keywords: keywords.iter().map(|k| Keyword::parse(k).unwrap()).collect() };
     let set = uids(set);
     account.write(move |tx| tx.store_flags(mailbox, &set, &change, None)).await.unwrap()
+}
+
+/// The mod-sequence of each message.
+async fn modseqs(account: &Account, mailbox: MailboxId) -> BTreeMap<u32, u64> {
+    account
+        .read(move |tx| {
+            let mut found = BTreeMap::new();
+            tx.fetch_rows(mailbox, &uids(&[(1, u32::MAX)]), Columns::MODSEQ, |row| {
+                found.insert(row.uid().get(), row.modseq()?.get());
+                Ok::<_, Error>(true)
+            })?;
+            Ok::<_, Error>(found)
+        })
+        .await
+        .unwrap()
 }
 
 /// Each message as `uid:flags keyword …`.
@@ -85,13 +101,13 @@ for_each_engine! {
         let inbox = inbox(&account);
         let append = Append { flags: Flags::SEEN, received: Some(Timestamp::from_secs(1000)), ..Append::default() };
         account.add(inbox, Message::new([mail("hello", 0), b"first words\r\n".to_vec()].concat()), append).await.unwrap();
-        let all = Columns::ENVELOPE | Columns::BODYSTRUCTURE | Columns::HEADERS | Columns::STRUCTURE | Columns::PREVIEW | Columns::THREAD;
+        let all = Columns::MODSEQ | Columns::ENVELOPE | Columns::BODYSTRUCTURE | Columns::HEADERS | Columns::STRUCTURE | Columns::PREVIEW | Columns::THREAD;
         let now = f.clock.clone();
         account.read(move |tx| {
             let mut rows = 0;
             tx.fetch_rows(inbox, &uids(&[(1, 100)]), all, |row| {
                 rows += 1;
-                assert_eq!((row.uid(), row.id()?, row.flags()?, row.modseq()?.get()), (uid(1), MessageId(1), Flags::SEEN, 3));
+                assert_eq!((row.uid(), row.id()?, row.modseq()?.get()), (uid(1), MessageId(1), 3));
                 assert_eq!((row.received()?.secs(), row.saved()?), (1000, Some(mox_base::Clock::now(&now))));
                 let envelope = String::from_utf8(row.envelope()?.to_vec()).unwrap();
                 assert!(envelope.starts_with("(NIL \"hello\" ((\"Ann\" NIL \"ann\" \"mox.example\"))"), "{envelope}");
@@ -169,6 +185,43 @@ for_each_engine! {
         let many = FlagChange { op: FlagOp::Add, flags: Flags::NONE, keywords: (0..1000).map(|n| Keyword::parse(&format!("x{n}")).unwrap()).collect() };
         let refused = account.write(move |tx| tx.store_flags(inbox, &uids(&[(1, 1)]), &many, None)).await;
         assert!(matches!(refused, Err(Error::TooManyKeywords)));
+        f.finish().await;
+    }
+
+    async fn mod_sequences_of_messages_and_of_their_flags(f: Fixture) {
+        let account = f.account().await;
+        let inbox = inbox(&account);
+        add(&account, inbox, &[Flags::NONE; 600]).await;
+        account.write(move |tx| tx.skip_uids(inbox, uid(65_535))).await.unwrap();
+        add(&account, inbox, &[Flags::NONE; 3]).await;
+        let came = modseqs(&account, inbox).await;
+        assert_eq!((came.len(), came.keys().last()), (603, Some(&65_537)));
+        let wide = flag(&account, inbox, &[(200, 300), (65_536, 65_537)], FlagOp::Add, Flags::SEEN, &[]).await.modseq.unwrap().get();
+        let narrow = flag(&account, inbox, &[(255, 257)], FlagOp::Add, Flags::NONE, &["k"]).await.modseq.unwrap().get();
+        // Nothing changes here, nor its mod-sequence.
+        assert_eq!(flag(&account, inbox, &[(200, 202)], FlagOp::Add, Flags::SEEN, &[]).await.modseq, None);
+        for (uid, modseq) in modseqs(&account, inbox).await {
+            let want = match uid {
+                255..=257 => narrow,
+                200..=300 | 65_536.. => wide,
+                _ => came[&uid],
+            };
+            assert_eq!(modseq, want, "{uid}");
+        }
+        // RFC 7162 §3.1.3.
+        let change = FlagChange { op: FlagOp::Add, flags: Flags::FLAGGED, keywords: Vec::new() };
+        let flagged = account.write(move |tx| tx.store_flags(inbox, &uids(&[(199, 258)]), &change, Some(wide))).await.unwrap();
+        assert_eq!(numbers(&flagged.modified), [255, 256, 257]);
+        // What was removed is forgotten; what is moved begins anew.
+        account.write(move |tx| tx.create_mailbox(&name("to"), SpecialUse::NONE)).await.unwrap();
+        let to = id(&account, "to");
+        account.write(move |tx| tx.expunge(inbox, &uids(&[(1, 256)]))).await.unwrap();
+        account.write(move |tx| tx.move_messages(inbox, &uids(&[(257, 257)]), to)).await.unwrap();
+        let moved = account.mailboxes().modseq().get();
+        assert_eq!(modseqs(&account, to).await.into_iter().collect::<Vec<_>>(), [(1, moved)]);
+        flag(&account, to, &[(1, 1)], FlagOp::Add, Flags::DRAFT, &[]).await;
+        account.write(move |tx| tx.delete_mailbox(to)).await.unwrap();
+        assert_eq!(modseqs(&account, inbox).await.len(), 603 - 257);
         f.finish().await;
     }
 

@@ -3,7 +3,7 @@
 use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
 use mox_store::db::schema::Schema;
 use mox_store::db::{Error as DbError, NoFaults};
-use mox_store::{Columns, Error, Flags};
+use mox_store::{Columns, Error, FlagChange, FlagOp, Flags};
 use std::sync::Arc;
 
 /// Only what is there.
@@ -34,6 +34,7 @@ for_each_engine! {
             "ALTER TABLE message_state DROP COLUMN zone",
             "ALTER TABLE expunged DROP COLUMN zone",
             "DROP TABLE history_note",
+            "DROP TABLE flag_modseqs",
             "UPDATE schema_version SET version = 3 WHERE name = 'account'",
         ]).await;
         let account = f.account().await;
@@ -47,6 +48,18 @@ for_each_engine! {
                 Ok::<_, Error>(true)
             })?;
             assert_eq!(zones, [0, 0, 60]);
+            Ok::<_, Error>(())
+        }).await.unwrap();
+        // Rows have the mod-sequences that the earlier version gave them, until flags change again.
+        let change = FlagChange { op: FlagOp::Add, flags: Flags::FLAGGED, keywords: Vec::new() };
+        let flagged = account.write(move |tx| tx.store_flags(mailbox, &uids(&[(2, 2)]), &change, None)).await.unwrap().modseq;
+        account.read(move |tx| {
+            let mut modseqs = Vec::new();
+            tx.fetch_rows(mailbox, &uids(&[(1, 9)]), Columns::MODSEQ, |row| {
+                modseqs.push(row.modseq()?);
+                Ok::<_, Error>(true)
+            })?;
+            assert!(modseqs[0] < modseqs[2] && modseqs[2] < modseqs[1] && Some(modseqs[1]) == flagged, "{modseqs:?}");
             Ok::<_, Error>(())
         }).await.unwrap();
         f.finish().await;

@@ -3,6 +3,7 @@
 use super::WriteTx;
 use crate::change::ChangeKind;
 use crate::error::Error;
+use crate::flag_modseqs;
 use crate::flags::Flags;
 use crate::params;
 use crate::uidset::UidSet;
@@ -69,6 +70,7 @@ impl WriteTx<'_> {
              WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN r.a AND r.b",
             &[],
         )?;
+        flag_modseqs::forget(self.tx, self.account(), mailbox, set)?;
         let tally = self.tally(mailbox, set)?;
         self.index(mailbox)?.remove(set);
         tally.take_from(self.mailbox_mut(mailbox)?, size);

@@ -4,8 +4,9 @@ use super::WriteTx;
 use crate::change::ChangeKind;
 use crate::db;
 use crate::error::Error;
+use crate::flag_modseqs::{self, FlagModSeqs};
 use crate::flags::{Flags, Keyword};
-use crate::index::{Bit, column};
+use crate::index::Bit;
 use crate::params;
 use crate::uidset::UidSet;
 use mox_base::{ByteSize, MailboxId, ModSeq, Uid};
@@ -78,7 +79,7 @@ impl WriteTx<'_> {
             return Ok(Flagged { done, changed, modified, modseq: None });
         }
         let modseq = self.modseq();
-        self.update_rows(mailbox, &changed, change, &keywords, modseq)?;
+        flag_modseqs::note(self.tx, self.account(), mailbox, &changed, modseq)?;
         let before = self.tally(mailbox, &changed)?;
         self.update_index(mailbox, &changed, change, &keywords)?;
         let after = self.tally(mailbox, &changed)?;
@@ -105,6 +106,12 @@ impl WriteTx<'_> {
                 Ok::<_, db::Error>(())
             },
         )?;
+        let mut next = Some(first);
+        while let Some(from) = next.filter(|from| *from <= last) {
+            let (flagged, end) = FlagModSeqs::load(self.tx, self.account(), mailbox, from, last)?;
+            found = &found | &(&flagged.after(since) & uids);
+            next = end.next();
+        }
         Ok(found)
     }
 
@@ -130,25 +137,6 @@ impl WriteTx<'_> {
             }
         }
         Ok(changed)
-    }
-
-    fn update_rows(&self, mailbox: MailboxId, set: &UidSet, change: &FlagChange, keywords: &[u16], modseq: ModSeq) -> Result<(), Error> {
-        let bits = column(change.flags, keywords);
-        // New flags are (old & $5) | $6.
-        let (keep, set_bits) = match change.op {
-            FlagOp::Add => (!0, bits),
-            FlagOp::Remove => (!bits, 0),
-            FlagOp::Replace => (0, bits),
-        };
-        self.for_ranges(
-            mailbox,
-            set,
-            "UPDATE message_state SET flags = (flags & $5) | $6, modseq = $7 WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4",
-            "UPDATE message_state s SET flags = (s.flags & $5) | $6, modseq = $7 FROM unnest($3::bigint[], $4::bigint[]) AS r(a, b) \
-             WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN r.a AND r.b",
-            params![keep, set_bits, modseq],
-        )?;
-        Ok(())
     }
 
     fn update_index(&mut self, mailbox: MailboxId, set: &UidSet, change: &FlagChange, keywords: &[u16]) -> Result<(), Error> {
