@@ -12,15 +12,18 @@ mod deliver;
 mod idle;
 mod load;
 mod mailbox;
+mod queue;
 mod report;
 mod rows;
 mod subject;
+mod tls;
 mod webapi;
 
 use crate::{Failure, run};
 use rows::Row;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 use subject::Subject;
 
 /// How much to measure.
@@ -32,12 +35,29 @@ struct Scale {
     mailbox: usize,
     /// Idle connections to open, where a connection is cheap.
     idle: usize,
+    /// Idle connections with TLS: each costs the load generator more than the server.
+    idle_tls: usize,
+    /// Entries in a queue that is only to be long, and in one for a domain that nobody receives for.
+    queue: usize,
+    dead: usize,
+    /// How long the latter is watched.
+    watch: Duration,
     /// How often a quick thing is repeated.
     repeats: usize,
 }
 
-const FULL: Scale = Scale { messages: 8000, mailbox: 100_000, idle: 10_000, repeats: 21 };
-const QUICK: Scale = Scale { messages: 400, mailbox: 2000, idle: 200, repeats: 3 };
+const FULL: Scale = Scale {
+    messages: 8000,
+    mailbox: 100_000,
+    idle: 10_000,
+    idle_tls: 2000,
+    queue: 1_000_000,
+    dead: 100_000,
+    watch: Duration::from_secs(60),
+    repeats: 21,
+};
+const QUICK: Scale =
+    Scale { messages: 400, mailbox: 2000, idle: 200, idle_tls: 50, queue: 5000, dead: 1000, watch: Duration::from_secs(5), repeats: 3 };
 
 /// What was measured: by row, then by subject.
 #[derive(Default)]
@@ -131,7 +151,10 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         });
         common(&subject, scale, &wanted, &mut results);
         results.measure("mox", Row::Submission, &wanted, || deliver::submission(&subject, scale.messages));
+        results.measure("mox", Row::Submissions, &wanted, || deliver::submissions(&subject, scale.messages));
         results.measure("mox", Row::WebapiSend, &wanted, || webapi::send(&subject, scale.messages));
+        drop(subject);
+        queue::long(&binary, scale, &wanted, &mut results);
     }
     if wanted.peers() {
         let subject = Subject::dovecot()?;

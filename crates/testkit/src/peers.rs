@@ -37,6 +37,8 @@ pub use process::Running;
 pub use sink::{Reaction, Received, Sink, Turn};
 pub use smtp::{Reply, SmtpClient};
 
+use std::fmt;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -145,8 +147,16 @@ pub fn require_data(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// What a client talks over: a socket, or TLS over one.
+pub trait Wire: Read + Write + Send + Sync + fmt::Debug {}
+
+impl<T: Read + Write + Send + Sync + fmt::Debug> Wire for T {}
+
 /// Connects to a loopback port from a loopback address of choice, with a patience that ends a stuck test.
-pub(crate) fn dial(source: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
+///
+/// # Errors
+/// If the connection fails.
+pub fn dial(source: Ipv4Addr, port: u16) -> std::io::Result<TcpStream> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     socket.bind(&SocketAddr::from((source, 0)).into())?;
     socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;

@@ -42,6 +42,17 @@ pub(super) fn submission(subject: &Subject, messages: usize) -> Result<f64, Fail
     work().map_err(|e| e.to_string())
 }
 
+/// The same over TLS, with the handshake and the login of each connection.
+pub(super) fn submissions(subject: &Subject, messages: usize) -> Result<f64, Failure> {
+    let work = || -> io::Result<f64> {
+        let start = Instant::now();
+        let clients: io::Result<Vec<SmtpClient>> = (0..CONNECTIONS).map(|_| subject.tls_submitter()).collect();
+        send(clients?, messages, &|n| subject.account(n % ACCOUNTS))?;
+        Ok(load::rate(messages, start.elapsed()))
+    };
+    work().map_err(|e| e.to_string())
+}
+
 fn send(clients: Vec<SmtpClient>, messages: usize, recipient: &(dyn Fn(usize) -> String + Sync)) -> io::Result<()> {
     let connections = clients.len();
     let outcomes: Vec<io::Result<()>> = std::thread::scope(|scope| {

@@ -1,6 +1,7 @@
 //! Many connections: logging in again and again, idling by the thousand, and hearing of new mail.
 
 use super::load::{self, milliseconds};
+use super::mailbox::count;
 use super::rows::Row;
 use super::subject::Subject;
 use super::{Results, Scale, Wanted};
@@ -27,7 +28,10 @@ pub(super) fn login_again(subject: &Subject, logins: usize) -> Result<f64, Failu
 
 /// Memory of idle connections, and how quickly one of them hears of a message while all of them are open.
 pub(super) fn idle(subject: &Subject, scale: Scale, wanted: &Wanted, results: &mut Results) {
-    if !wanted.row(Row::IdleMemory) && !wanted.row(Row::PushLatency) {
+    if !subject.process_per_connection() {
+        results.measure(subject.name, Row::IdleTlsMemory, wanted, || idle_tls(subject, scale.idle_tls));
+    }
+    if ![Row::IdleMemory, Row::PushLatency, Row::PushLatencyCrowd].into_iter().any(|row| wanted.row(row)) {
         return;
     }
     let connections = if subject.process_per_connection() { scale.idle.min(FEW) } else { scale.idle };
@@ -48,25 +52,49 @@ pub(super) fn idle(subject: &Subject, scale: Scale, wanted: &Wanted, results: &m
     };
     std::thread::sleep(Duration::from_secs(2));
     results.measure(subject.name, Row::IdleMemory, wanted, || Ok((subject.memory()? - before?) * 1024.0 / load::float(connections as u64)));
-    results.measure(subject.name, Row::PushLatency, wanted, || push(subject, scale.repeats * 10).map_err(|e| e.to_string()));
+    results.measure(subject.name, Row::PushLatency, wanted, || push(subject, "push", scale.repeats * 10).map_err(|e| e.to_string()));
+    if !subject.process_per_connection() {
+        // Each of them is told of each message here; nobody reads that, and the sockets' buffers take it.
+        results
+            .measure(subject.name, Row::PushLatencyCrowd, wanted, || push(subject, "INBOX", scale.repeats * 5).map_err(|e| e.to_string()));
+    }
     drop(open);
 }
 
+/// Memory of idle connections with TLS.
+fn idle_tls(subject: &Subject, connections: usize) -> Result<f64, Failure> {
+    let before = subject.memory()?;
+    let open = in_threads(connections, |number| {
+        let mut client = subject.imap_tls_from(load::source(number / 25))?;
+        client.ok("SELECT INBOX")?;
+        client.start("IDLE")?;
+        client.response()?;
+        Ok(client)
+    });
+    let open = open.map_err(|e| format!("opening {connections} connections: {e}"))?;
+    std::thread::sleep(Duration::from_secs(2));
+    let after = subject.memory()?;
+    drop(open);
+    Ok((after - before) * 1024.0 / load::float(connections as u64))
+}
+
 /// Milliseconds from the answer to an APPEND to the notice in another connection; 99 of 100 take less.
-fn push(subject: &Subject, repeats: usize) -> io::Result<f64> {
+fn push(subject: &Subject, mailbox: &str, repeats: usize) -> io::Result<f64> {
     let (mut writer, mut listener) = (subject.imap()?, subject.imap()?);
-    writer.ok("CREATE push")?;
-    listener.ok("SELECT push")?;
+    // It may be there.
+    writer.command(&format!("CREATE {mailbox}"))?;
+    let there = count(&mut writer, mailbox)?;
+    listener.ok(&format!("SELECT {mailbox}"))?;
     listener.start("IDLE")?;
     listener.response()?;
     let (told, tell) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         scope.spawn(move || {
-            let mut expected = 1;
+            let mut expected = there + 1;
             while let Ok(response) = listener.response() {
                 if response == format!("* {expected} EXISTS").into_bytes() {
                     expected += 1;
-                    if told.send(Instant::now()).is_err() || expected > repeats {
+                    if told.send(Instant::now()).is_err() || expected > there + repeats {
                         return;
                     }
                 }
@@ -74,7 +102,7 @@ fn push(subject: &Subject, repeats: usize) -> io::Result<f64> {
         });
         let mut times = Vec::new();
         for number in 0..repeats {
-            writer.append("push", "", &load::message(number))?;
+            writer.append(mailbox, "", &load::message(number))?;
             let answered = Instant::now();
             let heard = tell.recv_timeout(Duration::from_secs(10)).map_err(|e| io::Error::other(format!("no notice: {e}")))?;
             times.push(milliseconds(heard.saturating_duration_since(answered)));

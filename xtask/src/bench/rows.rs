@@ -7,6 +7,7 @@ pub(super) enum Row {
     AppendEight,
     Delivery,
     Submission,
+    Submissions,
     WebapiSend,
     Select,
     Status,
@@ -22,7 +23,12 @@ pub(super) enum Row {
     Store,
     LoginAgain,
     IdleMemory,
+    IdleTlsMemory,
     PushLatency,
+    PushLatencyCrowd,
+    QueueStart,
+    QueueMemory,
+    DeadDomain,
     Start,
     MemoryAtStart,
     MemoryAfterMailbox,
@@ -36,6 +42,7 @@ pub(super) enum Unit {
     Milliseconds,
     Kibibytes,
     Mebibytes,
+    Percent,
 }
 
 /// What this server is to reach.
@@ -51,11 +58,12 @@ const DOVECOT: &str = "Dovecot";
 const POSTFIX: &str = "Postfix+Dovecot";
 
 impl Row {
-    pub(super) const ALL: [Self; 24] = [
+    pub(super) const ALL: [Self; 30] = [
         Self::AppendOne,
         Self::AppendEight,
         Self::Delivery,
         Self::Submission,
+        Self::Submissions,
         Self::WebapiSend,
         Self::Select,
         Self::Status,
@@ -71,7 +79,12 @@ impl Row {
         Self::Store,
         Self::LoginAgain,
         Self::IdleMemory,
+        Self::IdleTlsMemory,
         Self::PushLatency,
+        Self::PushLatencyCrowd,
+        Self::QueueStart,
+        Self::QueueMemory,
+        Self::DeadDomain,
         Self::Start,
         Self::MemoryAtStart,
         Self::MemoryAfterMailbox,
@@ -84,6 +97,7 @@ impl Row {
             Self::AppendEight => "IMAP APPEND, eight connections on one mailbox",
             Self::Delivery => "delivery into the mailbox, 8 connections, 16 accounts",
             Self::Submission => "submission, accepted, 8 connections",
+            Self::Submissions => "submission over TLS, accepted, 8 connections",
             Self::WebapiSend => "webapi Send, accepted, 8 connections",
             Self::Select => "EXAMINE",
             Self::Status => "STATUS",
@@ -99,7 +113,12 @@ impl Row {
             Self::Store => "STORE +FLAGS of 1,000 messages",
             Self::LoginAgain => "login, same password again",
             Self::IdleMemory => "an idle connection",
+            Self::IdleTlsMemory => "an idle connection with TLS",
             Self::PushLatency => "push to an idle connection, p99",
+            Self::PushLatencyCrowd => "push to one of all that idle on one mailbox, p99",
+            Self::QueueStart => "start to listening, 1,000,000 in the queue",
+            Self::QueueMemory => "memory after that",
+            Self::DeadDomain => "processor time with 100,000 queued to a dead domain",
             Self::Start => "start to listening",
             Self::MemoryAtStart => "memory after start",
             Self::MemoryAfterMailbox => "memory after serving the large mailbox",
@@ -109,11 +128,16 @@ impl Row {
 
     pub(super) fn unit(self) -> Unit {
         match self {
-            Self::AppendOne | Self::AppendEight | Self::Delivery | Self::Submission | Self::WebapiSend | Self::LoginAgain => {
-                Unit::PerSecond
-            }
-            Self::IdleMemory => Unit::Kibibytes,
-            Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
+            Self::AppendOne
+            | Self::AppendEight
+            | Self::Delivery
+            | Self::Submission
+            | Self::Submissions
+            | Self::WebapiSend
+            | Self::LoginAgain => Unit::PerSecond,
+            Self::IdleMemory | Self::IdleTlsMemory => Unit::Kibibytes,
+            Self::DeadDomain => Unit::Percent,
+            Self::QueueMemory | Self::MemoryAtStart | Self::MemoryAfterMailbox | Self::BinarySize => Unit::Mebibytes,
             _ => Unit::Milliseconds,
         }
     }
@@ -124,13 +148,17 @@ impl Row {
             Self::AppendOne => &[Times(1.2, DOVECOT)],
             Self::AppendEight => &[Times(2.5, DOVECOT)],
             Self::Delivery => &[Times(3.0, DOVECOT), Times(6.0, POSTFIX)],
-            Self::Submission => &[],
+            Self::Submission | Self::Submissions | Self::PushLatencyCrowd => &[],
             Self::WebapiSend => &[AtLeast(1000.0)],
             Self::Select => &[AtMost(1.0)],
             Self::FetchEnvelope | Self::SearchUnseen => &[Times(3.0, DOVECOT)],
             Self::SearchFrom | Self::SearchSubject | Self::SearchText => &[AtMost(5.0)],
             Self::LoginAgain => &[AtLeast(3000.0)],
             Self::IdleMemory => &[AtMost(16.0)],
+            Self::IdleTlsMemory => &[AtMost(32.0)],
+            Self::QueueStart => &[AtMost(2000.0)],
+            Self::QueueMemory => &[AtMost(200.0)],
+            Self::DeadDomain => &[AtMost(2.0)],
             Self::PushLatency => &[AtMost(20.0)],
             Self::Start => &[AtMost(300.0)],
             Self::MemoryAtStart | Self::BinarySize => &[AtMost(40.0)],
@@ -151,6 +179,7 @@ impl Unit {
             Self::Milliseconds => "ms",
             Self::Kibibytes => "KiB",
             Self::Mebibytes => "MiB",
+            Self::Percent => "%",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What is measured: a server with its ports, its users and its processes.
 
 use super::load;
+use super::tls;
 use crate::Failure;
 use mox_testkit::peers::{Dovecot, ImapClient, Mox, NextHop, Postfix, Service, SmtpClient};
 use std::collections::BTreeMap;
@@ -81,6 +82,16 @@ impl Subject {
         Ok(client)
     }
 
+    /// The same over TLS.
+    pub(super) fn tls_submitter(&self) -> io::Result<SmtpClient> {
+        let Kept::Mox(mox) = &self.kept else {
+            return Err(io::Error::other("no submission here"));
+        };
+        let mut client = SmtpClient::over(tls::connect(Ipv4Addr::LOCALHOST, mox.port(Service::Submissions))?)?;
+        client.login(Mox::USER, Mox::PASSWORD)?;
+        Ok(client)
+    }
+
     /// The port of the webapi, where there is such a thing.
     pub(super) fn http_port(&self) -> Option<u16> {
         match &self.kept {
@@ -111,6 +122,16 @@ impl Subject {
         Ok(client)
     }
 
+    /// The same over TLS, where there is such a thing.
+    pub(super) fn imap_tls_from(&self, source: Ipv4Addr) -> io::Result<ImapClient> {
+        let Kept::Mox(mox) = &self.kept else {
+            return Err(io::Error::other("no TLS here"));
+        };
+        let mut client = ImapClient::over(tls::connect(source, mox.port(Service::Imaps))?)?;
+        client.ok(&format!("LOGIN \"{}\" \"{}\"", Mox::USER, Mox::PASSWORD))?;
+        Ok(client)
+    }
+
     /// Whether a connection costs a process, so that thousands of them would need another machine.
     pub(super) fn process_per_connection(&self) -> bool {
         !matches!(self.kept, Kept::Mox(_))
@@ -121,14 +142,8 @@ impl Subject {
         let Kept::Mox(mox) = &mut self.kept else {
             return Err("only for mox".to_owned());
         };
-        let mut times = Vec::new();
-        for _ in 0..repeats {
-            mox.stop("TERM", Duration::from_secs(10)).ok_or("it doesn't stop")?;
-            let start = Instant::now();
-            mox.resume().map_err(|e| e.to_string())?;
-            times.push(load::milliseconds(start.elapsed()));
-        }
-        Ok(load::median(&mut times))
+        let times: Result<Vec<f64>, Failure> = (0..repeats).map(|_| restart(mox, Duration::from_secs(10))).collect();
+        Ok(load::median(&mut times?))
     }
 
     /// Memory of all its processes in MiB, shared pages counted once.
@@ -138,14 +153,41 @@ impl Subject {
             Kept::Dovecot(dovecot) => vec![dovecot.id()],
             Kept::Postfix(postfix, dovecot) => vec![postfix.id(), dovecot.id()],
         };
-        let processes = roots.into_iter().flatten().flat_map(tree);
-        let kibibytes: u64 = processes.map(proportional).sum();
-        if kibibytes == 0 {
-            return Err("it doesn't run".to_owned());
-        }
-        Ok(load::float(kibibytes) / 1024.0)
+        memory_of(roots.into_iter().flatten())
     }
 }
+
+/// Memory of processes and their descendants in MiB, shared pages counted once.
+pub(super) fn memory_of(roots: impl IntoIterator<Item = u32>) -> Result<f64, Failure> {
+    let kibibytes: u64 = roots.into_iter().flat_map(tree).map(proportional).sum();
+    if kibibytes == 0 {
+        return Err("it doesn't run".to_owned());
+    }
+    Ok(load::float(kibibytes) / 1024.0)
+}
+
+/// Seconds of processor time that a process has taken so far.
+pub(super) fn processor_time(process: Option<u32>) -> Result<f64, Failure> {
+    let process = process.ok_or("it doesn't run")?;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).map_err(|e| e.to_string())?;
+    // After the name in parentheses: user and system time are the 12th and 13th, in hundredths of seconds.
+    let fields: Vec<u64> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).map_while(|f| f.parse().ok()).collect();
+    match fields.as_slice() {
+        [user, system, ..] => Ok(load::float(user + system) / 100.0),
+        _ => Err(format!("/proc/{process}/stat has no times")),
+    }
+}
+
+/// Milliseconds from starting the process again to all ports accepting.
+pub(super) fn restart(mox: &mut Mox, patience: Duration) -> Result<f64, Failure> {
+    mox.stop("TERM", patience).ok_or("it doesn't stop")?;
+    let start = Instant::now();
+    mox.resume().map_err(|e| e.to_string())?;
+    Ok(load::milliseconds(start.elapsed()))
+}
+
+/// What replaces the line that begins the main account: limits that a benchmark doesn't reach.
+pub(super) const LIMITS: &str = "\tmox:\n\t\tMaxOutgoingMessagesPerDay: 10000000\n\t\tMaxFirstTimeRecipientsPerDay: 10000000\n";
 
 /// Gives `localserve` accounts for deliveries, beside its own.
 fn add_accounts(folder: &Path) -> io::Result<()> {
@@ -161,8 +203,7 @@ fn add_accounts(folder: &Path) -> io::Result<()> {
     if edited == text {
         return Err(io::Error::other("domains.conf has no accounts"));
     }
-    let limits = "\tmox:\n\t\tMaxOutgoingMessagesPerDay: 1000000\n\t\tMaxFirstTimeRecipientsPerDay: 1000000\n";
-    fs::write(path, edited.replacen("\tmox:\n", limits, 1))
+    fs::write(path, edited.replacen("\tmox:\n", LIMITS, 1))
 }
 
 /// A process and its descendants.

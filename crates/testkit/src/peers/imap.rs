@@ -3,10 +3,9 @@
 //! It knows lines and literals, no grammar: a response is its bytes, literals included. Counting responses without
 //! keeping them (`drain`) is cheap enough to measure a server with.
 
-use super::dial;
+use super::{Wire, dial};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::net::Ipv4Addr;
 
 /// The answer to a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Answer {
 #[derive(Debug)]
 pub struct ImapClient {
     // One descriptor a connection: there are tests with thousands.
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
     tags: u64,
     line: Vec<u8>,
 }
@@ -57,13 +56,13 @@ impl ImapClient {
         Self::over(dial(source, port)?)
     }
 
-    /// The same over a connection that somebody made.
+    /// The same over a connection that somebody made, such as one with TLS.
     ///
     /// # Errors
     /// If the connection fails or the server says BYE.
-    pub fn over(stream: TcpStream) -> io::Result<Self> {
-        let stream = BufReader::with_capacity(1 << 16, stream);
-        let mut client = Self { stream, tags: 0, line: Vec::new() };
+    pub fn over(wire: impl Wire + 'static) -> io::Result<Self> {
+        let stream: Box<dyn Wire> = Box::new(wire);
+        let mut client = Self { stream: BufReader::with_capacity(1 << 16, stream), tags: 0, line: Vec::new() };
         let greeting = client.response()?;
         if greeting.starts_with(b"* OK") || greeting.starts_with(b"* PREAUTH") {
             return Ok(client);
@@ -219,14 +218,6 @@ impl ImapClient {
             response.pop();
         }
         Ok(response)
-    }
-
-    /// How long to wait for the server.
-    ///
-    /// # Errors
-    /// If the socket refuses.
-    pub fn set_patience(&self, patience: Duration) -> io::Result<()> {
-        self.stream.get_ref().set_read_timeout(Some(patience))
     }
 
     fn tag(&mut self) -> String {

@@ -1,8 +1,8 @@
 //! A small SMTP and LMTP client over a blocking socket, with pipelining: a load generator, and a test's hands.
 
-use super::dial;
+use super::{Wire, dial};
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 
 /// A server's reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Reply {
 /// A connection.
 #[derive(Debug)]
 pub struct SmtpClient {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Wire>>,
     lmtp: bool,
 }
 
@@ -53,23 +53,27 @@ impl SmtpClient {
         Self::open(Ipv4Addr::LOCALHOST, port, true)
     }
 
-    /// The same over a connection that somebody made.
+    /// The same over a connection that somebody made, such as one with TLS.
     ///
     /// # Errors
     /// If the connection or the greeting fails.
-    pub fn over(stream: TcpStream) -> io::Result<Self> {
+    pub fn over(wire: impl Wire + 'static) -> io::Result<Self> {
+        let stream: Box<dyn Wire> = Box::new(wire);
         let mut client = Self { stream: BufReader::new(stream), lmtp: false };
-        expect(&client.reply()?)?;
-        expect(&client.command("EHLO client.test")?)?;
+        client.greet()?;
         Ok(client)
     }
 
     fn open(source: Ipv4Addr, port: u16, lmtp: bool) -> io::Result<Self> {
         let mut client = Self::raw(source, port)?;
         client.lmtp = lmtp;
-        expect(&client.reply()?)?;
-        expect(&client.command(if lmtp { "LHLO client.test" } else { "EHLO client.test" })?)?;
+        client.greet()?;
         Ok(client)
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        expect(&self.reply()?)?;
+        expect(&self.command(if self.lmtp { "LHLO client.test" } else { "EHLO client.test" })?)
     }
 
     /// Connects without a word; the greeting is still to be read.
@@ -77,7 +81,7 @@ impl SmtpClient {
     /// # Errors
     /// If the connection fails.
     pub fn raw(source: Ipv4Addr, port: u16) -> io::Result<Self> {
-        Ok(Self { stream: BufReader::new(dial(source, port)?), lmtp: false })
+        Ok(Self { stream: BufReader::new(Box::new(dial(source, port)?)), lmtp: false })
     }
 
     /// Logs in with PLAIN.
@@ -112,7 +116,15 @@ impl SmtpClient {
     /// # Errors
     /// If the connection fails.
     pub fn send(&mut self, from: &str, to: &[&str], message: &[u8]) -> io::Result<Reply> {
-        let mut envelope = format!("MAIL FROM:<{from}>\r\n");
+        self.send_with(from, "", to, message)
+    }
+
+    /// The same with parameters of MAIL, beginning with a space.
+    ///
+    /// # Errors
+    /// If the connection fails.
+    pub fn send_with(&mut self, from: &str, parameters: &str, to: &[&str], message: &[u8]) -> io::Result<Reply> {
+        let mut envelope = format!("MAIL FROM:<{from}>{parameters}\r\n");
         for recipient in to {
             envelope.push_str(&format!("RCPT TO:<{recipient}>\r\n"));
         }
