@@ -9,6 +9,7 @@ mod limits;
 mod lists;
 mod localserve;
 mod login;
+mod replies;
 mod submission;
 mod tls;
 mod world;

@@ -29,6 +29,11 @@ fn listener(world: &World, adjust: impl FnOnce(&mut ListenerSettings)) -> Arc<Li
     world.service.listener(settings)
 }
 
+/// A submission listener that takes nothing before there is TLS.
+pub(crate) fn starting_tls(world: &World) -> Arc<Listener> {
+    listener(world, |_| {})
+}
+
 async fn start_tls(client: &mut Client) {
     client.stream.connect_tls(&ClientTls::opportunistic().unwrap(), "mx.mox.example").await.unwrap();
 }
@@ -78,6 +83,40 @@ async fn submission_needs_tls_and_binds_to_it() {
     assert!(text.replace("\r\n\t", " ").contains("with ESMTPSA (requiretls) id "), "{text}");
     assert!(text.contains("(TLS1.3"), "{text}");
     drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn another_connection_s_binding_is_refused() {
+    let world = World::new().await;
+    world.give_password("ann").await;
+    let mut client = world.connect(&starting_tls(&world));
+    client.skip("220").await;
+    client.send("EHLO x\r\nSTARTTLS").await;
+    client.skip("250").await;
+    client.skip("220").await;
+    start_tls(&mut client).await;
+    client.send("EHLO x").await;
+    client.skip("250").await;
+    let mechanism = Mechanism::Scram { hash: Hash::Sha256, plus: true };
+    let credentials = Credentials { user: "ann@mox.example".to_owned(), password: Secret::new(PASSWORD.to_owned()) };
+    // As someone in between would have, with a connection to each side.
+    let bindings = Bindings { exporter: Some(vec![7; 32]), server_end_point: None };
+    let mut sasl = Sasl::new(mechanism, credentials, &bindings, (&[], &[]), &SeededRandom::new(1)).unwrap();
+    client.send(&format!("AUTH {mechanism} {}", base64(&sasl.initial().unwrap()))).await;
+    use base64::Engine as _;
+    let line = client.skip("334").await;
+    let challenge = base64::engine::general_purpose::STANDARD.decode(&line[4..]).unwrap();
+    client.send(&base64(&sasl.respond(&challenge).unwrap())).await;
+    // RFC 5802 §7: the error is told as a challenge, which the client gives up.
+    let mut line = client.line().await.unwrap();
+    if line.starts_with("334 ") {
+        client.send("*").await;
+        line = client.line().await.unwrap();
+    }
+    assert!(line.starts_with("535 5.7.7 "), "{line}");
+    drop(client);
+    assert_eq!(world.attempts().await[0].attempt.result, "badchanbind");
     world.close().await;
 }
 

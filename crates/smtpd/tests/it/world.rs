@@ -105,6 +105,10 @@ fn directory(localserve: bool) -> Directory {
                     (key("later@mox.example"), refusing("421")),
                     (key("ann@off.example"), plain()),
                     (key("ann@plain.example"), plain()),
+                    (
+                        key("proven@mox.example"),
+                        Destination { message_auth_required: Some("only from those who prove who they are".to_owned()), ..plain() },
+                    ),
                 ],
             ),
             (
@@ -189,6 +193,7 @@ fn zone() -> Zone {
         .mx("shaky.example", 10, "mx.x.example")
         .temporary("shaky.example", Some(RecordKind::Txt))
         .txt("_dmarc.shaky.example", "v=DMARC1; p=reject")
+        .mx("careless.example", 10, "mx.x.example")
         .null_mx("null.example")
         .temporary("temp.example", None)
 }
