@@ -16,7 +16,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("ACME", !fixed.acme.is_empty());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
     note("SMTP.DNSBLs", any(&|l| l.enabled_smtp().is_some_and(|s| !s.dnsbls.is_empty())));
-    note("SMTP.FirstTimeSenderDelay", any(&|l| l.enabled_smtp().is_some_and(|s| s.first_time_sender_delay.is_some())));
     let old_tls = "TLS.MinVersion below TLSv1.2: TLSv1.2 is the lowest";
     note(old_tls, any(&|l| l.tls.as_ref().is_some_and(|tls| tls.min_version() < TlsVersion::V1_2)));
     note("Submissions.EnabledOnHTTPS", any(&|l| l.enabled_submissions().is_some_and(|s| s.enabled_on_https)));

@@ -8,6 +8,7 @@
 //! again because not all members could get it.
 
 mod authentication;
+mod patience;
 mod policy;
 mod reply;
 mod reports;
@@ -17,6 +18,7 @@ mod sealing;
 mod tests;
 
 pub use authentication::Authentication;
+pub use patience::Patience;
 pub use policy::ByPolicy;
 pub use reply::combined_reply;
 pub use reports::{ReceivedReports, ReportMetrics};
@@ -73,6 +75,8 @@ pub struct Incoming {
     pub structure: Option<Structure>,
     /// As it was read for verification, if it may have to be sealed.
     pub read: Option<Arc<ReadMessage>>,
+    /// How long its sender may be kept waiting.
+    pub patience: Patience,
 }
 
 impl Incoming {
@@ -234,12 +238,17 @@ impl Inbound {
     /// Delivers to recipients; an outcome for each, in order.
     pub async fn deliver(&self, incoming: &Incoming, recipients: &[RcptTo]) -> Vec<Result<(), Refusal>> {
         let mut outcomes: Vec<Option<Result<(), Refusal>>> = vec![None; recipients.len()];
+        let mut waited = false;
         // Accounts first, so that members of aliases who are recipients themselves have their copy.
         for aliases in [false, true] {
             for (slot, rcpt) in outcomes.iter_mut().zip(recipients) {
                 match &rcpt.found {
-                    Ok(Recipient::Account(recipient)) if !aliases => *slot = Some(self.to_account(incoming, rcpt, recipient).await),
-                    Ok(Recipient::Alias(alias)) if aliases => *slot = Some(self.to_alias(incoming, rcpt, alias, recipients).await),
+                    Ok(Recipient::Account(recipient)) if !aliases => {
+                        *slot = Some(self.to_account(incoming, rcpt, recipient, &mut waited).await)
+                    }
+                    Ok(Recipient::Alias(alias)) if aliases => {
+                        *slot = Some(self.to_alias(incoming, rcpt, alias, recipients, &mut waited).await)
+                    }
                     Ok(_) => {}
                     Err(AddressError::DomainDisabled) => {
                         *slot = Some(Err(Refusal::new(Reply::new(450, (4, 2, 1), "recipient domain temporarily disabled"))));
@@ -253,7 +262,7 @@ impl Inbound {
         outcomes
     }
 
-    async fn to_account(&self, incoming: &Incoming, rcpt: &RcptTo, recipient: &LocalRecipient) -> Result<(), Refusal> {
+    async fn to_account(&self, incoming: &Incoming, rcpt: &RcptTo, recipient: &LocalRecipient, waited: &mut bool) -> Result<(), Refusal> {
         let mut acceptance = match self.decision.decide(incoming, &rcpt.path, recipient).await {
             Verdict::Reject(refusal) => return Err(refusal),
             Verdict::Accept(acceptance) => acceptance,
@@ -271,6 +280,7 @@ impl Inbound {
                 }
             }
         }
+        self.wait_for_stranger(incoming, recipient, &acceptance, waited).await;
         match self.file(incoming, &rcpt.path, &rcpt.path, recipient, &acceptance, None).await {
             Filed::Yes => Ok(()),
             Filed::AccountFull => Err(Refusal::account_full()),
@@ -308,7 +318,14 @@ impl Inbound {
     }
 
     /// If any member accepts, all get it; else the first one's refusal is the answer.
-    async fn to_alias(&self, incoming: &Incoming, rcpt: &RcptTo, alias: &Alias, recipients: &[RcptTo]) -> Result<(), Refusal> {
+    async fn to_alias(
+        &self,
+        incoming: &Incoming,
+        rcpt: &RcptTo,
+        alias: &Alias,
+        recipients: &[RcptTo],
+        waited: &mut bool,
+    ) -> Result<(), Refusal> {
         let from = incoming.msg_from.as_ref().map(|from| incoming.directory.canonical(from));
         if !may_post(alias, from.as_ref()) {
             return Err(Refusal::new(Reply::new(550, (5, 7, 2), "not allowed to send to destination")));
@@ -326,6 +343,13 @@ impl Inbound {
             && !verdicts.iter().any(|(_, v)| matches!(v, Verdict::Accept(_)))
         {
             return Err(refusal);
+        }
+        // For a list, what its first member to accept knows of the author counts.
+        if let Some((member, acceptance)) = verdicts.iter().find_map(|(member, verdict)| match verdict {
+            Verdict::Accept(acceptance) => Some((member, acceptance)),
+            Verdict::Reject(_) => None,
+        }) {
+            self.wait_for_stranger(incoming, &member.recipient, acceptance, waited).await;
         }
         let explicit = |address: &Address| {
             let mut given = recipients.iter().filter_map(|r| r.path.address());
@@ -423,6 +447,7 @@ impl Inbound {
         };
         let noted = note.is_some();
         let member = passed.map(|passed| (passed.filing, delivered_to.to_string()));
+        let author = incoming.msg_from.clone().map(|author| (author, incoming.author_is_verified()));
         account
             .write_message(message, move |tx, prepared| {
                 if let Some((filing, member)) = &member
@@ -432,6 +457,9 @@ impl Inbound {
                 }
                 let mailbox = tx.ensure_mailbox(&mailbox, SpecialUse::NONE)?;
                 let added = tx.add(mailbox.mailbox.id, prepared, &append)?;
+                if let Some((author, verified)) = &author {
+                    tx.note_author(author, *verified)?;
+                }
                 match &note {
                     Some(note) => tx.note_arrival(added.id, note),
                     None => Ok(()),

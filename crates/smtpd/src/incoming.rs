@@ -8,7 +8,7 @@ use crate::spool::Received;
 use crate::trace::tls_numbers;
 use crate::verify::Subject;
 use mox_base::{Path, Timestamp};
-use mox_delivery::inbound::{Incoming, RcptTo, Refusal, combined_reply};
+use mox_delivery::inbound::{Incoming, Patience, RcptTo, Refusal, combined_reply};
 use mox_message::date::DateTime;
 use mox_message::dsn::{Action, Dsn, DsnRecipient};
 use mox_message::{Defect, Headers, Structure, envelope, ident};
@@ -109,6 +109,7 @@ impl Connection {
             message: message.content,
             structure: Some(message.structure),
             read: read.map(Arc::new),
+            patience: Patience { first_time: self.listener.settings.first_time_sender_delay, stop: self.service.stop.clone() },
         };
         self.deliver(&envelope, incoming, &recipients, &mut outcomes).await;
         let outcomes: Vec<Result<(), Refusal>> =

@@ -4,6 +4,7 @@ use mox_base::{ByteSize, Domain};
 use mox_delivery::spool::SpoolSettings;
 use mox_net::ServerTls;
 use mox_smtp::server::{Kind, Limits};
+use std::time::Duration;
 
 /// Settings of the service, the same for all listeners.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub struct ListenerSettings {
     pub require_tls: bool,
     /// Offer REQUIRETLS, RFC 8689.
     pub requiretls: bool,
+    /// How long mail of an author who is new to an account waits before it is stored.
+    pub first_time_sender_delay: Duration,
     /// The largest message.
     pub max_size: ByteSize,
     /// Limits of a session.
@@ -58,6 +61,7 @@ impl ListenerSettings {
             auth_without_tls: false,
             require_tls: false,
             requiretls: true,
+            first_time_sender_delay: Duration::ZERO,
             max_size: ByteSize::mib(100),
             limits: Limits::default(),
         }

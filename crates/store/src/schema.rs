@@ -244,6 +244,20 @@ const ARRIVAL: Table = Table {
     indexes: &[],
 };
 
+/// Authors whose mail was taken, see `account::write::author`.
+const AUTHOR: Table = Table {
+    name: "author",
+    account: true,
+    columns: &[Column::text("address"), Column::int("verified")],
+    key: Key::Clustered(&["address", "verified"]),
+    indexes: &[],
+};
+
+/// Those of the mail that was there before.
+const AUTHORS_BEFORE: &str = "INSERT INTO author (account_id, address, verified) \
+    SELECT DISTINCT account_id, msg_from, CASE WHEN msg_from_validation IN (1, 2, 3) THEN 1 ELSE 0 END FROM message \
+    WHERE msg_from IS NOT NULL AND rcpt_to IS NOT NULL";
+
 /// The schema of an account.
 pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
     name: "account",
@@ -268,6 +282,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         &[Change::AddColumn("message_state", Column::int("zone").null()), Change::AddColumn("expunged", Column::int("zone").null())],
         &[Change::Create(&HISTORY_NOTE)],
         &[Change::Create(&FLAG_MODSEQS)],
+        &[Change::Create(&AUTHOR), Change::Run(AUTHORS_BEFORE, AUTHORS_BEFORE)],
     ],
 };
 

@@ -115,6 +115,7 @@ impl Fixture {
             message: Spool::from(MESSAGE.to_vec()),
             structure: None,
             read: None,
+            patience: Patience::default(),
         }
     }
 

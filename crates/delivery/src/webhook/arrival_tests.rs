@@ -101,6 +101,7 @@ impl Fixture {
             structure: Some(Structure::of(&message)),
             read: None,
             message: Spool::from(message),
+            patience: crate::inbound::Patience::default(),
         };
         let rcpt = RcptTo { found: self.directory.recipient(&path), path };
         assert_eq!(self.inbound.deliver(&incoming, &[rcpt]).await, [Ok(())]);

@@ -133,6 +133,10 @@ pub(super) fn listener(config: &Static, endpoint: &Endpoint, tls: Option<ServerT
             _ => !plain,
         },
         requiretls: defaults.kind == Kind::Submission || mx.is_none_or(|smtp| !smtp.no_require_tls),
+        first_time_sender_delay: match endpoint.service {
+            Service::Smtp => mx.map_or(Duration::ZERO, |smtp| smtp.first_time_sender_delay()),
+            _ => Duration::ZERO,
+        },
         max_size: listener.map_or(defaults.max_size, |l| ByteSize(l.max_message_size())),
         ..defaults
     }

@@ -1,6 +1,7 @@
 //! Limits on connections, time limits, shutdown.
 
-use crate::world::World;
+use crate::world::{Client, World};
+use mox_smtpd::ListenerSettings;
 
 #[tokio::test]
 async fn open_connections_and_their_rate() {
@@ -68,5 +69,63 @@ async fn shutdown_is_told() {
     busy.play("S: 421 4.3.2 shutting down\nX:").await;
     world.connect(&world.incoming()).play("S: 421 4.3.2 shutting down\nX:").await;
     assert!(world.mailbox("ann", "Inbox").await.is_empty());
+    world.close().await;
+}
+
+/// Seconds until a message is taken.
+async fn seconds(client: &mut Client, mail_from: &str, author: &str, to: &[&str]) -> u64 {
+    client.send(&format!("MAIL FROM:<{mail_from}>")).await;
+    client.skip("250").await;
+    for to in to {
+        client.send(&format!("RCPT TO:<{to}@mox.example>")).await;
+        client.skip("250").await;
+    }
+    client.send("DATA").await;
+    client.skip("354").await;
+    let before = tokio::time::Instant::now();
+    client.send(&format!("From: <{author}>\r\n\r\nhi\r\n.")).await;
+    client.skip("250").await;
+    before.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_wait_before_their_first_message_is_taken() {
+    let world = World::new().await;
+    let mut settings = ListenerSettings::incoming("public", "mx.mox.example".parse().unwrap());
+    settings.first_time_sender_delay = std::time::Duration::from_secs(15);
+    let listener = world.service.listener(settings);
+    let mut client = world.connect(&listener);
+    client.skip("220").await;
+    client.send("EHLO mx.x.example").await;
+    client.skip("250").await;
+    let bob = "bob@x.example";
+    assert_eq!(seconds(&mut client, bob, bob, &["ann"]).await, 15);
+    assert_eq!(seconds(&mut client, bob, bob, &["ann"]).await, 0, "known");
+    assert_eq!(seconds(&mut client, bob, bob, &["cas"]).await, 15, "another account");
+    // SPF says that this isn't from x.example.
+    assert_eq!(seconds(&mut client, "eve@careful.example", bob, &["ann"]).await, 15, "anyone can write that address");
+    assert_eq!(seconds(&mut client, bob, "carl@x.example", &["ann", "cas"]).await, 15, "one wait for all");
+    assert_eq!(seconds(&mut client, bob, "carl@x.example", &["cas"]).await, 0);
+    assert_eq!(seconds(&mut client, bob, "dora@x.example", &["public"]).await, 15, "a list");
+    assert_eq!(seconds(&mut client, bob, "dora@x.example", &["public"]).await, 0);
+    assert_eq!(seconds(&mut client, bob, "dora@x.example", &["patient"]).await, 0, "an account that wants no delay");
+    // Nobody waits once we stop.
+    let queued = world.mailbox("ann", "Inbox").await.len();
+    let mut last = world.connect(&listener);
+    last.skip("220").await;
+    last.send("EHLO mx.x.example\r\nMAIL FROM:<bob@x.example>\r\nRCPT TO:<ann@mox.example>\r\nDATA").await;
+    for code in ["250", "250", "250", "354"] {
+        last.skip(code).await;
+    }
+    last.send("From: <frank@x.example>\r\n\r\nhi\r\n.").await;
+    let stop = async {
+        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        world.stop.cancel();
+    };
+    let before = tokio::time::Instant::now();
+    tokio::join!(stop, last.skip("250"));
+    assert_eq!(before.elapsed().as_secs(), 3);
+    assert_eq!(world.mailbox("ann", "Inbox").await.len(), queued + 1);
+    drop((client, last));
     world.close().await;
 }

@@ -120,6 +120,10 @@ fn directory(localserve: bool) -> Directory {
                 vec![(key("shut@mox.example"), plain())],
             ),
             (
+                AccountSettings { no_first_time_sender_delay: true, ..AccountSettings::new("patient") },
+                vec![(key("patient@mox.example"), plain())],
+            ),
+            (
                 AccountSettings { quota: Some(mox_base::ByteSize(10)), ..AccountSettings::new("full") },
                 vec![(key("full@mox.example"), plain())],
             ),
@@ -208,7 +212,7 @@ impl World {
         let clock = VirtualClock::default();
         let random: Arc<dyn Random> = Arc::new(SeededRandom::default());
         let store = Store::open(mox_store::Settings::sqlite(folder.path()), Arc::new(clock.clone()), Arc::clone(&random)).await.unwrap();
-        for name in ["ann", "cas", "shut", "full"] {
+        for name in ["ann", "cas", "shut", "full", "patient"] {
             store.ensure_account(name, &[]).await.unwrap();
         }
         let queue = store.queue().await.unwrap();

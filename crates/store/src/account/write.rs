@@ -5,6 +5,7 @@
 
 mod add;
 mod arrival;
+mod author;
 mod copy;
 mod expunge;
 mod file_once;

@@ -5,6 +5,8 @@ mod fixture;
 mod history;
 
 #[cfg(test)]
+mod authors;
+#[cfg(test)]
 mod db;
 #[cfg(test)]
 mod faults;
