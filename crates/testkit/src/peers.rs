@@ -3,7 +3,7 @@
 //! Tests that talk to real components get them here. A component that isn't installed makes such a test print why it is
 //! skipped and return; with `CI=true` it panics instead, because there everything has to be installed and a check that
 //! isn't made must not look like one that passed. Every fixture keeps its files in a temporary folder, listens on
-//! loopback only, and ends its processes when dropped.
+//! loopback only, and ends its processes when dropped, or when the test process ends in any other way.
 //!
 //! ```no_run
 //! use mox_testkit::peers;
@@ -24,6 +24,8 @@ mod postgres;
 mod process;
 mod sink;
 mod smtp;
+mod socks;
+mod warden;
 
 pub use dovecot::Dovecot;
 pub use imap::{Answer, ImapClient};
@@ -36,6 +38,7 @@ pub use postgres::Postgres;
 pub use process::Running;
 pub use sink::{Reaction, Received, Sink, Turn};
 pub use smtp::{Reply, SmtpClient};
+pub use socks::Socks;
 
 use std::fmt;
 use std::io::{Read, Write};

@@ -4,6 +4,7 @@
 //! compared with.
 
 use super::network::SYSTEM_PATH;
+use super::warden::{self, Ward};
 use super::{Network, Resolving, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
 use std::fmt;
 use std::io;
@@ -122,7 +123,10 @@ impl Postfix {
         let mut command = command(program)?;
         command.arg("-c").arg(folder.path().join("conf")).arg("start-fg").env("PATH", SYSTEM_PATH);
         let script = Running::start(command.stdout(out.try_clone()?).stderr(out))?;
-        Ok(Self { port, script, folder })
+        let postfix = Self { port, script, folder };
+        // Its master is in a session of its own.
+        warden::guard(Ward::File(&postfix.id_path().display().to_string()))?;
+        Ok(postfix)
     }
 
     /// Port of its SMTP server.
@@ -176,8 +180,12 @@ impl Postfix {
     /// Process id of its master.
     #[must_use]
     pub fn id(&self) -> Option<u32> {
-        let pid = std::fs::read_to_string(self.folder.path().join("spool/pid/master.pid")).ok()?;
+        let pid = std::fs::read_to_string(self.id_path()).ok()?;
         pid.trim().parse().ok()
+    }
+
+    fn id_path(&self) -> PathBuf {
+        self.folder.path().join("spool/pid/master.pid")
     }
 
     fn command(&self, program: &str) -> io::Result<Command> {
@@ -194,6 +202,7 @@ impl Drop for Postfix {
             drop(Command::new("kill").arg(id.to_string()).status());
             self.script.wait(Duration::from_secs(10));
         }
+        warden::release(Ward::File(&self.id_path().display().to_string()));
     }
 }
 

@@ -1,23 +1,27 @@
-//! A process that ends with its owner.
+//! A process that ends with its owner, and with the process of its owner.
 
 use super::wait_until;
+use super::warden::{self, Ward};
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// A running program, killed when dropped.
+/// A running program, killed when dropped, and with all of its process group when this process ends in any other way.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
 }
 
 impl Running {
-    /// Starts a program without standard input.
+    /// Starts a program without standard input, in a process group of its own.
     ///
     /// # Errors
     /// If it can't be started.
     pub fn start(command: &mut Command) -> io::Result<Self> {
-        Ok(Self { child: command.stdin(Stdio::null()).spawn()? })
+        let running = Self { child: command.stdin(Stdio::null()).process_group(0).spawn()? };
+        warden::guard(Ward::Group(running.id()))?;
+        Ok(running)
     }
 
     /// Its process id.
@@ -40,6 +44,8 @@ impl Running {
     /// # Errors
     /// If it can't be waited for.
     pub fn kill(&mut self) -> io::Result<()> {
+        // Before its id can be another's.
+        warden::release(Ward::Group(self.id()));
         // It may have ended already.
         drop(self.child.kill());
         self.child.wait().map(drop)
@@ -50,14 +56,18 @@ impl Running {
     /// # Errors
     /// If the system can't say.
     pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+        let status = self.child.try_wait()?;
+        if status.is_some() {
+            warden::release(Ward::Group(self.id()));
+        }
+        Ok(status)
     }
 
     /// Waits for its end; none if that takes too long.
     pub fn wait(&mut self, patience: Duration) -> Option<ExitStatus> {
         let mut status = None;
         let ended = wait_until(patience, || {
-            status = self.child.try_wait().ok().flatten();
+            status = self.ended().ok().flatten();
             status.is_some()
         });
         if ended { status } else { None }
@@ -75,5 +85,55 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.kill());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and one that talks to itself")]
+
+    use super::*;
+    use std::io::{BufRead as _, BufReader};
+
+    /// Set for the process that is killed.
+    const VARIABLE: &str = "MOX_TESTKIT_TO_BE_KILLED";
+
+    /// Whether a process runs; one that has ended and that nobody has asked for yet doesn't.
+    fn runs(id: &str) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, state)| !state.starts_with('Z'))
+    }
+
+    #[test]
+    fn what_a_killed_process_started_ends_too() {
+        if std::env::var_os(VARIABLE).is_some() {
+            // A program with a child of its own, and one that has its id in a file as Postfix does.
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("pid");
+            let script = "sleep 1000 & echo id $$; echo id $!; wait";
+            let group = Running::start(Command::new("sh").args(["-c", script])).unwrap();
+            let apart = format!("setsid sh -c 'echo id $$; echo $$ > {}; exec sleep 1000' & wait", file.display());
+            warden::guard(Ward::File(&file.display().to_string())).unwrap();
+            let other = Running::start(Command::new("sh").args(["-c", &apart])).unwrap();
+            println!("id {}", other.id());
+            let ended = Running::start(&mut Command::new("true")).unwrap().wait(Duration::from_secs(60));
+            assert!(ended.unwrap().success());
+            assert!(wait_until(Duration::from_secs(60), || file.exists()));
+            loop {
+                std::thread::park();
+                assert!(runs(&group.id().to_string()));
+            }
+        }
+        for signal in ["KILL", "TERM", "INT"] {
+            let mut killed = Command::new(std::env::current_exe().unwrap());
+            killed.args(["--exact", "peers::process::tests::what_a_killed_process_started_ends_too", "--nocapture"]);
+            let mut killed = killed.env(VARIABLE, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+            let lines = BufReader::new(killed.stdout.take().unwrap()).lines();
+            let ids: Vec<String> = lines.filter_map(|line| line.unwrap().strip_prefix("id ").map(str::to_owned)).take(4).collect();
+            assert!(ids.len() == 4 && ids.iter().all(|id| runs(id)), "{ids:?}");
+            assert!(Command::new("kill").arg(format!("-{signal}")).arg(killed.id().to_string()).status().unwrap().success());
+            killed.wait().unwrap();
+            assert!(wait_until(Duration::from_secs(20), || !ids.iter().any(|id| runs(id))), "{signal}: {ids:?}");
+        }
     }
 }

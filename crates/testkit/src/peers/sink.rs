@@ -4,7 +4,7 @@
 //! care for is answered as a plain server would. What was accepted is kept, with its envelope, for counting.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -49,11 +49,14 @@ pub struct Received {
     pub data: Vec<u8>,
 }
 
+/// Any port.
+const LOOPBACK: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0);
+
 type Script = dyn Fn(&Turn) -> Reaction + Send + Sync;
 
 /// The running server; ends when dropped.
 pub struct Sink {
-    port: u16,
+    address: SocketAddrV4,
     shared: Arc<Shared>,
     listening: Option<JoinHandle<()>>,
 }
@@ -69,7 +72,7 @@ struct Shared {
 
 impl std::fmt::Debug for Sink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sink").field("port", &self.port).finish_non_exhaustive()
+        f.debug_struct("Sink").field("address", &self.address).finish_non_exhaustive()
     }
 }
 
@@ -79,7 +82,15 @@ impl Sink {
     /// # Errors
     /// If no port can be had.
     pub fn start(script: impl Fn(&Turn) -> Reaction + Send + Sync + 'static) -> io::Result<Self> {
-        Self::launch(Box::new(script), false)
+        Self::launch(Box::new(script), false, LOOPBACK)
+    }
+
+    /// The same, on an address of choice, such as one with the port of mail.
+    ///
+    /// # Errors
+    /// If it is taken, or not to be had by this user.
+    pub fn start_at(address: SocketAddrV4, script: impl Fn(&Turn) -> Reaction + Send + Sync + 'static) -> io::Result<Self> {
+        Self::launch(Box::new(script), false, address)
     }
 
     /// Starts an LMTP server with a script: `LHLO`, and a reply for each recipient.
@@ -87,10 +98,10 @@ impl Sink {
     /// # Errors
     /// If no port can be had.
     pub fn start_lmtp(script: impl Fn(&Turn) -> Reaction + Send + Sync + 'static) -> io::Result<Self> {
-        Self::launch(Box::new(script), true)
+        Self::launch(Box::new(script), true, LOOPBACK)
     }
 
-    fn launch(script: Box<Script>, lmtp: bool) -> io::Result<Self> {
+    fn launch(script: Box<Script>, lmtp: bool, address: SocketAddrV4) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             script,
             lmtp,
@@ -99,7 +110,7 @@ impl Sink {
             open: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
-        let mut sink = Self { port: 0, shared, listening: None };
+        let mut sink = Self { address, shared, listening: None };
         sink.resume()?;
         Ok(sink)
     }
@@ -107,7 +118,7 @@ impl Sink {
     /// The port it listens, or listened, on.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 
     /// Everything accepted so far.
@@ -130,7 +141,7 @@ impl Sink {
             drop(stream.shutdown(std::net::Shutdown::Both));
         }
         // Wakes `accept`.
-        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+        drop(TcpStream::connect(self.address));
         if let Some(thread) = self.listening.take() {
             drop(thread.join());
         }
@@ -141,8 +152,8 @@ impl Sink {
     /// # Errors
     /// If the port was taken by somebody else.
     pub fn resume(&mut self) -> io::Result<()> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, self.port))?;
-        self.port = listener.local_addr()?.port();
+        let listener = TcpListener::bind(self.address)?;
+        self.address.set_port(listener.local_addr()?.port());
         self.shared.stopping.store(false, Ordering::SeqCst);
         let shared = Arc::clone(&self.shared);
         self.listening = Some(std::thread::spawn(move || shared.listen(&listener)));
