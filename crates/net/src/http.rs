@@ -3,18 +3,22 @@
 //! [`Client::send`] makes one request and gives the answer whatever its status; redirects are never followed. Everything has a
 //! limit: the time for all of it, the answer's headers, and its body. Addresses are judged by an [`AddressGuard`] after the
 //! lookup. Connections are kept for a few seconds, at most two idle ones per host. HTTP/1.1 over TCP or TLS, by the same [`Dial`]
-//! and [`ClientTls`] as everything else, without proxies.
+//! and [`ClientTls`] as everything else; through [`Proxies`] if it is given some.
 
 mod guard;
 mod pool;
+mod proxy;
 mod url;
 
 pub use guard::{AddressGuard, is_public};
 pub use hyper::header;
 pub use hyper::{HeaderMap, Method};
+pub use proxy::{Proxies, ProxyError};
 pub use url::{Url, UrlError, UrlHost};
 
 use crate::dial::{Dial, DialError};
+use crate::socks::SocksDial;
+use crate::stream::Stream;
 use crate::tls::{ClientTls, HandshakeError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,10 +26,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue, PROXY_AUTHORIZATION};
 use hyper_util::rt::TokioIo;
 use mox_base::{Lookup, LookupError};
 use pool::{Key, Pool};
+use proxy::Proxy;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +109,9 @@ pub enum HttpError {
     /// The host's addresses are ones to which requests don't go.
     #[error("{0} is not a public address, and not allowed by the configuration")]
     Forbidden(IpAddr),
+    /// A proxy doesn't do what it is asked for.
+    #[error("proxy {0}: {1}")]
+    Proxy(String, std::io::Error),
     /// No connection.
     #[error("connecting: {0}")]
     Dial(#[from] DialError),
@@ -133,6 +141,7 @@ struct Inner {
     dial: Arc<dyn Dial>,
     tls: ClientTls,
     guard: AddressGuard,
+    proxies: Proxies,
     pool: Arc<Pool>,
     tasks: TaskTracker,
 }
@@ -141,7 +150,14 @@ impl Client {
     /// A client that verifies certificates as `tls` does, and connects where `guard` permits.
     #[must_use]
     pub fn new(lookup: Arc<dyn Lookup>, dial: Arc<dyn Dial>, tls: ClientTls, guard: AddressGuard) -> Self {
-        Self { inner: Arc::new(Inner { lookup, dial, tls, guard, pool: Arc::new(Pool::default()), tasks: TaskTracker::new() }) }
+        Self::through(lookup, dial, tls, guard, Proxies::default())
+    }
+
+    /// The same, through proxies. What a proxy connects to by name is its own to judge: the guard sees addresses in URLs only.
+    #[must_use]
+    pub fn through(lookup: Arc<dyn Lookup>, dial: Arc<dyn Dial>, tls: ClientTls, guard: AddressGuard, proxies: Proxies) -> Self {
+        let (pool, tasks) = (Arc::new(Pool::default()), TaskTracker::new());
+        Self { inner: Arc::new(Inner { lookup, dial, tls, guard, proxies, pool, tasks }) }
     }
 
     /// Makes a request.
@@ -163,7 +179,8 @@ impl Client {
     async fn exchange(&self, request: Request) -> Result<Response, HttpError> {
         let (key, max_body) = (Key::of(&request.url), request.max_body);
         let url = request.url.clone();
-        let mut message = message(request)?;
+        let proxy = self.inner.proxies.of(&url).filter(|proxy| !proxy.socks);
+        let mut message = message(request, proxy.filter(|_| !url.https))?;
         // A kept connection may have been closed by the server. What surely wasn't sent can be sent again.
         while let Some(mut kept) = self.inner.pool.take(&key) {
             match kept.try_send_request(message).await {
@@ -207,33 +224,57 @@ impl Client {
     }
 
     async fn connect(&self, url: &Url) -> Result<SendRequest<Full<Bytes>>, HttpError> {
-        let (name, ips) = match &url.host {
-            UrlHost::Ip(ip) => (ip.to_string(), vec![*ip]),
-            UrlHost::Name(name) => (name.clone(), self.resolve(name).await?),
+        let Inner { lookup, dial, tls, tasks, proxies, guard, .. } = &*self.inner;
+        let mut stream = match proxies.of(url) {
+            None => self.open(url, &**dial, true).await?,
+            Some(proxy) if proxy.socks => {
+                let (through, lookup) = (Arc::clone(dial), Arc::clone(lookup));
+                let dial = SocksDial { through, lookup, host: proxy.url.host.to_string(), port: proxy.url.port };
+                self.open(url, &dial, true).await?
+            }
+            Some(proxy) => {
+                if let UrlHost::Ip(ip) = &url.host
+                    && !guard.permits(*ip)
+                {
+                    return Err(HttpError::Forbidden(*ip));
+                }
+                // Whoever set it up wants it, wherever it is.
+                let mut stream = self.open(&proxy.url, &**dial, false).await?;
+                if url.https {
+                    proxy::tunnel(&mut stream, url, proxy).await.map_err(|e| HttpError::Proxy(proxy.url.authority(), e))?;
+                }
+                stream
+            }
         };
-        let permitted: Vec<IpAddr> = ips.iter().copied().filter(|ip| self.inner.guard.permits(*ip)).take(MAX_ADDRESSES).collect();
+        if url.https {
+            stream.connect_tls(tls, &url.host.to_string()).await?;
+        }
+        let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEADERS).handshake(TokioIo::new(stream)).await?;
+        tasks.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection of http client");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// A connection to the host of a URL.
+    async fn open(&self, url: &Url, dial: &dyn Dial, guarded: bool) -> Result<Stream, HttpError> {
+        let ips = match &url.host {
+            UrlHost::Ip(ip) => vec![*ip],
+            UrlHost::Name(name) => self.resolve(name).await?,
+        };
+        let permits = |ip: &IpAddr| !guarded || self.inner.guard.permits(*ip);
+        let permitted: Vec<IpAddr> = ips.iter().copied().filter(permits).take(MAX_ADDRESSES).collect();
         if let (true, Some(ip)) = (permitted.is_empty(), ips.first()) {
             return Err(HttpError::Forbidden(*ip));
         }
         let mut failed = DialError::LocalAddress;
         for ip in permitted {
-            let mut stream = match self.inner.dial.dial(SocketAddr::new(ip, url.port), None).await {
-                Ok(stream) => stream,
-                Err(e) => {
-                    failed = e;
-                    continue;
-                }
-            };
-            if url.https {
-                stream.connect_tls(&self.inner.tls, &name).await?;
+            match dial.dial(SocketAddr::new(ip, url.port), None).await {
+                Ok(stream) => return Ok(stream),
+                Err(e) => failed = e,
             }
-            let (sender, connection) = http1::Builder::new().max_buf_size(MAX_HEADERS).handshake(TokioIo::new(stream)).await?;
-            self.inner.tasks.spawn(async move {
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "connection of http client");
-                }
-            });
-            return Ok(sender);
         }
         Err(failed.into())
     }
@@ -248,12 +289,19 @@ impl Client {
     }
 }
 
-fn message(request: Request) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
+/// The request as it is sent: with the whole URL to a proxy, RFC 9112 §3.2.2.
+fn message(request: Request, proxy: Option<&Proxy>) -> Result<hyper::Request<Full<Bytes>>, HttpError> {
     let Request { method, url, headers, body, .. } = request;
-    let mut message = hyper::Request::builder().method(method).uri(&url.path).body(Full::new(body))?;
+    let target = if proxy.is_some() { format!("http://{}{}", url.authority(), url.path) } else { url.path.clone() };
+    let mut message = hyper::Request::builder().method(method).uri(target).body(Full::new(body))?;
     *message.headers_mut() = headers;
     let host = HeaderValue::try_from(url.authority()).map_err(hyper::http::Error::from)?;
     message.headers_mut().insert(HOST, host);
+    if let Some(value) = proxy.and_then(Proxy::authorization) {
+        let mut value = HeaderValue::try_from(value).map_err(hyper::http::Error::from)?;
+        value.set_sensitive(true);
+        message.headers_mut().insert(PROXY_AUTHORIZATION, value);
+    }
     if let Some((user, password)) = url.user.filter(|_| !message.headers().contains_key(AUTHORIZATION)) {
         let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
         let mut basic = HeaderValue::try_from(basic).map_err(hyper::http::Error::from)?;

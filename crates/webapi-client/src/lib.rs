@@ -4,12 +4,19 @@
 //! 400 is the [`mox_webapi::error::ErrorBody`] in [`CallError::Refused`]; its code is one of [`mox_webapi::ErrorCode`]. Responses may
 //! have fields that this version doesn't know: they are ignored.
 //!
+//! Large attachments go as [`Upload`]s, as they are instead of in base64. Proxies are those of the environment: `HTTP_PROXY`,
+//! `HTTPS_PROXY`, `NO_PROXY`.
+//!
 //! Limits: a call takes at most five minutes, an answer has at most 3 MiB, raw messages and parts 256 MiB.
+
+mod upload;
+
+pub use upload::{Place, Upload};
 
 use bytes::Bytes;
 use mox_base::IpPrefix;
 use mox_net::http::header::{CONTENT_TYPE, HeaderValue};
-use mox_net::http::{AddressGuard, Client as HttpClient, HttpError, Method, Request, Url, UrlError};
+use mox_net::http::{AddressGuard, Client as HttpClient, HttpError, Method, Proxies, ProxyError, Request, Url, UrlError};
 use mox_net::resolver::ResolverLimits;
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, Resolver, TcpDial};
@@ -37,6 +44,9 @@ pub enum SetupError {
     /// The base URL isn't one.
     #[error("base url: {0}")]
     Url(#[from] UrlError),
+    /// The environment names a proxy that isn't one.
+    #[error("environment: {0}")]
+    Proxy(#[from] ProxyError),
     /// The system's resolver or certificates can't be used.
     #[error("setting up: {0}")]
     System(String),
@@ -74,7 +84,7 @@ pub struct Client {
 
 impl Client {
     /// A client for a base URL such as `http://mox%40localhost:moxmoxmox@localhost:1080/webapi/v0/`, with user and password in it. Uses
-    /// the system's resolver and root certificates.
+    /// the system's resolver and root certificates, and the environment's proxies.
     ///
     /// # Errors
     /// See [`SetupError`].
@@ -85,7 +95,8 @@ impl Client {
         // Its user says where to connect: nowhere is forbidden.
         let everywhere = [IpAddr::from(Ipv4Addr::UNSPECIFIED), Ipv6Addr::UNSPECIFIED.into()];
         let guard = AddressGuard::public_only().with(everywhere.into_iter().filter_map(|ip| IpPrefix::new(ip, 0)));
-        let http = HttpClient::new(Arc::new(lookup), Arc::new(TcpDial::default()), tls, guard);
+        let proxies = Proxies::from_vars(|name| std::env::var(name).ok())?;
+        let http = HttpClient::through(Arc::new(lookup), Arc::new(TcpDial::default()), tls, guard, proxies);
         Self::with(http, base)
     }
 
@@ -124,15 +135,27 @@ impl Client {
     }
 
     async fn post(&self, method: &str, json: &str, key: Option<&str>, max_body: usize) -> Result<Vec<u8>, CallError> {
+        let form = Bytes::from(format!("request={}", percent_encode(json)));
+        self.post_form(method, (HeaderValue::from_static("application/x-www-form-urlencoded"), form), key, max_body).await
+    }
+
+    /// Posts a form, given as its type and text.
+    async fn post_form(
+        &self,
+        method: &str,
+        (kind, form): (HeaderValue, Bytes),
+        key: Option<&str>,
+        max_body: usize,
+    ) -> Result<Vec<u8>, CallError> {
         let mut url = self.base.clone();
         url.path.push_str(method);
         let mut request = Request::new(Method::POST, url);
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        request.headers.insert(CONTENT_TYPE, kind);
         if let Some(key) = key {
             let value = HeaderValue::from_str(key).map_err(|e| CallError::Answer(format!("idempotency key: {e}")))?;
             request.headers.insert("idempotency-key", value);
         }
-        request.body = Bytes::from(format!("request={}", percent_encode(json)));
+        request.body = form;
         (request.timeout, request.max_body) = (TIMEOUT, max_body);
         let answer = self.http.send(request).await?;
         match answer.status {
@@ -160,6 +183,17 @@ impl Client {
     /// As above.
     pub async fn send_once(&self, request: &SendRequest, key: &str) -> Result<SendResponse, CallError> {
         read(&self.post("Send", &mox_webapi::write(request), Some(key), MAX_JSON).await?)
+    }
+
+    /// As [`Self::send`], with further files, which come after those in the request. With a key as [`Self::send_once`].
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn send_with(&self, request: &SendRequest, files: &[Upload], key: Option<&str>) -> Result<SendResponse, CallError> {
+        let (boundary, form) = upload::form(&mox_webapi::write(request), files);
+        let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
+        let kind = kind.map_err(|e| CallError::Answer(format!("form: {e}")))?;
+        read(&self.post_form("Send", (kind, form.into()), key, MAX_JSON).await?)
     }
 
     /// The account's suppression list.

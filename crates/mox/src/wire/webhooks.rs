@@ -7,7 +7,7 @@ use super::services::Shared;
 use crate::ctl::{Output, WebhookTask};
 use mox_base::{Lookup, Timestamp};
 use mox_delivery::webhook::{Arrivals, ArrivalsParts, Metrics, Parts, Runner, keep_retired};
-use mox_net::http::{AddressGuard, Client};
+use mox_net::http::{AddressGuard, Client, Proxies};
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Page, Reschedule};
@@ -30,10 +30,11 @@ pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, metri
     let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| shared.live.paths().config(file)).collect()).unwrap_or_default();
     let roots = read_roots(ca.is_none_or(|ca| ca.additional_to_system), &files).map_err(|e| e.to_string())?;
     let tls = ClientTls::verified(roots).map_err(|e| format!("setting up TLS: {e}"))?;
+    let proxies = Proxies::from_vars(|name| std::env::var(name).ok()).map_err(|e| format!("environment: {e}"))?;
     Ok(Runner::new(Parts {
         webhooks: shared.queue.webhooks(),
         directory: shared.directory.clone(),
-        client: Client::new(lookup, Arc::new(TcpDial::default()), tls, guard),
+        client: Client::through(lookup, Arc::new(TcpDial::default()), tls, guard, proxies),
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),
         metrics,

@@ -1,7 +1,7 @@
 //! Web addresses, as far as a client needs them.
 
 use mox_base::Domain;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv6Addr};
 
 /// An absolute URL of http or https, RFC 3986. Fragments are dropped.
@@ -26,6 +26,15 @@ pub enum UrlHost {
     Name(String),
     /// An address.
     Ip(IpAddr),
+}
+
+impl fmt::Display for UrlHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Ip(ip) => ip.fmt(f),
+        }
+    }
 }
 
 /// Why a text is no URL.

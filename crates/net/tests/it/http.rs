@@ -1,6 +1,6 @@
 //! The HTTP client against a small server in memory.
 
-use mox_net::http::{AddressGuard, Client, HttpError, Method, Request, Url};
+use mox_net::http::{AddressGuard, Client, HttpError, Method, Proxies, Request, Url};
 use mox_net::memory::World;
 use mox_net::tls::{Certificates, KeyCert, ServerTlsOptions};
 use mox_net::{ClientTls, ServerTls, Stream};
@@ -186,4 +186,63 @@ async fn certificates_are_verified() {
     // The certificate isn't for the address.
     assert!(matches!(client.send(get("https://203.0.113.1/")).await, Err(HttpError::Tls(_))));
     assert_eq!(client.send(get("https://web.example/")).await.unwrap().body, b"ok");
+}
+
+fn through(world: &World, vars: &'static [(&'static str, &'static str)]) -> Client {
+    let proxies = Proxies::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())).unwrap();
+    let tls = ClientTls::opportunistic().unwrap();
+    Client::through(Arc::new(zone().a("proxy.example", "10.0.0.9")), Arc::new(world.clone()), tls, AddressGuard::public_only(), proxies)
+}
+
+#[tokio::test]
+async fn plain_requests_go_to_a_proxy_whole() {
+    let world = World::new();
+    let mut proxy = serve(&world, "10.0.0.9:3128", None, &["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"; 2]);
+    let client = through(&world, &[("HTTP_PROXY", "http://me:pw@proxy.example:3128"), ("NO_PROXY", "web.example")]);
+    // The proxy knows where that is; we needn't.
+    for _ in 0..2 {
+        assert_eq!(client.send(get("http://u:p@nowhere.example:81/a?b")).await.unwrap().body, b"hi");
+        let seen = proxy.requests.recv().await.unwrap();
+        assert!(seen.starts_with("GET http://nowhere.example:81/a?b HTTP/1.1\r\n"), "{seen}");
+        for header in ["host: nowhere.example:81\r\n", "proxy-authorization: Basic bWU6cHc=\r\n", "authorization: Basic dTpw\r\n"] {
+            assert!(seen.contains(header), "{seen}");
+        }
+    }
+    assert_eq!(proxy.connections.load(Ordering::SeqCst), 1);
+    // Not there, because it is asked directly.
+    assert!(matches!(client.send(get("http://web.example/")).await, Err(HttpError::Dial(_) | HttpError::Forbidden(_))));
+    assert!(matches!(client.send(get("http://10.0.0.1/")).await, Err(HttpError::Forbidden(_))));
+}
+
+#[tokio::test]
+async fn a_proxy_passes_tls_on() {
+    let made = rcgen::generate_simple_self_signed(vec!["web.example".to_owned()]).unwrap();
+    let pair = KeyCert::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let tls = ServerTls::new(Arc::new(Certificates::new(vec![pair]).unwrap()), ServerTlsOptions::default()).unwrap();
+    let world = World::new();
+    let mut listener = world.listen("10.0.0.9:80".parse().unwrap());
+    let proxy = tokio::spawn(async move {
+        let mut heads = Vec::new();
+        let mut stream = listener.accept().await.unwrap();
+        heads.push(read_request(&mut stream).await.unwrap());
+        stream.write_all(b"HTTP/1.1 200 connected\r\nX: y\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        stream.start_tls(&tls, &[]).await.unwrap();
+        heads.push(read_request(&mut stream).await.unwrap());
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        let mut stream = listener.accept().await.unwrap();
+        heads.push(read_request(&mut stream).await.unwrap());
+        stream.write_all(b"HTTP/1.1 403 not there\r\n\r\n").await.unwrap();
+        stream.flush().await.unwrap();
+        heads
+    });
+    let client = through(&world, &[("https_proxy", "proxy.example"), ("http_proxy", "proxy.example:1")]);
+    assert_eq!(client.send(get("https://web.example/x")).await.unwrap().status, 204);
+    let refused = client.send(get("https://8.8.8.8/")).await.unwrap_err();
+    assert_eq!(refused.to_string(), "proxy proxy.example: \"HTTP/1.1 403 not there\" to CONNECT");
+    let heads = proxy.await.unwrap();
+    assert!(heads[0].starts_with("CONNECT web.example:443 HTTP/1.1\r\nHost: web.example:443\r\n"), "{heads:?}");
+    assert!(heads[1].starts_with("GET /x HTTP/1.1\r\n"), "{heads:?}");
+    assert!(heads[2].starts_with("CONNECT 8.8.8.8:443 HTTP/1.1\r\n"), "{heads:?}");
 }
