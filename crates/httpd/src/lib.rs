@@ -1,4 +1,4 @@
-//! The HTTP server: routes by host and path, limits, compression, access log; metrics for Prometheus; the webapi.
+//! The HTTP server (1.1, and 2 over TLS): routes by host and path, limits, compression, access log; metrics for Prometheus; the webapi.
 //!
 //! [`Metrics`] is the registry that the rest of the server counts in. A [`Server`] is shared by all ports; a [`Site`] is what one
 //! port serves: a [`Router`] with services, each a [`Handler`] at a path. Limits: the size of a request's head, the time for it,
@@ -7,6 +7,7 @@
 mod access;
 mod body;
 mod compress;
+mod h2;
 mod metrics;
 mod pace;
 mod process;
@@ -14,6 +15,8 @@ mod request;
 mod router;
 mod scrape;
 mod server;
+#[cfg(test)]
+mod tests;
 pub mod webapi;
 
 pub use body::Body;

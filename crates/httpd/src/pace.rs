@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 /// For the head of a request.
-const HEADER: Duration = Duration::from_secs(30);
+pub(crate) const HEADER: Duration = Duration::from_secs(30);
 
 /// Between requests: longer than browsers keep idle connections, so that they close them and not we.
 pub(crate) const IDLE: Duration = Duration::from_secs(65);

@@ -6,6 +6,7 @@
 use crate::access::{Counted, Origin, Record};
 use crate::body::Body;
 use crate::compress::{accepts_gzip, compress};
+use crate::h2;
 use crate::metrics::Metrics;
 use crate::pace::{self, Paced};
 use crate::request::{Peer, Request, clean, forwarded_for, host};
@@ -24,7 +25,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The largest head of a request.
-const MAX_HEAD: usize = 1 << 20;
+pub(crate) const MAX_HEAD: usize = 1 << 20;
 
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 200;
@@ -43,7 +44,7 @@ pub struct Server {
     metrics: Arc<Metrics>,
     limit: RateLimit,
     next_id: AtomicI64,
-    stop: CancellationToken,
+    pub(crate) stop: CancellationToken,
 }
 
 /// What a port serves.
@@ -75,6 +76,9 @@ impl Server {
             return;
         }
         let peer = Peer { remote: stream.remote_addr(), local: stream.local_addr(), tls: stream.tls().cloned().map(Arc::new) };
+        if peer.tls.as_ref().is_some_and(|tls| tls.alpn == h2::ALPN) {
+            return self.multiplexed(site, peer, stream).await;
+        }
         let remote = peer.remote;
         let answering = pace::Answering::default();
         let io = TokioIo::new(Paced::new(stream, answering.clone()));
@@ -103,7 +107,7 @@ impl Server {
         }
     }
 
-    async fn respond(self: Arc<Self>, site: &Site, peer: Peer, request: hyper::Request<Incoming>) -> Response<Counted> {
+    pub(crate) async fn respond(self: Arc<Self>, site: &Site, peer: Peer, request: hyper::Request<Incoming>) -> Response<Counted> {
         let (head, body) = request.into_parts();
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let forwarded = site.router.forwarded();

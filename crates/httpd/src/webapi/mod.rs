@@ -17,13 +17,14 @@ mod send;
 mod sniff;
 mod suppression;
 
+pub(crate) use form::Forms;
 pub use metrics::Metrics;
 
 use crate::body::Body;
 use crate::request::Request;
 use crate::router::{Answering, Handler, plain, secure, see_other};
 use auth::Caller;
-use form::{Form, FormError, Forms};
+use form::{Form, FormError};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use mox_base::{Clock, Domain, Random};

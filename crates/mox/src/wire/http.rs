@@ -76,6 +76,7 @@ impl Http {
                 add_metrics(&mut router, &shared.metrics);
             }
         }
+        let tls = tls.map(|tls| tls.with_alpn(&["h2", "http/1.1"]));
         Site { router, tls, rate_limited: rate_limited(config, endpoint) }
     }
 }

@@ -254,3 +254,20 @@ fn a_slow_client_keeps_nobody_from_calling() {
     assert_eq!(ok(&mox, "SuppressionList", "{}")["Suppressions"], serde_json::json!([]));
     drop(slow);
 }
+
+#[test]
+fn https_speaks_http_2_and_1_1() {
+    let Some(curl) = mox_testkit::peers::require_program("curl") else { return };
+    let mox = start();
+    for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let mut command = std::process::Command::new(&curl);
+        command.args([flag, "-sk", "-u", "mox@localhost:moxmoxmox", "-d", "request={}", "-w", "%{http_version} %{http_code}"]);
+        let output = command.arg(format!("https://localhost:{}/webapi/v0/SuppressionList", mox.port(Service::Https))).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{{\"Suppressions\":[]}}\n{version} 200"));
+    }
+    // Two requests at once on one connection, and both are in the access metrics.
+    let url = format!("https://localhost:{}/webapi/v0/Send", mox.port(Service::Https));
+    let output =
+        std::process::Command::new(&curl).args(["-sk", "--http2", "-Z", "-o", "/dev/null", &url, "-o", "/dev/null", &url]).output();
+    assert!(output.unwrap().status.success());
+}

@@ -92,6 +92,15 @@ impl ServerTls {
     }
 }
 
+impl ServerTls {
+    /// The same, offering protocols by name, RFC 7301. A client that names none of them is refused, one that names nothing isn't.
+    #[must_use]
+    pub fn with_alpn(mut self, protocols: &[&str]) -> Self {
+        Arc::make_mut(&mut self.config).alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+}
+
 /// The choice of a certificate for one connection.
 #[derive(Debug)]
 pub(crate) struct Noted {
