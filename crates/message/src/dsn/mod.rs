@@ -4,6 +4,8 @@
 //! that we only try to understand: all it needs is an action and a status.
 
 mod compose;
+#[cfg(test)]
+mod corpus;
 mod parse;
 
 pub use compose::{Dsn, DsnRecipient, RemoteMta};

@@ -124,8 +124,11 @@ fn blocks(body: &[u8]) -> Vec<&[u8]> {
     blocks
 }
 
+/// Fields of extensions may come as often as somebody likes.
 fn check_duplicates(headers: &Headers<'_>) -> Result<(), StatusError> {
-    let mut names: Vec<Vec<u8>> = headers.fields().map(|f| f.name.to_ascii_lowercase()).filter(|n| !n.is_empty()).collect();
+    let is_ours = |name: &[u8]| !name.get(..2).is_some_and(|start| start.eq_ignore_ascii_case(b"X-"));
+    let mut names: Vec<Vec<u8>> =
+        headers.fields().map(|f| f.name.to_ascii_lowercase()).filter(|n| !n.is_empty() && is_ours(n.as_slice())).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| matches!(pair, [a, b] if a == b)) { Err(StatusError::Duplicate) } else { Ok(()) }
 }
