@@ -10,6 +10,7 @@ mod config_tlskeys;
 mod dial;
 mod dns;
 mod dnscheck;
+mod example;
 mod help;
 mod localserve;
 mod loglevels;
@@ -52,6 +53,7 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[reports::COMMANDS],
     &[version::COMMANDS],
     &[webapi::COMMANDS],
+    &[example::COMMANDS],
 ];
 
 /// All commands.

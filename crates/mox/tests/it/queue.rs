@@ -5,7 +5,7 @@ use mox_testkit::peers::{ImapClient, Mox, Reaction, Service, Sink, Turn, wait_un
 use std::path::Path;
 
 /// `mox serve` that hands mail for each of these domains to a port. Mail for other domains waits.
-fn serving(peers: &[(&str, u16)], domains: &[&str]) -> Mox {
+pub(crate) fn serving(peers: &[(&str, u16)], domains: &[&str]) -> Mox {
     let started = Mox::serve_with(Path::new(BINARY), |folder| {
         let conf = folder.join("mox.conf");
         let mut text = std::fs::read_to_string(&conf)? + "Transports:\n\tnowhere:\n\t\tFail:\n\t\t\tSMTPCode: 451\n";
@@ -31,7 +31,7 @@ fn serving(peers: &[(&str, u16)], domains: &[&str]) -> Mox {
 
 /// What a command prints; it must succeed.
 #[track_caller]
-fn run(mox: &Mox, args: &[&str]) -> String {
+pub(crate) fn run(mox: &Mox, args: &[&str]) -> String {
     let output = mox.command(args).unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
@@ -47,7 +47,7 @@ fn fails(mox: &Mox, args: &[&str]) -> String {
 }
 
 #[track_caller]
-fn await_queue(mox: &Mox, holds: impl Fn(&str) -> bool) {
+pub(crate) fn await_queue(mox: &Mox, holds: impl Fn(&str) -> bool) {
     let mut list = String::new();
     let held = wait_until(PATIENCE, || {
         list = run(mox, &["queue", "list"]);
@@ -56,21 +56,21 @@ fn await_queue(mox: &Mox, holds: impl Fn(&str) -> bool) {
     assert!(held, "{list}");
 }
 
-fn is_empty(list: &str) -> bool {
+pub(crate) fn is_empty(list: &str) -> bool {
     list == "messages:\n(none)\n"
 }
 
-fn kick(mox: &Mox) {
+pub(crate) fn kick(mox: &Mox) {
     run(mox, &["queue", "schedule", "-now", "0s"]);
 }
 
 #[track_caller]
-fn send(mox: &Mox, to: &[&str], subject: &str) {
+pub(crate) fn send(mox: &Mox, to: &[&str], subject: &str) {
     let reply = submission(mox).send(Mox::USER, to, &message(subject)).unwrap();
     assert!(reply.is_ok(), "{reply:?}");
 }
 
-fn last_body(client: &mut ImapClient, count: usize) -> String {
+pub(crate) fn last_body(client: &mut ImapClient, count: usize) -> String {
     await_messages(client, "INBOX", count);
     String::from_utf8(bodies(client).pop().unwrap()).unwrap()
 }

@@ -1,7 +1,7 @@
 //! Starting and ending: quickly, in order, with the promised exit statuses.
 
-use crate::server::{PATIENCE, imap, smtp, start};
-use mox_testkit::peers::{Service, SmtpClient, wait_until};
+use crate::server::{PATIENCE, imap, message, smtp, start};
+use mox_testkit::peers::{Mox, Service, SmtpClient, wait_until};
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,27 @@ fn sigterm_ends_it_within_five_seconds_with_open_connections() {
     assert!(half.reply().is_ok_and(|r| r.code == 421));
     mox.resume().unwrap();
     imap(&mox).ok("STATUS INBOX (MESSAGES)").unwrap();
+}
+
+#[test]
+fn with_nothing_in_flight_it_is_gone_at_once() {
+    let mut mox = start();
+    // One try may have met a busy machine.
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let mut idle = imap(&mox);
+        idle.ok("SELECT INBOX").unwrap();
+        assert!(smtp(&mox).send(Mox::USER, &[Mox::USER], &message("before")).unwrap().is_ok());
+        assert!(mox.command(&["queue", "list"]).unwrap().status.success());
+        let begin = Instant::now();
+        mox.stop("TERM", PATIENCE).unwrap();
+        took.push(begin.elapsed());
+        if begin.elapsed() < Duration::from_millis(200) {
+            return;
+        }
+        mox.resume().unwrap();
+    }
+    panic!("{took:?}");
 }
 
 #[test]
