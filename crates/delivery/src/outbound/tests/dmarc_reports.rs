@@ -78,6 +78,7 @@ fn incoming(f: &Fixture, directory: Arc<Directory>, from: &Address, authenticati
         structure: None,
         read: None,
         message: Spool::from(message),
+        patience: crate::inbound::Patience::default(),
     }
 }
 
