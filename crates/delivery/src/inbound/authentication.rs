@@ -53,7 +53,9 @@ impl Authentication {
         }
         let with_record = self.dmarc.as_ref().filter(|dmarc| dmarc.record.is_some());
         let sampled_out = with_record.is_some_and(|dmarc| !dmarc.apply);
-        let reasons = [(how.is_list, "mailing_list"), (how.is_forward, "forwarded"), (sampled_out, "sampled_out")];
+        let tested = with_record.is_some_and(|dmarc| dmarc.apply && dmarc.disposition() != dmarc.policy);
+        let reasons =
+            [(how.is_list, "mailing_list"), (how.is_forward, "forwarded"), (sampled_out, "sampled_out"), (tested, "policy_test_mode")];
         let overrides: Vec<&str> = reasons.iter().filter(|(holds, _)| *holds && with_record.is_some()).map(|(_, name)| *name).collect();
         let from = incoming.msg_from.as_ref().map(|from| &from.domain);
         let dmarc = dmarc_method(self.dmarc.as_ref().zip(from), &overrides, incoming.smtputf8);

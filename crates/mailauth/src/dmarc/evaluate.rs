@@ -1,11 +1,12 @@
 //! What follows from a record and the results of SPF and DKIM, RFC 7489 §3.1 and §6.6.
 
-use super::lookup::{DmarcLookup, LookupProblem, lookup};
+use super::lookup::{DmarcLookup, LookupProblem, lookup, organization};
 use super::record::{Alignment, DmarcRecord, Policy};
 use crate::dkim::{DkimOutcome, DkimStatus};
 use crate::spf::{SpfOutcome, SpfResult};
 use crate::suffix::organizational_domain;
 use mox_base::{Domain, Lookup, LookupError, Random, RecordKind};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What came of an evaluation, RFC 7489 §11.2.
@@ -60,7 +61,7 @@ pub struct DmarcOutcome {
     pub result: DmarcResult,
     /// What the domain wants for this message: nothing, unless the result is fail.
     pub policy: Policy,
-    /// Whether the policy applies: not when it is only tested, or by chance when it is for some messages.
+    /// Whether the policy applies: by chance, when it is for some messages.
     pub apply: bool,
     /// The record, if there is one.
     pub record: Option<DmarcRecord>,
@@ -79,7 +80,18 @@ pub struct DmarcOutcome {
 impl DmarcOutcome {
     /// What is to be done.
     pub fn disposition(&self) -> Policy {
-        if self.apply { self.policy } else { Policy::None }
+        match self.policy {
+            _ if !self.apply => Policy::None,
+            // A policy that is being tested is applied one level lower, RFC 9989 §4.7.
+            Policy::Reject if self.is_test() => Policy::Quarantine,
+            Policy::Quarantine if self.is_test() => Policy::None,
+            policy => policy,
+        }
+    }
+
+    /// Whether the domain only tests its policy.
+    pub fn is_test(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.testing)
     }
 }
 
@@ -92,7 +104,45 @@ pub async fn verify(dns: &dyn Lookup, findings: &Findings<'_>, random: &dyn Rand
         Ok((record, _)) if speaks(record) => !exists(dns, findings.from).await,
         _ => false,
     };
-    evaluate(found, findings, nonexistent, random)
+    let organizations = match &found.record {
+        Ok((record, _)) => organizations(dns, findings, record).await,
+        Err(_) => Organizations::default(),
+    };
+    evaluate(found, findings, &organizations, nonexistent, random)
+}
+
+/// Domains and their organizations, as far as these were asked of DNS.
+#[derive(Debug, Default)]
+struct Organizations(BTreeMap<Domain, Domain>);
+
+impl Organizations {
+    /// Whether both belong to the same one.
+    fn are_same(&self, one: &Domain, other: &Domain) -> bool {
+        let of = |domain: &Domain| self.0.get(domain).cloned().unwrap_or_else(|| organizational_domain(domain));
+        one == other || of(one) == of(other)
+    }
+}
+
+/// Asks for the organizations of the author and of those domains for which the public suffix list alone can't tell: what it keeps
+/// apart, no record brings together.
+async fn organizations(dns: &dyn Lookup, findings: &Findings<'_>, record: &DmarcRecord) -> Organizations {
+    let matters = |relaxed: Alignment| relaxed == Alignment::Relaxed;
+    let spf = findings.spf.filter(|spf| matters(record.spf_alignment) && matches!(spf.result, SpfResult::Pass | SpfResult::Temperror));
+    let dkim = findings
+        .dkim
+        .iter()
+        .filter(|dkim| matters(record.dkim_alignment) && matches!(dkim.status, DkimStatus::Pass | DkimStatus::Temperror));
+    let verified = spf.and_then(|spf| spf.domain.as_ref()).into_iter().chain(dkim.filter_map(|d| d.signature.as_ref().map(|s| &s.domain)));
+    let listed = organizational_domain(findings.from);
+    let mut found = BTreeMap::new();
+    for domain in verified.filter(|domain| *domain != findings.from && organizational_domain(domain) == listed) {
+        for domain in [findings.from, domain] {
+            if !found.contains_key(domain) {
+                found.insert(domain.clone(), organization(dns, domain).await);
+            }
+        }
+    }
+    Organizations(found)
 }
 
 /// What is known when there was no time to find the record.
@@ -122,7 +172,13 @@ async fn exists(dns: &dyn Lookup, domain: &Domain) -> bool {
 }
 
 /// Evaluates what was found. `nonexistent` says that the author's domain doesn't exist.
-pub fn evaluate(found: DmarcLookup, findings: &Findings<'_>, nonexistent: bool, random: &dyn Random) -> DmarcOutcome {
+fn evaluate(
+    found: DmarcLookup,
+    findings: &Findings<'_>,
+    organizations: &Organizations,
+    nonexistent: bool,
+    random: &dyn Random,
+) -> DmarcOutcome {
     let DmarcLookup { record, domain, authentic } = found;
     let record = match record {
         Ok((record, _)) => record,
@@ -145,10 +201,9 @@ pub fn evaluate(found: DmarcLookup, findings: &Findings<'_>, nonexistent: bool, 
             };
         }
     };
-    let organization = organizational_domain(findings.from);
     let aligned = |verified: &Domain, alignment: Alignment| match alignment {
         Alignment::Strict => verified == findings.from,
-        Alignment::Relaxed => organizational_domain(verified) == organization,
+        Alignment::Relaxed => organizations.are_same(verified, findings.from),
     };
     let spf = findings.spf.and_then(|spf| spf.domain.as_ref().map(|domain| (spf.result, aligned(domain, record.spf_alignment))));
     let spf_aligned = spf == Some((SpfResult::Pass, true));
@@ -170,8 +225,7 @@ pub fn evaluate(found: DmarcLookup, findings: &Findings<'_>, nonexistent: bool, 
         if nonexistent { record.nonexistent_policy.unwrap_or(subdomain) } else { subdomain }
     };
     let policy = if result == DmarcResult::Fail { wanted } else { Policy::None };
-    let sampled = record.percentage >= 100 || random.below(100) < u64::from(record.percentage);
-    let apply = sampled && !record.testing;
+    let apply = record.percentage >= 100 || random.below(100) < u64::from(record.percentage);
     DmarcOutcome { result, policy, apply, record: Some(record), domain, spf_aligned, dkim_aligned, authentic, problem: None }
 }
 
@@ -292,6 +346,8 @@ mod tests {
             .txt("_dmarc.own.x.example", "v=DMARC1;p=none")
             .txt("_dmarc.two.x.example", "v=DMARC1;p=none")
             .txt("_dmarc.two.x.example", "v=DMARC1;p=reject")
+            .txt("_dmarc.two.example", "v=DMARC1;p=none")
+            .txt("_dmarc.two.example", "v=DMARC1;p=reject")
             .txt("_dmarc.bad.x.example", "v=DMARC1;p=odd")
             .txt("_dmarc.other.x.example", "something else")
             .temporary("_dmarc.down.x.example", None)
@@ -305,7 +361,8 @@ mod tests {
             ("sub.x.example", DmarcResult::Fail, Policy::Quarantine, "x.example"),
             ("nowhere.x.example", DmarcResult::Fail, Policy::Reject, "x.example"),
             ("other.x.example", DmarcResult::Fail, Policy::Reject, "x.example"),
-            ("two.x.example", DmarcResult::None, Policy::None, "two.x.example"),
+            ("two.x.example", DmarcResult::Fail, Policy::Reject, "x.example"),
+            ("alone.two.example", DmarcResult::None, Policy::None, "two.example"),
             ("bad.x.example", DmarcResult::Permerror, Policy::None, "bad.x.example"),
             ("down.x.example", DmarcResult::Temperror, Policy::None, "down.x.example"),
             ("y.co.uk", DmarcResult::Fail, Policy::Reject, "co.uk"),
@@ -327,7 +384,71 @@ mod tests {
         assert!((200..400).contains(&applied), "{applied}");
         let testing = Zone::new().txt("_dmarc.x.example", "v=DMARC1;p=reject;t=y");
         let outcome = check(&testing, "x.example", None, &[]);
-        assert_eq!((outcome.policy, outcome.disposition()), (Policy::Reject, Policy::None));
+        assert_eq!((outcome.policy, outcome.disposition()), (Policy::Reject, Policy::Quarantine));
+        let testing = Zone::new().txt("_dmarc.x.example", "v=DMARC1;p=quarantine;t=y");
+        assert_eq!(check(&testing, "x.example", None, &[]).disposition(), Policy::None);
+    }
+
+    /// The walk of RFC 9989 §4.10.
+    #[test]
+    fn the_walk_up_the_tree() {
+        let zone = Zone::new()
+            .txt("_dmarc.x.example", "v=DMARC1;p=reject")
+            .txt("_dmarc.b.x.example", "v=DMARC1;p=none")
+            .txt("_dmarc.own.x.example", "v=DMARC1;p=quarantine;psd=n")
+            .txt("_dmarc.host.x.example", "v=DMARC1;p=quarantine;psd=y")
+            .txt("_dmarc.c2.host.x.example", "v=DMARC1;p=none")
+            .txt("_dmarc.deep.example", "v=DMARC1;p=reject;sp=quarantine")
+            .txt("_dmarc.only.nothing.example", "v=DMARC1;p=reject")
+            // At names that the walk leaves out.
+            .txt("_dmarc.3.4.5.6.7.8.deep.example", "v=DMARC1;p=none");
+        for (from, policy, domain) in [
+            // The record with the fewest labels is the organization's.
+            ("a.b.x.example", Policy::Reject, "x.example"),
+            ("b.x.example", Policy::None, "b.x.example"),
+            ("a.own.x.example", Policy::Quarantine, "own.x.example"),
+            // Below a suffix that isn't on the list: the customer's own record, or else the suffix's.
+            ("a.c1.host.x.example", Policy::Quarantine, "host.x.example"),
+            ("a.c2.host.x.example", Policy::None, "c2.host.x.example"),
+            ("host.x.example", Policy::Quarantine, "host.x.example"),
+            ("1.2.3.4.5.6.7.8.deep.example", Policy::Quarantine, "deep.example"),
+            ("2.3.4.5.6.7.8.deep.example", Policy::Quarantine, "deep.example"),
+            // Nobody higher has one.
+            ("a.only.nothing.example", Policy::Reject, "only.nothing.example"),
+        ] {
+            let before = zone.queries();
+            let outcome = check(&zone, from, None, &[]);
+            assert_eq!((outcome.policy, outcome.domain.ascii()), (policy, domain), "{from}");
+            assert!(zone.queries() - before <= 8, "{from}: {} queries", zone.queries() - before);
+        }
+    }
+
+    #[test]
+    fn organizations_end_where_they_say() {
+        let zone = Zone::new()
+            .txt("_dmarc.x.example", "v=DMARC1;p=reject")
+            .txt("_dmarc.own.x.example", "v=DMARC1;p=reject;psd=n")
+            .txt("_dmarc.host.x.example", "v=DMARC1;p=reject;psd=y")
+            .txt("_dmarc.strict.example", "v=DMARC1;p=reject;adkim=s;aspf=s");
+        for (from, verified, want) in [
+            ("a.x.example", "b.x.example", true),
+            ("a.own.x.example", "b.own.x.example", true),
+            ("a.own.x.example", "x.example", false),
+            ("x.example", "a.own.x.example", false),
+            ("a.c1.host.x.example", "b.c1.host.x.example", true),
+            ("c1.host.x.example", "c2.host.x.example", false),
+            ("c1.host.x.example", "host.x.example", false),
+            ("x.example", "c1.host.x.example", false),
+            ("x.example", "host.x.example", false),
+            ("host.x.example", "host.x.example", true),
+            ("strict.example", "a.strict.example", false),
+            ("strict.example", "strict.example", true),
+            ("x.example", "strict.example", false),
+        ] {
+            let by_spf = check(&zone, from, Some(spf(SpfResult::Pass, verified)), &[]);
+            let by_dkim = check(&zone, from, None, &[dkim(DkimStatus::Pass, verified)]);
+            assert_eq!((by_spf.spf_aligned, by_dkim.dkim_aligned), (want, want), "{from} {verified}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Finding the record for a domain, RFC 7489 §6.6.3, and whether someone takes reports for others, §7.1.
+//! Finding the record for a domain, RFC 9989 §4.10, and whether someone takes reports for others, RFC 7489 §7.1.
 
 use super::record::{DmarcError, DmarcRecord};
 use crate::suffix::{is_public_suffix, organizational_domain};
@@ -10,7 +10,7 @@ pub enum LookupProblem {
     /// Nobody published one.
     #[error("no dmarc record")]
     NotFound,
-    /// RFC 7489 §6.6.3 step 5: then none applies.
+    /// Then none of them applies, RFC 9989 §4.10.
     #[error("several dmarc records")]
     Several,
     /// It can't be read.
@@ -32,28 +32,87 @@ pub struct DmarcLookup {
     pub authentic: bool,
 }
 
-/// Finds the record that applies to a domain: its own, else that of its organization, else that of the registry above, if it
-/// speaks for those below it (RFC 9091).
+/// Finds the record that applies to a domain, by the walk up the tree of RFC 9989 §4.10: its own; else that of its organization; else
+/// that of the registry above, if it speaks for those below it.
+///
+/// The walk knows the public suffix list, too: a record at a public suffix counts only if it says `psd=y`, so that a registry that
+/// published one for its own mail doesn't become the organization of everybody below it.
 pub async fn lookup(lookup: &dyn Lookup, from: &Domain) -> DmarcLookup {
     let mut authentic = true;
-    let organization = organizational_domain(from);
-    let registry = organization.ascii().split_once('.').and_then(|(_, parent)| Domain::parse_lax(parent).ok());
+    let mut problem = LookupProblem::NotFound;
+    // What the walk met last that says nothing about where the organization ends.
+    let mut highest: Option<(Domain, (DmarcRecord, String))> = None;
     let mut last = from.clone();
-    let higher = [Some(organization).filter(|o| o != from), registry.filter(is_public_suffix)];
-    for domain in [Some(from.clone())].into_iter().chain(higher).flatten() {
-        let (found, proven) = at(lookup, &format!("_dmarc.{}", domain.ascii())).await;
+    for name in walk(from) {
+        let is_author = name == *from;
+        let is_suffix = !is_author && is_public_suffix(&name);
+        let (found, proven) = at(lookup, &format!("_dmarc.{}", name.ascii())).await;
         authentic &= proven;
+        if !is_suffix {
+            last = name.clone();
+        }
         match found {
             Err(LookupProblem::NotFound) => {}
-            // A registry that doesn't say that it speaks for others speaks for itself.
-            Ok((record, _)) if is_public_suffix(&domain) && domain != *from && record.public_suffix != Some(true) => {}
-            record => return DmarcLookup { record, domain, authentic },
-        }
-        if !is_public_suffix(&domain) {
-            last = domain;
+            Err(e @ (LookupProblem::Syntax(_) | LookupProblem::Dns(_))) if is_author => {
+                return DmarcLookup { record: Err(e), domain: name, authentic };
+            }
+            Err(e @ LookupProblem::Dns(_)) => return DmarcLookup { record: Err(e), domain: name, authentic },
+            // They count as none, RFC 9989 §4.10 step 2, and are told of if there are no others.
+            Err(e) if !is_suffix && problem == LookupProblem::NotFound => problem = e,
+            Err(_) => {}
+            Ok(record) if is_author => return DmarcLookup { record: Ok(record), domain: name, authentic },
+            Ok((record, text)) => match record.public_suffix {
+                Some(false) if !is_suffix => return DmarcLookup { record: Ok((record, text)), domain: name, authentic },
+                // The organization is the name below, and has the first word.
+                Some(true) => {
+                    let organization = below(from, &name);
+                    let (domain, record) = match highest {
+                        Some((domain, record)) if domain == organization => (domain, record),
+                        _ => (name, (record, text)),
+                    };
+                    return DmarcLookup { record: Ok(record), domain, authentic };
+                }
+                _ if is_suffix => {}
+                _ => highest = Some((name, (record, text))),
+            },
         }
     }
-    DmarcLookup { record: Err(LookupProblem::NotFound), domain: last, authentic }
+    match highest {
+        Some((domain, record)) => DmarcLookup { record: Ok(record), domain, authentic },
+        None => DmarcLookup { record: Err(problem), domain: last, authentic },
+    }
+}
+
+/// The domain of the organization that a domain belongs to, for comparing domains: where records on the way up from it say so by
+/// `psd`, RFC 9989 §4.10.2; else by the public suffix list. What DNS fails to tell leaves it to the list.
+pub(super) async fn organization(lookup: &dyn Lookup, domain: &Domain) -> Domain {
+    let listed = organizational_domain(domain);
+    for name in walk(domain).into_iter().take_while(|name| name.is_within(&listed)) {
+        match at(lookup, &format!("_dmarc.{}", name.ascii())).await {
+            (Ok((DmarcRecord { public_suffix: Some(false), .. }, _)), _) => return name,
+            (Ok((DmarcRecord { public_suffix: Some(true), .. }, _)), _) if name != *domain => return below(domain, &name),
+            // A registry's own mail.
+            (Ok((DmarcRecord { public_suffix: Some(true), .. }, _)), _) => return name,
+            _ => {}
+        }
+    }
+    listed
+}
+
+/// The names to be asked, RFC 9989 §4.10: the domain, and those above it, of at most seven labels.
+fn walk(domain: &Domain) -> Vec<Domain> {
+    const MOST_LABELS: usize = 7;
+    let labels = |domain: &Domain| domain.ascii().split('.').count();
+    let parent = |domain: &Domain| domain.ascii().split_once('.').and_then(|(_, parent)| Domain::parse_lax(parent).ok());
+    let above = std::iter::successors(parent(domain), parent).filter(|name| labels(name) <= MOST_LABELS);
+    std::iter::once(domain.clone()).chain(above).collect()
+}
+
+/// The name on the way from a domain up to another that is directly below that.
+fn below(domain: &Domain, above: &Domain) -> Domain {
+    let parent = |domain: &Domain| domain.ascii().split_once('.').and_then(|(_, parent)| Domain::parse_lax(parent).ok());
+    let mut names = std::iter::successors(Some(domain.clone()), parent);
+    names.find(|name| parent(name).as_ref() == Some(above)).unwrap_or_else(|| domain.clone())
 }
 
 async fn at(lookup: &dyn Lookup, name: &str) -> (Result<(DmarcRecord, String), LookupProblem>, bool) {

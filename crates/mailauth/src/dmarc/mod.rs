@@ -1,13 +1,14 @@
 //! DMARC: what a domain wants done with mail that claims to be from it and isn't.
 //!
-//! RFC 7489, with `np`, `psd` and `t` of RFC 9091 and RFC 9989. [`lookup`] finds the record for a domain, [`evaluate`] says what follows
-//! from it and from the results of SPF and DKIM, [`report`] is about telling the domain. Organizational domains are found by the public suffix list.
+//! RFC 9989, and what RFC 7489 has beyond that (`pct`, sizes of reports). [`lookup`] finds the record for a domain by walking up the
+//! tree, [`verify`] says what follows from it and from the results of SPF and DKIM, [`report`] is about telling the domain. Where an
+//! organization ends, records say, and the public suffix list where they don't.
 
 mod evaluate;
 mod lookup;
 mod record;
 pub mod report;
 
-pub use evaluate::{DmarcOutcome, DmarcResult, Findings, Validation, evaluate, timed_out, validation, verify};
+pub use evaluate::{DmarcOutcome, DmarcResult, Findings, Validation, timed_out, validation, verify};
 pub use lookup::{DmarcLookup, LookupProblem, lookup, report_destination};
 pub use record::{Alignment, DmarcError, DmarcRecord, Policy, ReportUri, SizeUnit};
