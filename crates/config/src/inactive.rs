@@ -15,7 +15,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("CheckUpdates", fixed.check_updates);
     note("ACME", !fixed.acme.is_empty());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
-    note("SMTP.DNSBLs", any(&|l| l.enabled_smtp().is_some_and(|s| !s.dnsbls.is_empty())));
     let old_tls = "TLS.MinVersion below TLSv1.2: TLSv1.2 is the lowest";
     note(old_tls, any(&|l| l.tls.as_ref().is_some_and(|tls| tls.min_version() < TlsVersion::V1_2)));
     note("Submissions.EnabledOnHTTPS", any(&|l| l.enabled_submissions().is_some_and(|s| s.enabled_on_https)));
@@ -30,18 +29,13 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     note("WebserverHTTPS", any(&|l| l.webserver_https.as_ref().is_some_and(|s| s.enabled)));
 
     note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
-    note("MonitorDNSBLs", !dynamic.monitor_dnsbls.is_empty());
     let accounts = || dynamic.accounts.values();
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));
     note("RejectsMailbox", accounts().any(|a| a.rejects_mailbox.is_some()));
     note("Introbox", accounts().any(|a| a.introbox.is_some()));
     let destinations = || accounts().flat_map(|a| a.destinations.values());
-    let unverified = "MessageAuthRequiredSMTPError: messages aren't verified, and are accepted";
-    note(unverified, destinations().any(|d| d.message_auth_required_smtp_error.is_some()));
     let rulesets = || destinations().flat_map(|d| &d.rulesets);
-    note("VerifiedDomain: rulesets with it don't match", rulesets().any(|r| r.verified_domain.is_some()));
-    note("ListAllowDomain", rulesets().any(|r| r.list_allow_domain.is_some()));
     note("AcceptRejectsToMailbox", rulesets().any(|r| r.accept_rejects_to_mailbox.is_some()));
     found
 }

@@ -73,6 +73,8 @@ pub struct Incoming {
     pub message: Spool,
     /// Its structure, if it was built while it came in.
     pub structure: Option<Structure>,
+    /// The block lists that the listener asks.
+    pub blocklists: Arc<[Domain]>,
     /// As it was read for verification, if it may have to be sealed.
     pub read: Option<Arc<ReadMessage>>,
     /// How long its sender may be kept waiting.

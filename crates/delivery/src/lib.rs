@@ -6,12 +6,14 @@
 //! - [`webhook`]: programs are told of what happened, over HTTP.
 //! - [`signing`]: DKIM keys by domain, and signing what is sent.
 //! - [`dmarc`]: other domains are told of mail that claims to be from them; [`reports`] has what all reports need.
+//! - [`blocklists`]: lists of senders of spam, asked about clients.
 //! - [`tls`]: what recipient domains want of TLS, and reports about it.
 //! - [`spool`]: a message while it comes in.
 //! - [`content`]: a stored message as the webapi and webhooks show it.
 //!
 //! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
 
+pub mod blocklists;
 pub mod content;
 pub mod dmarc;
 pub mod inbound;

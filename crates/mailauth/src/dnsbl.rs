@@ -5,6 +5,9 @@ use mox_base::{Domain, Lookup, LookupError, Record, RecordKind};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Answers 127.255.255.x mean that a list doesn't want to be asked: through an open resolver, too often, or at all.
+const REFUSED: [u8; 3] = [127, 255, 255];
+
 /// Whether an address is listed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DnsblStatus {
@@ -53,7 +56,15 @@ pub async fn check(lookup: &dyn Lookup, zone: &Domain, ip: IpAddr) -> DnsblStatu
     let digits = reverse.trim_end_matches(".in-addr.arpa").trim_end_matches(".ip6.arpa");
     let name = format!("{digits}.{}", zone.ascii());
     match lookup.query(&name, RecordKind::A).await {
-        Ok(_) => {}
+        Ok(answer) => {
+            let listed = |record: &Record| matches!(record, Record::A(ip) if ip.is_loopback() && ip.octets()[..3] != REFUSED);
+            // Anything else isn't an answer of a list, RFC 5782 §2.1, but of one that refuses us, or of whoever owns the name now.
+            if !answer.records.iter().any(listed) {
+                let answers: Vec<String> =
+                    answer.records.iter().filter_map(|r| if let Record::A(ip) = r { Some(ip.to_string()) } else { None }).collect();
+                return DnsblStatus::Temperror(format!("unexpected answer {}", answers.join(", ")));
+            }
+        }
         Err(LookupError::NotFound { .. }) => return DnsblStatus::Pass,
         Err(e) => return DnsblStatus::Temperror(e.to_string()),
     }
@@ -102,12 +113,16 @@ mod tests {
             .txt("1.2.0.192.bl.example", "spam")
             .txt("1.2.0.192.bl.example", "more spam")
             .a("1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.bl.example", "127.0.0.3")
+            .a("7.2.0.192.bl.example", "127.255.255.254")
+            .a("8.2.0.192.bl.example", "203.0.113.1")
             .temporary("9.2.0.192.bl.example", None);
         let at = |ip: &str| ready(check(&zone, &list, ip.parse().unwrap()));
         assert_eq!(at("192.0.2.1"), DnsblStatus::Fail("spam; more spam".to_owned()));
         assert_eq!(at("192.0.2.2"), DnsblStatus::Pass);
         assert_eq!(at("2001:db8::1"), DnsblStatus::Fail(String::new()));
-        assert!(matches!(at("192.0.2.9"), DnsblStatus::Temperror(_)));
+        for ip in ["192.0.2.7", "192.0.2.8", "192.0.2.9"] {
+            assert!(matches!(at(ip), DnsblStatus::Temperror(_)), "{ip}");
+        }
         assert_eq!(ready(check_health(&zone, &list)), Ok(()));
         assert_eq!(ready(check_health(&Zone::new(), &list)), Err(Unhealthy::ListsNothing));
         let all = zone.clone().a("1.0.0.127.bl.example", "127.0.0.2");

@@ -110,6 +110,8 @@ impl Connection {
             structure: Some(message.structure),
             read: read.map(Arc::new),
             patience: Patience { first_time: self.listener.settings.first_time_sender_delay, stop: self.service.stop.clone() },
+            // Whoever tries something out isn't asked of others.
+            blocklists: if self.service.settings.localserve { Arc::from([]) } else { Arc::clone(&self.listener.settings.blocklists) },
         };
         self.deliver(&envelope, incoming, &recipients, &mut outcomes).await;
         let outcomes: Vec<Result<(), Refusal>> =

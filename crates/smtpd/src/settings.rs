@@ -4,6 +4,7 @@ use mox_base::{ByteSize, Domain};
 use mox_delivery::spool::SpoolSettings;
 use mox_net::ServerTls;
 use mox_smtp::server::{Kind, Limits};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Settings of the service, the same for all listeners.
@@ -44,6 +45,8 @@ pub struct ListenerSettings {
     pub first_time_sender_delay: Duration,
     /// The largest message.
     pub max_size: ByteSize,
+    /// Block lists to be asked about clients whose mail would be accepted.
+    pub blocklists: Arc<[Domain]>,
     /// Limits of a session.
     pub limits: Limits,
 }
@@ -63,6 +66,7 @@ impl ListenerSettings {
             requiretls: true,
             first_time_sender_delay: Duration::ZERO,
             max_size: ByteSize::mib(100),
+            blocklists: Arc::from([]),
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! The decision by what the author's domain and the recipient want of unauthenticated mail. Reputation and content come later.
 
 use super::{Acceptance, DecisionFuture, InboundDecision, Incoming, Refusal, Verdict, choose};
+use crate::blocklists::Blocklists;
 use mox_base::Path;
 use mox_mailauth::dmarc::{DmarcResult, Policy, Validation};
 use mox_smtp::Reply;
@@ -13,12 +14,19 @@ use mox_store::{SpecialUse, Store};
 #[derive(Clone, Debug)]
 pub struct ByPolicy {
     store: Store,
+    blocklists: Option<Blocklists>,
 }
 
 impl ByPolicy {
     /// For the accounts of a store.
     pub const fn new(store: Store) -> Self {
-        Self { store }
+        Self { store, blocklists: None }
+    }
+
+    /// Who is on a block list of the listener isn't heard, unless a ruleset knows better.
+    #[must_use]
+    pub fn with_blocklists(self, blocklists: Blocklists) -> Self {
+        Self { blocklists: Some(blocklists), ..self }
     }
 
     async fn decision(&self, incoming: &Incoming, recipient: &LocalRecipient) -> Verdict {
@@ -52,6 +60,15 @@ impl ByPolicy {
             } else {
                 Reply::new(550, (5, 7, 26), text.clone())
             });
+        }
+        // Last, as it is the only thing that asks others.
+        if let Some(blocklists) = &self.blocklists
+            && let Some(listed) = blocklists.find(&incoming.blocklists, incoming.remote_ip).await
+        {
+            let explanation: String = listed.explanation.chars().filter(|c| !c.is_control()).take(200).collect();
+            tracing::info!(zone = %listed.zone, ip = %incoming.remote_ip, explanation, "refusing mail from an address on a block list");
+            // Spammers learn nothing, and who was listed by mistake tries again.
+            return reject(Reply::new(451, (4, 3, 0), "error processing"));
         }
         Verdict::Accept(acceptance)
     }

@@ -116,6 +116,7 @@ impl Fixture {
             structure: None,
             read: None,
             patience: Patience::default(),
+            blocklists: Arc::from([]),
         }
     }
 

@@ -100,6 +100,7 @@ impl Fixture {
             header: message.as_slice().into(),
             structure: Some(Structure::of(&message)),
             read: None,
+            blocklists: Arc::from([]),
             message: Spool::from(message),
             patience: crate::inbound::Patience::default(),
         };

@@ -29,6 +29,7 @@ mod webhooks;
 pub(crate) use listeners::Service;
 #[cfg(test)]
 pub(crate) use listeners::endpoints;
+pub(crate) use selectors::selectors as signing_selectors;
 pub(crate) use startup::{Mode, Startup};
 
 use crate::ctl;

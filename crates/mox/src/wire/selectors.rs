@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The selectors with which each domain signs, and what is wrong with those that can't be used.
-pub(super) fn selectors(snapshot: &Snapshot) -> (BTreeMap<Domain, Arc<[DkimSelector]>>, Vec<String>) {
+pub(crate) fn selectors(snapshot: &Snapshot) -> (BTreeMap<Domain, Arc<[DkimSelector]>>, Vec<String>) {
     let mut problems = Vec::new();
     // Disabled domains don't send.
     let domains = snapshot.dynamic.domains.iter().filter(|(_, config)| !config.disabled);

@@ -11,6 +11,7 @@ use super::{Life, accounts, dnsbl, imap, queue, reports, smtp, tls_policies, web
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
+use mox_delivery::blocklists::{BlocklistMetrics, Blocklists};
 use mox_delivery::outbound::{Runner, SharedRouting};
 use mox_delivery::tls::TlsMetrics;
 use mox_httpd::{ClientNames, ConnectionLabels, Metrics};
@@ -101,6 +102,8 @@ impl Services {
         log.counts.register(metrics.registry_mut());
         let smtp_metrics = mox_smtpd::Metrics::default();
         smtp_metrics.register(metrics.registry_mut());
+        let blocklist_metrics = BlocklistMetrics::default();
+        blocklist_metrics.register(metrics.registry_mut());
         let login_metrics = mox_logins::Metrics::default();
         login_metrics.register(metrics.registry_mut());
         let tls_metrics = TlsMetrics::default();
@@ -159,7 +162,8 @@ impl Services {
         let (telling, finish) = (arrivals.clone(), life.finish.clone());
         life.background.spawn(async move { telling.run(finish).await });
         let checks_ask = checks_ask.map_or_else(|| Arc::clone(&lookup), |offline| Arc::new(offline) as Arc<dyn Lookup>);
-        let parts = smtp::Parts { arrivals, lookup: checks_ask, stop: life.stop.clone() };
+        let blocklists = Blocklists::new(Arc::clone(&lookup), Arc::clone(shared.store.clock()), blocklist_metrics);
+        let parts = smtp::Parts { blocklists, arrivals, lookup: checks_ask, stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let http = Http::new(&shared, mode, webapi_metrics, life)?;
         let mut listening = Vec::new();

@@ -5,6 +5,7 @@ use super::listeners::{Endpoint, Service};
 use super::services::Shared;
 use mox_base::{ByteSize, Domain, Lookup, Random, Timestamp};
 use mox_config::Static;
+use mox_delivery::blocklists::Blocklists;
 use mox_delivery::inbound::{ByPolicy, Inbound};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
@@ -41,7 +42,8 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
     };
     let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
     let ids = connection_ids(shared)?;
-    let inbound = Inbound::new(shared.store.clone(), Arc::new(ByPolicy::new(shared.store.clone())))
+    let decision = ByPolicy::new(shared.store.clone()).with_blocklists(parts.blocklists);
+    let inbound = Inbound::new(shared.store.clone(), Arc::new(decision))
         .with_arrivals(parts.arrivals)
         .with_seals(shared.selectors.clone());
     let inbound = match &shared.reports {
@@ -66,6 +68,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
 
 /// What the service needs that isn't [`Shared`].
 pub(super) struct Parts {
+    pub(super) blocklists: Blocklists,
     pub(super) arrivals: Arrivals,
     pub(super) lookup: Arc<dyn Lookup>,
     pub(super) stop: CancellationToken,
@@ -137,6 +140,7 @@ pub(super) fn listener(config: &Static, endpoint: &Endpoint, tls: Option<ServerT
             Service::Smtp => mx.map_or(Duration::ZERO, |smtp| smtp.first_time_sender_delay()),
             _ => Duration::ZERO,
         },
+        blocklists: mx.map(|smtp| smtp.dnsbls.clone()).unwrap_or_default().into(),
         max_size: listener.map_or(defaults.max_size, |l| ByteSize(l.max_message_size())),
         ..defaults
     }
