@@ -123,7 +123,8 @@ pub struct Selector {
     /// How long a signature is valid, e.g. 72h. Default: for ever.
     #[config(optional)]
     pub expiration: Option<DurationText>,
-    /// File with the private key in PEM, either RSA of at least 1024 bits or Ed25519. Relative to the directory of mox.conf.
+    /// File with the private key in PEM, either RSA of at least 2048 bits or Ed25519. Relative to the directory of mox.conf. RSA
+    /// keys from 1024 bits on are read, with a warning, but don't sign: receivers may refuse them.
     pub private_key_file: String,
 }
 

@@ -44,7 +44,8 @@ pub(super) fn dkim_keys(snapshot: &Snapshot, domain: &Domain) -> Result<BTreeMap
     of_domain.map(|((_, selector), key)| Ok((selector.clone(), public_key(key)?))).collect()
 }
 
-fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
+/// The public half of a key.
+pub(super) fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
     let bytes = match key.rsa_public_key() {
         Some(bytes) => bytes,
         None => {

@@ -1,5 +1,6 @@
 //! The commands, a file each, and the table of all of them in the order of the usage.
 
+mod authentication;
 mod cid;
 mod clientconfig;
 mod config;
@@ -8,6 +9,7 @@ mod config_dns;
 mod config_edit;
 mod config_tlskeys;
 mod dial;
+mod dkim;
 mod dns;
 mod dnscheck;
 mod example;
@@ -47,6 +49,8 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[cid::COMMANDS],
     &[clientconfig::COMMANDS],
     &[dns::COMMANDS],
+    &[dkim::COMMANDS],
+    &[authentication::COMMANDS],
     &[policies::COMMANDS],
     &[dial::COMMANDS],
     &[rdap::COMMANDS],
