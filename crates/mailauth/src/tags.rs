@@ -4,9 +4,15 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Tags<'a>(Vec<(&'a str, &'a str)>);
 
+/// The most tags in a list; real ones have up to a dozen. Looking for duplicates takes the square of it.
+const MAX_TAGS: usize = 100;
+
 /// Why a text is no tag list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagError {
+    /// More than anybody needs.
+    #[error("too many tags")]
+    TooMany,
     /// Something without name or `=`.
     #[error("malformed tag {0:?}")]
     Malformed(String),
@@ -34,6 +40,9 @@ impl<'a> Tags<'a> {
                 name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if !is_name {
                 return Err(malformed());
+            }
+            if tags.len() >= MAX_TAGS {
+                return Err(TagError::TooMany);
             }
             if tags.iter().any(|(n, _)| *n == name) {
                 return Err(TagError::Duplicate(name.to_owned()));

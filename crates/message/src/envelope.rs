@@ -145,6 +145,7 @@ pub fn author(headers: &Headers<'_>) -> Result<Address, FromError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::address::Mailbox;
 
     #[test]
     fn of_a_header() {
@@ -173,6 +174,26 @@ mod tests {
             ("From: a@[192.0.2.1]\r\n", Err(FromError::InvalidAddress)),
         ] {
             assert_eq!(author(&Headers::new(header.as_bytes())).map(|a| a.to_string()), want.map(str::to_owned), "{header}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whom authentication takes for the author is the one whom clients show, and the only one.
+        #[test]
+        fn authentication_and_display_agree(
+            fields in proptest::collection::vec(
+                ("(From|FROM|from |From\t|Sender|X-From|=\\?utf-8\\?q\\?From\\?=)",
+                 "( |\r\n |\t|\"|\\\\|<|>|,|;|:|\\(|\\)|@|a@x\\.example|eve@y\\.example|<b@z\\.example>|=\\?utf-8\\?q\\?eve=40y\\.example\\?=|\u{0}|\u{e4}|\u{202e}|group:){0,7}"),
+                1..4,
+            ),
+        ) {
+            let header: String = fields.iter().map(|(name, value)| format!("{name}:{value}\r\n")).collect();
+            let headers = Headers::new(header.as_bytes());
+            if let Ok(author) = author(&headers) {
+                let shown = Envelope::of(&headers).from;
+                let shown: Vec<_> = shown.mailboxes().map(Mailbox::address).collect();
+                proptest::prop_assert_eq!(shown, [Some(author)], "{}", header);
+            }
         }
     }
 }

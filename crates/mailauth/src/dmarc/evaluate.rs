@@ -339,6 +339,23 @@ mod tests {
         assert!(check(&relaxed, "x.example", None, &[]).authentic);
     }
 
+    /// The examples of RFC 7489 §B.1, and of RFC 9989.
+    #[test]
+    fn examples() {
+        let zone = Zone::new().txt("_dmarc.example.com", "v=DMARC1; p=none; rua=mailto:dmarc-feedback@example.com");
+        for (from, verified, want) in [
+            ("example.com", "example.com", true),
+            ("example.com", "child.example.com", true),
+            ("child.example.com", "example.com", true),
+            ("example.com", "example.net", false),
+            ("child.example.com", "example.net", false),
+        ] {
+            let want = if want { DmarcResult::Pass } else { DmarcResult::Fail };
+            assert_eq!(check(&zone, from, Some(spf(SpfResult::Pass, verified)), &[]).result, want, "{from} {verified}");
+            assert_eq!(check(&zone, from, None, &[dkim(DkimStatus::Pass, verified)]).result, want, "{from} {verified}");
+        }
+    }
+
     #[test]
     fn which_record_applies() {
         let zone = Zone::new()

@@ -55,6 +55,23 @@ fn rfc_8463() {
     assert!(verify_at(&added, &zone, 1_528_637_910).iter().all(|o| o.problem == Some(DkimProblem::SignatureMismatch)));
 }
 
+/// RFC 6376 §A.2, with the key of §C.
+#[test]
+fn rfc_6376() {
+    let message = "DKIM-Signature: v=1; a=rsa-sha256; s=brisbane; d=example.com;\r\n      c=simple/simple; q=dns/txt; i=joe@football.example.com;\r\n      h=Received : From : To : Subject : Date : Message-ID;\r\n      bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n      b=AuUoFEfDxTDkHlLXSZEpZj79LICEps6eda7W3deTVFOk4yAUoqOB\r\n      4nujc7YopdG5dWLSdNg6xNAZpOPr+kHxt1IrE+NahM6L/LbvaHut\r\n      KVdkLLkpVaVVQPzeRDI009SO2Il5Lu7rDNH6mZckBdrIx0orEtZV\r\n      4bmp/YzhwvcubU4=;\r\nReceived: from client1.football.example.com  [192.0.2.1]\r\n      by submitserver.example.com with SUBMISSION;\r\n      Fri, 11 Jul 2003 21:01:54 -0700 (PDT)\r\nFrom: Joe SixPack <joe@football.example.com>\r\nTo: Suzie Q <suzie@shopping.example.net>\r\nSubject: Is dinner ready?\r\nDate: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\nMessage-ID: <20030712040037.46341.5F8J@football.example.com>\r\n\r\nHi.\r\n\r\nWe lost the game. Are you hungry yet?\r\n\r\nJoe.\r\n";
+    let zone = Zone::new().txt(
+        "brisbane._domainkey.example.com",
+        "v=DKIM1; p=MIGfMA0GCSqGSIb3DQEBAQUAA4GNADCBiQKBgQDwIRP/UC3SBsEmGqZ9ZJW3/DkMoGeLnQg1fWn7/zYtIxN2SnFCjxOCKG9v3b4jYfcTNh5ijSsq631uBItLa7od+v/RtdC2UzJ1lWT947qR+Rcac2gbto/NMqJ0fzfVjH4OuKhitdY9tf6mcwGjaNBcWToIMmPSPDdQPNUYckcQ2QIDAQAB",
+    );
+    let outcome = verify_at(message, &zone, NOW).remove(0);
+    assert_eq!((outcome.status, outcome.problem), (DkimStatus::Pass, None));
+    // Simple canonicalization forgives nothing.
+    let outcome = verify_at(&message.replace("game. Are", "game.  Are"), &zone, NOW).remove(0);
+    assert_eq!(outcome.problem, Some(DkimProblem::BodyMismatch));
+    let outcome = verify_at(&message.replace("Subject: Is", "Subject:  Is"), &zone, NOW).remove(0);
+    assert_eq!(outcome.problem, Some(DkimProblem::SignatureMismatch));
+}
+
 struct Keys {
     rsa: Vec<u8>,
     rsa_record: String,

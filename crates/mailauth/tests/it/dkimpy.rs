@@ -98,7 +98,7 @@ fn run(python: &str, script: &str, messages: &[String]) -> Vec<String> {
 }
 
 /// A 2048-bit RSA key as PEM and as a key record.
-fn rsa_key() -> (SigningKey, String, String) {
+pub(crate) fn rsa_key() -> (SigningKey, String, String) {
     let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
     let public: PublicKeyX509Der<'_> = rsa.public_key().as_der().unwrap();
     let private: Pkcs8V1Der<'_> = rsa.as_der().unwrap();

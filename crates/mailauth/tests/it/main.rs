@@ -5,6 +5,8 @@
 mod arc_suite;
 mod dkim_verify;
 mod dkimpy;
+mod opendkim;
+mod parsers;
 mod spf_suite;
 
 use std::future::Future;
