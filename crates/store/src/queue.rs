@@ -12,7 +12,9 @@
 mod add;
 mod admin;
 mod body;
+mod check;
 mod claim;
+mod copy;
 mod entry;
 mod events;
 mod filter;
@@ -21,13 +23,17 @@ mod hold;
 mod idempotency;
 mod limits;
 mod lookup;
+mod pause;
 mod schema;
 pub mod suppression;
+pub(crate) mod tally;
 
 pub use add::{AddError, AddStep, NewEntry, NewMessage};
 pub use admin::{Cancel, Page, Reschedule};
-pub use body::{Body, OpenBody};
+pub use body::{Body, OpenBody, Reading};
+pub use check::QueueReport;
 pub use claim::{Claim, Claiming, Owner};
+pub use copy::{CopyId, SentCopy, WithCopy};
 pub use entry::{
     AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry, Via,
     parse_path,
@@ -39,37 +45,47 @@ pub use hold::HoldRule;
 pub use idempotency::{EarlierAnswer, KEPT as REQUEST_KEPT, MakeAnswer, OncePerKey, RequestKey};
 pub use limits::SendLimits;
 pub use lookup::{by_envelope_id, by_from_id, by_message_id, note_returned};
+pub use pause::Pause;
 
+use crate::blob::BlobStore;
 use crate::db::{Database, Env, Error, Location, Sql, Tx};
 use crate::params;
 use crate::webhook::Webhooks;
-use mox_base::Timestamp;
-use std::path::PathBuf;
+use mox_base::{Random, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::Notify as Wakeup;
 
 /// How often a transaction is tried that was in another server's way.
 pub(crate) const CONFLICT_ATTEMPTS: usize = 5;
 
+/// Bodies without entry are old enough to be deleted after this time, where other servers may be adding some.
+const ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+
 /// The queue. Clones are handles to the same one.
 #[derive(Clone, Debug)]
 pub struct Queue {
     db: Database,
-    /// Where large messages are.
-    folder: Arc<PathBuf>,
+    /// Where large bodies are.
+    blobs: Arc<dyn BlobStore>,
+    random: Arc<dyn Random>,
+    /// Entries may have been held, or let go.
+    hold_changed: Arc<AtomicBool>,
+    filed: Arc<copy::Filed>,
+    check_on_close: Option<fn(&str, &[String])>,
     changed: Arc<Wakeup>,
     webhooks_changed: Arc<Wakeup>,
 }
 
 impl Queue {
-    /// Opens the queue, making its tables and its folder for large messages when missing.
+    /// Opens the queue, making its tables when missing. Large bodies are in `blobs`.
     ///
     /// # Errors
     /// The database can't be opened, or is newer than this program.
-    pub async fn open(env: Env, location: Location, folder: PathBuf) -> Result<Self, Error> {
+    pub async fn open(env: Env, location: Location, blobs: Arc<dyn BlobStore>, random: Arc<dyn Random>) -> Result<Self, Error> {
         let alone = matches!(location, Location::Sqlite(_));
-        let made = folder.clone();
-        tokio::task::spawn_blocking(move || std::fs::create_dir_all(made)).await.map_err(|_| Error::Panicked)??;
+        let before = if alone { Timestamp::from_micros(i64::MAX) } else { env.clock.now().before(ORPHAN_AGE) };
         let db = Database::open(env, location, &schema::SCHEMA, ()).await?;
         if alone {
             db.write(|tx| {
@@ -78,11 +94,24 @@ impl Queue {
             })
             .await?;
         }
-        let queue = Self { db, folder: Arc::new(folder), changed: Arc::new(Wakeup::new()), webhooks_changed: Arc::new(Wakeup::new()) };
-        if alone {
-            queue.sweep_files().await?;
-        }
+        let queue = Self {
+            db,
+            blobs,
+            random,
+            hold_changed: Arc::new(AtomicBool::new(true)),
+            filed: Arc::default(),
+            check_on_close: None,
+            changed: Arc::new(Wakeup::new()),
+            webhooks_changed: Arc::new(Wakeup::new()),
+        };
+        queue.sweep(before).await?;
         Ok(queue)
+    }
+
+    /// Verifies everything when the queue is closed, and tells of problems.
+    #[must_use]
+    pub(crate) fn checked_on_close(self, tell: Option<fn(&str, &[String])>) -> Self {
+        Self { check_on_close: tell, ..self }
     }
 
     /// The webhooks in the queue's database.
@@ -96,6 +125,11 @@ impl Queue {
         self.changed.notified().await;
     }
 
+    /// Whether entries may have been held or let go since this was last asked.
+    pub fn hold_changed(&self) -> bool {
+        self.hold_changed.swap(false, Ordering::AcqRel)
+    }
+
     /// Wakes who delivers entries, and who calls webhooks.
     fn wake(&self) {
         self.changed.notify_one();
@@ -107,16 +141,20 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn next_due(&self, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        self.db
-            .read(move |tx| {
-                let sql = "SELECT next_due FROM queue_domain WHERE next_due IS NOT NULL AND leased_until <= $1 ORDER BY next_due LIMIT 1";
-                tx.query_opt(sql, params![now], |row| Ok(Timestamp::from_micros(row.int(0)?)))
-            })
-            .await
+        self.db.read(move |tx| tx.query_opt(NEXT_DUE, params![now], |row| Ok(Timestamp::from_micros(row.int(0)?)))).await
     }
 
     /// Finishes what was begun and closes the database.
     pub async fn close(&self) {
+        // Best effort: what stays is found again, and noticed to be there.
+        drop(self.copies_forgotten().await);
+        if let Some(tell) = self.check_on_close {
+            match self.check().await {
+                Ok(report) if report.is_clean() => {}
+                Ok(report) => tell("queue", &report.problems),
+                Err(e) => tracing::warn!(error = %e, "queue not checked"),
+            }
+        }
         self.db.close().await;
     }
 
@@ -156,6 +194,12 @@ impl Conflict for Error {
     }
 }
 
+/// When the first of all domains is due.
+const NEXT_DUE: &str = "SELECT next_due FROM queue_domain WHERE next_due IS NOT NULL AND leased_until <= $1 ORDER BY next_due LIMIT 1";
+
+/// When a domain's first entry is due.
+const EARLIEST: &str = "SELECT next_attempt FROM queue_entry WHERE domain = $1 AND hold = 0 ORDER BY next_attempt, id LIMIT 1";
+
 /// Makes a domain's row say when its earliest entry is due; without entries, it goes. With `release`, its lease ends if
 /// it is that owner's.
 fn refresh_domain(tx: &Tx<'_>, domain: &str, release: Option<Owner>) -> Result<(), Error> {
@@ -170,8 +214,7 @@ fn refresh_domain(tx: &Tx<'_>, domain: &str, release: Option<Owner>) -> Result<(
     if release.is_some_and(|release| release.0 == owner) {
         leased_until = 0;
     }
-    let earliest = "SELECT next_attempt FROM queue_entry WHERE domain = $1 AND hold = 0 ORDER BY next_attempt, id LIMIT 1";
-    let next_due = tx.query_opt(earliest, params![domain], |row| row.int(0))?;
+    let next_due = tx.query_opt(EARLIEST, params![domain], |row| row.int(0))?;
     let any = next_due.is_some()
         || tx.query_opt("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1", params![domain], |row| row.int(0))?.is_some();
     if any || leased_until > 0 {
@@ -183,4 +226,4 @@ fn refresh_domain(tx: &Tx<'_>, domain: &str, release: Option<Owner>) -> Result<(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -216,6 +216,15 @@ const RECIPIENT: Table = Table {
     indexes: &[Index { name: "recipient_by_address", columns: &["domain", "localpart"], unique: false }],
 };
 
+/// Copies of sent mail that are here, for as long as the queue may not know it, see `queue::copy`.
+const COPIED: Table = Table {
+    name: "copied",
+    account: true,
+    columns: &[Column::int("copy"), Column::int("at")],
+    key: Key::Clustered(&["copy"]),
+    indexes: &[],
+};
+
 /// How far history had got on a day: how old its parts are, see `account::prune`.
 const HISTORY_NOTE: Table = Table {
     name: "history_note",
@@ -283,6 +292,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         &[Change::Create(&HISTORY_NOTE)],
         &[Change::Create(&FLAG_MODSEQS)],
         &[Change::Create(&AUTHOR), Change::Run(AUTHORS_BEFORE, AUTHORS_BEFORE)],
+        &[Change::Create(&COPIED)],
     ],
 };
 

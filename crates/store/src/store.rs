@@ -7,7 +7,6 @@
 
 use crate::account::{Account, History, Opening};
 use crate::blob::{BlobStore, Folder};
-use crate::check::Report;
 use crate::db::schema::{Change, Schema};
 use crate::db::{self, Database, Env, Faults, Hints, Location, NoFaults, PgAddress, PgPool};
 use crate::error::Error;
@@ -57,9 +56,9 @@ pub struct Settings {
     pub readers: usize,
     /// How much accounts remember of what changed.
     pub history: History,
-    /// Verifies each account when it is closed, which is expensive, and tells of those with problems: their names, and what was
-    /// found.
-    pub check_on_close: Option<fn(&str, &Report)>,
+    /// Verifies each account when it is closed, and the queue, which is expensive, and tells of problems: the account's name, and
+    /// what was found.
+    pub check_on_close: Option<fn(&str, &[String])>,
     /// What shall fail, in tests.
     pub faults: Arc<dyn Faults>,
 }
@@ -94,7 +93,7 @@ struct Inner {
     server: Database,
     filings: Filings,
     history: History,
-    check_on_close: Option<fn(&str, &Report)>,
+    check_on_close: Option<fn(&str, &[String])>,
     /// With PostgreSQL, what other processes change.
     hints: Option<Hints>,
     accounts: Mutex<BTreeMap<String, Arc<OnceCell<Account>>>>,
@@ -283,7 +282,11 @@ impl Store {
             Place::Sqlite(data) => data.join("queue"),
             Place::Postgres(_, blobs) => blobs.join("queue"),
         };
-        Ok(Queue::open(self.inner.env.clone(), self.inner.place.location("queue"), folder).await?)
+        let made = folder.clone();
+        blocking(&self.inner.env, move || make_folder(&made)).await?;
+        let blobs = Arc::new(Folder::flat(folder, Arc::clone(&self.inner.env.faults)));
+        let queue = Queue::open(self.inner.env.clone(), self.inner.place.location("queue"), blobs, Arc::clone(&self.inner.random)).await?;
+        Ok(queue.checked_on_close(self.inner.check_on_close))
     }
 
     /// Time as the store sees it.
@@ -346,7 +349,7 @@ impl Inner {
         if let Some(tell) = self.check_on_close {
             match account.check().await {
                 Ok(report) if report.is_clean() => {}
-                Ok(report) => tell(account.name(), &report),
+                Ok(report) => tell(account.name(), &report.problems),
                 // It was closed before, or the database is out of reach: that is no inconsistency.
                 Err(e) => tracing::warn!(account = account.name(), error = %e, "account not checked"),
             }

@@ -18,6 +18,8 @@ pub use watch::{MailboxWatch, Notice, Watch};
 pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};
 
 pub(crate) use rows::{load_mailboxes, load_state};
+#[cfg(test)]
+pub(crate) use write::message_key;
 
 use self::core::AccountScope;
 use crate::blob::BlobStore;

@@ -10,17 +10,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-/// Blobs as files `<first two characters of name>/<name>`. A file being written ends in `.new`.
+/// Blobs as files `<first two characters of name>/<name>`, or flat as `<name>`. A file being written ends in `.new`.
 #[derive(Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// Without folders below, for few and short-lived blobs.
+    flat: bool,
     faults: Arc<dyn Faults>,
 }
 
 impl Folder {
     /// Blobs below a folder, which is made when first needed.
     pub fn new(root: PathBuf, faults: Arc<dyn Faults>) -> Self {
-        Self { root, faults }
+        Self { root, flat: false, faults }
+    }
+
+    /// Blobs in a folder itself, where they are few at a time, as the queue's.
+    pub fn flat(root: PathBuf, faults: Arc<dyn Faults>) -> Self {
+        Self { root, flat: true, faults }
     }
 
     fn step(&self, step: Step) -> Result<(), Error> {
@@ -28,7 +35,7 @@ impl Folder {
     }
 
     fn folder(&self, name: &str) -> PathBuf {
-        self.root.join(name.get(..2).unwrap_or("__"))
+        if self.flat { self.root.clone() } else { self.root.join(name.get(..2).unwrap_or("__")) }
     }
 
     /// Makes the folder of a blob durably.
@@ -106,24 +113,43 @@ impl BlobStore for Folder {
     fn list(&self) -> Result<Vec<(String, Timestamp)>, Error> {
         self.step(Step::BlobList)?;
         let mut names = Vec::new();
+        if self.flat {
+            files(&self.root, &mut names)?;
+            return Ok(names);
+        }
         let folders = match fs::read_dir(&self.root) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(names),
             folders => folders?,
         };
         for folder in folders {
             let folder = folder?;
-            if !folder.file_type()?.is_dir() {
-                continue;
-            }
-            for file in fs::read_dir(folder.path())? {
-                let file = file?;
-                let Ok(name) = file.file_name().into_string() else { continue };
-                let age = file.metadata()?.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                names.push((name, Timestamp::EPOCH.after(age)));
+            if folder.file_type()?.is_dir() {
+                files(&folder.path(), &mut names)?;
             }
         }
         Ok(names)
     }
+}
+
+/// The files in a folder, and when they were written. Others may be deleting some meanwhile.
+fn files(folder: &Path, names: &mut Vec<(String, Timestamp)>) -> Result<(), Error> {
+    let there = match fs::read_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        there => there?,
+    };
+    for file in there {
+        let file = file?;
+        let Ok(name) = file.file_name().into_string() else { continue };
+        let written = match file.metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            written => written?,
+        };
+        let age = written.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if written.is_file() {
+            names.push((name, Timestamp::EPOCH.after(age)));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -134,7 +160,11 @@ mod tests {
     #[test]
     fn files_come_and_go() {
         let dir = tempfile::tempdir().unwrap();
-        let blobs = Folder::new(dir.path().join("msg"), Arc::new(NoFaults));
+        come_and_go(&Folder::new(dir.path().join("msg"), Arc::new(NoFaults)));
+        come_and_go(&Folder::flat(dir.path().join("flat"), Arc::new(NoFaults)));
+    }
+
+    fn come_and_go(blobs: &Folder) {
         assert_eq!(blobs.list().unwrap(), []);
         let mut pieces = vec![b"one ".to_vec(), b"two".to_vec()].into_iter();
         blobs

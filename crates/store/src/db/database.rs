@@ -310,10 +310,6 @@ impl<S: Scope> Database<S> {
         &self.inner.scope
     }
 
-    pub(crate) fn env(&self) -> &Env {
-        &self.inner.env
-    }
-
     /// True if no write is queued or at work.
     pub(crate) fn is_idle(&self) -> bool {
         self.inner.queue.is_idle()

@@ -5,13 +5,14 @@ use super::entry::{Notify, ReportKind, extra_to_text, without_nul};
 use super::hold::HoldRules;
 use super::limits::{self, SendLimits};
 use super::lookup::from_id_key;
-use super::{Body, Conflict, Queue};
+use super::{Body, Conflict, Queue, copy, tally};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
 use mox_base::{Path, QueueId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// What the entries of a submission share.
 #[derive(Debug)]
@@ -156,7 +157,27 @@ impl Queue {
         let file = body.file().map(str::to_owned);
         let size = u64::try_from(message.prefix.len()).unwrap_or(u64::MAX).saturating_add(message.body.len());
         let submission = Arc::new(Submission { message, body, size, entries });
-        let added = self.write(move |tx| add(tx, &submission)).await;
+        let filed = self.filed.take();
+        let forgotten = filed.clone();
+        let added = self
+            .write(move |tx| {
+                let files = copy::forget(tx, &forgotten)?;
+                add(tx, &submission).map(|added| (added, files))
+            })
+            .await;
+        let added = match added {
+            Ok((Added { ids, held }, files)) => {
+                if held {
+                    self.hold_changed.store(true, Ordering::Release);
+                }
+                self.delete_files(files).await;
+                Ok(ids)
+            }
+            Err(e) => {
+                self.filed.put_back(filed);
+                Err(e)
+            }
+        };
         match (&added, file) {
             (Ok(_), _) => self.changed.notify_one(),
             // After a failed commit it isn't known whether the rows are there. The sweep at the next start tells.
@@ -167,8 +188,16 @@ impl Queue {
     }
 }
 
-fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
+/// What was added.
+struct Added {
+    ids: Vec<QueueId>,
+    /// Whether any of it is held.
+    held: bool,
+}
+
+fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
     let Submission { message, body, size, entries } = submission;
+    super::hold::share(tx)?;
     if let Some(answer) = message.step.as_ref().map(|step| step.before(tx)).transpose()?.flatten() {
         return Err(AddError::Answered(answer));
     }
@@ -208,10 +237,11 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Vec<QueueId>, AddError> {
     for (domain, next) in &due {
         lower_due(tx, domain, *next)?;
     }
+    tally::add(tx, tally::QUEUED, ids.len())?;
     if let Some(step) = &message.step {
         step.after(tx, entries, &ids)?;
     }
-    Ok(ids)
+    Ok(Added { ids, held: held.contains(&true) })
 }
 
 fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) -> Result<i64, Error> {

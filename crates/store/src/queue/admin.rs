@@ -10,6 +10,7 @@ use crate::params;
 use mox_base::{QueueId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How many entries are changed in one transaction, so that others aren't kept waiting.
 const BATCH: usize = 500;
@@ -193,6 +194,7 @@ impl Queue {
                 None => {}
             }
         }
+        self.hold_changed.store(true, Ordering::Release);
         self.wake();
         Ok(total)
     }

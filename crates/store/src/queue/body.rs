@@ -1,16 +1,17 @@
 //! The bytes of queued messages: small ones compressed in the database, so that queueing is one transaction and one
-//! fsync; larger ones as files, durable before their row is committed and deleted after it is gone.
+//! fsync; larger ones as blobs ([`crate::blob::BlobStore`]), durable before their row is committed and deleted after it is gone. What a
+//! crash left of those is swept when the queue is opened.
 
 use super::Queue;
 use super::entry::QueueMessageId;
-use crate::db::{Error, Step, check};
+use crate::db::Error;
 use crate::params;
+use mox_base::Timestamp;
+use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Larger bodies are files.
 const INLINE: u64 = 64 << 10;
@@ -71,8 +72,18 @@ impl StoredBody {
 pub enum OpenBody {
     /// In memory; what is left of it.
     Memory(io::Cursor<Vec<u8>>),
-    /// In a file.
-    File(Arc<std::sync::Mutex<File>>),
+    /// Elsewhere.
+    Stored(Reading),
+}
+
+/// A blob being read. Clones go on where the other stopped.
+#[derive(Clone)]
+pub struct Reading(Arc<Mutex<Box<dyn Read + Send>>>);
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
 }
 
 impl OpenBody {
@@ -83,9 +94,9 @@ impl OpenBody {
     pub async fn next_chunk(&mut self) -> io::Result<Vec<u8>> {
         match self {
             Self::Memory(cursor) => read_chunk(cursor),
-            Self::File(file) => {
-                let file = Arc::clone(file);
-                let read = move || read_chunk(&mut *file.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            Self::Stored(reading) => {
+                let reading = reading.clone();
+                let read = move || read_chunk(&mut *reading.0.lock().unwrap_or_else(PoisonError::into_inner));
                 tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
             }
         }
@@ -121,17 +132,16 @@ impl Queue {
     /// # Errors
     /// The database failed, or the file is missing or can't be read.
     pub async fn open_body(&self, message: QueueMessageId) -> Result<Option<OpenBody>, Error> {
-        let folder = self.folder.clone();
-        let faults = Arc::clone(&self.db.env().faults);
+        let blobs = Arc::clone(&self.blobs);
         self.db
             .read(move |tx| {
                 let sql = "SELECT body, file, size FROM queue_message WHERE id = $1";
                 tx.query_opt(sql, params![message.0], |row| match (row.opt_blob(0)?, row.opt_text(1)?) {
                     (Some(body), _) => Ok(OpenBody::Memory(io::Cursor::new(decompress(body, row.int(2)?)?))),
                     (None, Some(file)) => {
-                        check(&*faults, Step::BlobRead)?;
                         // Within the snapshot: whoever deletes the file commits first, and then the row isn't seen.
-                        Ok(OpenBody::File(Arc::new(std::sync::Mutex::new(File::open(folder.join(file))?))))
+                        let reader = blobs.open(file, 0).map_err(blob_error)?;
+                        Ok(OpenBody::Stored(Reading(Arc::new(Mutex::new(reader)))))
                     }
                     (None, None) => Err(Error::Corrupt(format!("queued message {} has no body", message.0))),
                 })
@@ -146,7 +156,7 @@ impl Queue {
 
     fn store_body_now(&self, body: &Body) -> Result<StoredBody, Error> {
         if body.len() > INLINE {
-            return self.write_file(body).map(StoredBody::File);
+            return self.write_blob(body).map(StoredBody::File);
         }
         let compressed = match body {
             Body::Memory(bytes) => compress(bytes)?,
@@ -159,71 +169,78 @@ impl Queue {
         Ok(StoredBody::Inline(compressed))
     }
 
-    /// Writes a file under a name that nothing else has, and makes it and its name durable.
-    fn write_file(&self, body: &Body) -> Result<String, Error> {
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
-        let env = self.db.env();
-        check(&*env.faults, Step::BlobWrite)?;
-        let (name, mut file) = loop {
-            let name = format!("{:x}-{:x}", env.clock.now().micros(), COUNTER.fetch_add(1, Ordering::Relaxed));
-            match File::options().write(true).create_new(true).open(self.folder.join(&name)) {
-                Ok(file) => break (name, file),
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(e) => return Err(e.into()),
+    /// Stores a body under a name that nothing else has, durably.
+    fn write_blob(&self, body: &Body) -> Result<String, Error> {
+        let mut id = [0; 16];
+        self.random.fill(&mut id);
+        let name: String = id.iter().map(|b| format!("{b:02x}")).collect();
+        let (mut memory, mut spool);
+        let reader: &mut dyn Read = match body {
+            Body::Memory(bytes) => {
+                memory = io::Cursor::new(&**bytes);
+                &mut memory
+            }
+            Body::File { file, len } => {
+                spool = FromStart { file, at: 0, len: *len };
+                &mut spool
             }
         };
-        let written = match body {
-            Body::Memory(bytes) => file.write_all(bytes),
-            Body::File { file: from, len } => io::copy(&mut FromStart { file: from, at: 0, len: *len }, &mut file).map(|_| ()),
+        let mut left = body.len();
+        let mut next = |out: &mut Vec<u8>| {
+            let wanted = left.min(CHUNK as u64);
+            let read = u64::try_from(reader.take(wanted).read_to_end(out)?).unwrap_or(0);
+            if read < wanted {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            left = left.saturating_sub(read);
+            Ok(left > 0)
         };
-        let durable = written.map_err(Error::from).and_then(|()| {
-            check(&*env.faults, Step::BlobSync)?;
-            file.sync_all()?;
-            check(&*env.faults, Step::BlobSyncFolder)?;
-            Ok(File::open(&*self.folder)?.sync_all()?)
-        });
-        if let Err(e) = durable {
-            remove(&self.folder.join(&name));
-            return Err(e);
-        }
+        self.blobs.put(&name, &mut next).map_err(blob_error)?;
         Ok(name)
     }
 
-    /// Deletes files that nothing refers to any more. A failure leaves them to the sweep at the next start.
+    /// Deletes bodies that nothing refers to any more. A failure leaves them to the sweep at the next start.
     pub(super) async fn delete_files(&self, files: Vec<String>) {
         if files.is_empty() {
             return;
         }
-        let folder = self.folder.clone();
-        let deleted = tokio::task::spawn_blocking(move || files.iter().for_each(|file| remove(&folder.join(file)))).await;
-        if deleted.is_err() {
-            tracing::warn!("deleting files of the queue failed");
+        let blobs = Arc::clone(&self.blobs);
+        let delete = move || {
+            for file in &files {
+                if let Err(e) = blobs.delete(file) {
+                    tracing::warn!(error = %e, file, "deleting a body of the queue failed");
+                }
+            }
+        };
+        if tokio::task::spawn_blocking(delete).await.is_err() {
+            tracing::warn!("deleting bodies of the queue failed");
         }
     }
 
-    /// Deletes files whose rows were never committed, or whose deletion was missed. Only for a queue that no other
-    /// server writes to.
-    pub(super) async fn sweep_files(&self) -> Result<(), Error> {
-        let folder = self.folder.clone();
+    /// Deletes bodies whose rows were never committed, or whose deletion was missed, if they were written before this: when
+    /// nobody can be about to commit their rows.
+    pub(super) async fn sweep(&self, before: Timestamp) -> Result<(), Error> {
+        let blobs = Arc::clone(&self.blobs);
         self.db
             .read(move |tx| {
-                for found in std::fs::read_dir(&*folder)? {
-                    let found = found?;
-                    let known = match found.file_name().to_str() {
-                        Some(name) => {
-                            let sql = "SELECT 1 FROM queue_message WHERE file = $1 LIMIT 1";
-                            tx.query_opt(sql, params![name], |row| row.int(0))?.is_some()
-                        }
-                        None => false,
-                    };
-                    if !known {
-                        tracing::info!(file = %found.path().display(), "deleting a file of the queue without an entry");
-                        remove(&found.path());
+                for (file, written) in blobs.list().map_err(blob_error)? {
+                    let sql = "SELECT 1 FROM queue_message WHERE file = $1 LIMIT 1";
+                    if written < before && tx.query_opt(sql, params![&file], |row| row.int(0))?.is_none() {
+                        tracing::info!(file, "deleting a body of the queue without an entry");
+                        blobs.delete(&file).map_err(blob_error)?;
                     }
                 }
                 Ok(())
             })
             .await
+    }
+}
+
+/// What the queue says of a blob that it can't read or write.
+pub(super) fn blob_error(e: crate::Error) -> Error {
+    match e {
+        crate::Error::Db(e) => e,
+        e => Error::Corrupt(e.to_string()),
     }
 }
 
@@ -247,14 +264,6 @@ impl Read for FromStart<'_> {
     }
 }
 
-fn remove(path: &Path) {
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        Err(e) => tracing::warn!(error = %e, path = %path.display(), "deleting a file of the queue failed"),
-    }
-}
-
 fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
     // Read errors of the disk must not become somebody's mail.
@@ -262,7 +271,7 @@ fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
     compressor.compress(bytes)
 }
 
-fn decompress(bytes: &[u8], size: i64) -> Result<Vec<u8>, Error> {
+pub(super) fn decompress(bytes: &[u8], size: i64) -> Result<Vec<u8>, Error> {
     // `size` includes the prefix, so it is enough.
     let capacity = usize::try_from(size).unwrap_or(0);
     zstd::bulk::decompress(bytes, capacity).map_err(|e| Error::Corrupt(format!("queued message: {e}")))

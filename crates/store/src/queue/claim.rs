@@ -84,12 +84,20 @@ impl Queue {
     }
 }
 
+/// Domains with something due.
+pub(super) const DUE: &str = "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain";
+
+/// A domain's entry that is due first.
+pub(super) const FIRST: &str =
+    "FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.next_attempt <= $2 ORDER BY e.next_attempt, e.id LIMIT 1";
+
+/// Those that are delivered together with it.
+pub(super) const GROUP: &str = "FROM queue_entry e WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
+     AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT";
+
 fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Claim>, Error> {
     // The limit is in the text: SQLite would plan again for each value of a parameter there.
-    let due = format!(
-        "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain LIMIT {}",
-        claiming.domains
-    );
+    let due = format!("{DUE} LIMIT {}", claiming.domains);
     let sql = Sql { sqlite: &due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
     let mut domains = Vec::new();
     tx.query(sql, params![claiming.now], |row| {
@@ -124,30 +132,13 @@ pub(super) fn claim_domain(
 
 fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
     let columns = Entry::COLUMNS;
-    let first = tx.query_opt(
-        &format!(
-            "SELECT {columns} FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.next_attempt <= $2 ORDER BY e.next_attempt, e.id LIMIT 1"
-        ),
-        params![domain, claiming.now],
-        Entry::from_row,
-    )?;
+    let first = tx.query_opt(&format!("SELECT {columns} {FIRST}"), params![domain, claiming.now], Entry::from_row)?;
     let Some(first) = first else { return Ok(None) };
     let mut entries = Vec::new();
     if let Some(base) = first.base {
         tx.query(
-            &format!(
-                "SELECT {columns} FROM queue_entry e WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
-                 AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT {MAX_GROUP}"
-            ),
-            params![
-                base,
-                domain,
-                first.id,
-                first.attempts,
-                first.next_attempt,
-                first.require_tls.map_or(-1, i64::from),
-                &first.transport
-            ],
+            &format!("SELECT {columns} {GROUP} {MAX_GROUP}"),
+            params![base, domain, first.id, first.attempts, first.next_attempt, first.require_tls.map_or(-1, i64::from), &first.transport],
             |row| {
                 entries.push(Entry::from_row(row)?);
                 Ok::<_, Error>(())

@@ -3,7 +3,7 @@
 use super::entry::{AttemptResult, DialedIps, ReportKind, stored_path};
 use super::events::{Aftermath, EventEntry, EventKind, Happened, announce};
 use super::suppression::{self, FailedDelivery, Source};
-use super::{Claim, Claiming, Owner, Queue, refresh_domain};
+use super::{Claim, Claiming, Owner, Queue, refresh_domain, tally};
 use crate::db::{Error, Tx};
 use crate::params;
 use mox_base::{QueueId, Timestamp};
@@ -234,14 +234,20 @@ pub(super) fn retire(
     let Some(message) = tx.query_opt("DELETE FROM queue_entry WHERE id = $1 RETURNING message", params![id], |row| row.int(0))? else {
         return Ok(());
     };
+    tally::add(tx, kind.name(), 1)?;
+    remove_message(tx, message, files)
+}
+
+/// Removes a message that no entry has any more, and of which no copy is to be filed.
+pub(super) fn remove_message(tx: &Tx<'_>, message: i64, files: &mut Vec<String>) -> Result<(), Error> {
     // On PostgreSQL two servers may each end one of the last two entries: the message's row makes the second wait.
     let lock = crate::db::Sql {
         sqlite: "SELECT file FROM queue_message WHERE id = $1",
         postgres: "SELECT file FROM queue_message WHERE id = $1 FOR UPDATE",
     };
     let file = tx.query_opt(lock, params![message], |row| Ok::<_, Error>(row.opt_text(0)?.map(str::to_owned)))?.flatten();
-    let others = tx.query_opt("SELECT 1 FROM queue_entry WHERE message = $1 LIMIT 1", params![message], |row| row.int(0))?;
-    if others.is_none() {
+    let others = "SELECT 1 FROM queue_entry WHERE message = $1 UNION ALL SELECT 1 FROM queue_copy WHERE message = $1 LIMIT 1";
+    if tx.query_opt(others, params![message], |row| row.int(0))?.is_none() {
         tx.exec("DELETE FROM queue_message WHERE id = $1", params![message])?;
         files.extend(file);
     }

@@ -44,6 +44,17 @@ impl HoldRule {
     }
 }
 
+/// What a transaction that adds entries and one that adds a rule can't both have, on PostgreSQL.
+const LOCK: i64 = 74_520_021;
+
+/// Lets no rule be added before this transaction has committed its entries: it would neither be seen here, nor find them.
+pub(super) fn share(tx: &Tx<'_>) -> Result<(), Error> {
+    if tx.is_postgres() {
+        tx.query(&format!("SELECT CAST(pg_advisory_xact_lock_shared({LOCK}) AS TEXT)"), &[], |_| Ok::<_, Error>(()))?;
+    }
+    Ok(())
+}
+
 /// The rules in force.
 pub(super) struct HoldRules(Vec<HoldRule>);
 
@@ -81,11 +92,14 @@ impl Queue {
             (rule.account.clone().unwrap_or_default(), text(&rule.sender_domain), text(&rule.recipient_domain));
         let id = self
             .write(move |tx| {
+                if tx.is_postgres() {
+                    tx.query(&format!("SELECT CAST(pg_advisory_xact_lock({LOCK}) AS TEXT)"), &[], |_| Ok::<_, Error>(()))?;
+                }
                 let sql = "INSERT INTO queue_hold_rule (account, sender_domain, recipient_domain) VALUES ($1, $2, $3) RETURNING id";
                 tx.query_row(sql, params![&account, &sender, &recipient], |row| row.int(0))
             })
             .await?;
-        // Whoever adds an entry from now on sees the rule.
+        // Whoever adds an entry from now on sees the rule; who didn't has committed, and the entry is found here.
         let matching = Filter {
             account: rule.account,
             sender_domain: rule.sender_domain,

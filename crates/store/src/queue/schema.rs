@@ -11,6 +11,9 @@
 //! - `queue_suppression`: to whom an account's mail isn't sent any more.
 //! - `queue_hold_rule`: which entries are held.
 //! - `queue_request`: requests that may be repeated, and what was answered.
+//! - `queue_pause`: destinations that asked for a pause.
+//! - `queue_copy`: copies of sent mail that are still to be filed in an account.
+//! - `queue_tally`: how many entries and webhooks were ever added, and how they ended.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
@@ -49,11 +52,48 @@ pub(super) const SCHEMA: Schema = Schema {
         ],
         crate::webhook::schema::ARRIVALS,
         &[Change::Create(&REQUEST)],
+        &[
+            Change::Create(&PAUSE),
+            Change::Create(&COPY),
+            Change::Create(&TALLY),
+            // Totals begin with what is there.
+            Change::Run(TALLY_ENTRIES, TALLY_ENTRIES),
+            Change::Run(TALLY_WEBHOOKS, TALLY_WEBHOOKS),
+        ],
     ],
 };
 
 /// Few entries are held, and how many is asked often.
 const HELD_INDEX: &str = "CREATE INDEX queue_entry_held ON queue_entry (id) WHERE hold = 1";
+
+const TALLY_ENTRIES: &str = "INSERT INTO queue_tally (shard, kind, n) SELECT 0, 'queued', COUNT(*) FROM queue_entry";
+const TALLY_WEBHOOKS: &str = "INSERT INTO queue_tally (shard, kind, n) SELECT 0, 'webhooks', COUNT(*) FROM webhook";
+
+const PAUSE: Table = Table {
+    name: "queue_pause",
+    account: false,
+    // Length in microseconds.
+    columns: &[Column::text("destination"), Column::int("until_time"), Column::int("length"), Column::text("reason")],
+    key: Key::Columns(&["destination"]),
+    indexes: &[],
+};
+
+const COPY: Table = Table {
+    name: "queue_copy",
+    account: false,
+    // What the account's copy has before the message's body.
+    columns: &[Column::int("id"), Column::text("account"), Column::int("message"), Column::blob("prefix")],
+    key: Key::Columns(&["id"]),
+    indexes: &[Index { name: "queue_copy_message", columns: &["message"], unique: false }],
+};
+
+const TALLY: Table = Table {
+    name: "queue_tally",
+    account: false,
+    columns: &[Column::int("shard"), Column::text("kind"), Column::int("n")],
+    key: Key::Columns(&["shard", "kind"]),
+    indexes: &[],
+};
 
 const MESSAGE: Table = Table {
     name: "queue_message",

@@ -6,6 +6,7 @@ use super::row::{CallResult, Webhook, WebhookId};
 use super::{Claiming, Webhooks, refresh_url};
 use crate::db::{Error, Tx};
 use crate::params;
+use crate::queue::tally;
 use mox_base::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -144,7 +145,9 @@ pub(super) fn retire(tx: &Tx<'_>, id: WebhookId, retiring: Retiring) -> Result<(
     } else {
         tx.exec("DELETE FROM webhook_result WHERE webhook = $1", params![id])?;
     }
-    tx.exec("DELETE FROM webhook WHERE id = $1", params![id])?;
+    if tx.exec("DELETE FROM webhook WHERE id = $1", params![id])? > 0 {
+        tally::add(tx, tally::WEBHOOKS_ENDED, 1)?;
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use super::row::{Event, WebhookId};
 use super::{finish, row::CallResult};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
+use crate::queue::tally;
 use mox_base::{QueueId, Secret, Timestamp};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
@@ -81,6 +82,7 @@ pub fn insert(tx: &Tx<'_>, webhook: &NewWebhook) -> Result<WebhookId, Error> {
         finish::retire(tx, old, finish::Retiring { superseded_by: Some(id), success: false, now: webhook.submitted, keep_until })?;
     }
     lower_due(tx, &key, webhook.submitted)?;
+    tally::add(tx, tally::WEBHOOKS, 1)?;
     Ok(id)
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::db::{Env, Location, NoFaults};
+use crate::queue::tests::{database_name, opened};
 use crate::queue::{Page, Queue, Reschedule, TimeBound};
 use mox_base::{Clock as _, QueueId, Secret};
 use mox_testkit::VirtualClock;
@@ -36,14 +37,14 @@ impl Fixture {
             faults: Arc::new(NoFaults),
             readers: Arc::new(tokio::sync::Semaphore::new(4)),
         };
-        let queue = Queue::open(env.clone(), location.clone(), folder.path().join("queue")).await.unwrap();
+        let queue = opened(&env, &location, folder.path()).await.unwrap();
         Self { webhooks: queue.webhooks(), queue, clock, location, env, folder }
     }
 
     /// A database of its own.
     async fn postgres(name: &str) -> Option<Self> {
         let url = Postgres::from_env()?.url().to_owned();
-        let name = format!("mox_webhook_{name}");
+        let name = database_name("webhook", name);
         let runtime = tokio::runtime::Handle::current();
         let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
         let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
@@ -60,7 +61,7 @@ impl Fixture {
     /// As after a crash: another handle to what is on disk.
     async fn reopened(self) -> Self {
         self.queue.close().await;
-        let queue = Queue::open(self.env.clone(), self.location.clone(), self.folder.path().join("queue")).await.unwrap();
+        let queue = opened(&self.env, &self.location, self.folder.path()).await.unwrap();
         Self { webhooks: queue.webhooks(), queue, ..self }
     }
 

@@ -1,9 +1,12 @@
 //! Databases of earlier versions open, with all that is in them: today's database, taken back to what the version had.
 
 use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
+use mox_base::{Address, Clock as _};
 use mox_store::db::schema::Schema;
 use mox_store::db::{Error as DbError, NoFaults};
+use mox_store::queue::{Body, NewEntry, NewMessage, ReportKind};
 use mox_store::{Columns, Error, FlagChange, FlagOp, Flags};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Only what is there.
@@ -23,7 +26,52 @@ impl Fixture {
     }
 }
 
+fn queued(f: &Fixture) -> (NewMessage, Vec<NewEntry>) {
+    let now = f.clock.now();
+    let message = NewMessage {
+        account: "ann".to_owned(),
+        queued: now,
+        prefix: Vec::new(),
+        body: Body::Memory(vec![b'x'; 100_000].into()),
+        has_8bit: false,
+        smtputf8: false,
+        message_id: String::new(),
+        subject: String::new(),
+        body_utf8: None,
+        report: ReportKind::None,
+        future_release: String::new(),
+        extra: BTreeMap::new(),
+        envelope_id: None,
+        return_full: false,
+        limits: None,
+        step: None,
+    };
+    let recipient: Address = "bob@b.example".parse().unwrap();
+    (message, vec![NewEntry::new(None, recipient.into(), now)])
+}
+
 for_each_engine! {
+    async fn queues_before_totals_and_copies(f: Fixture) {
+        let mut f = f;
+        let queue = f.store.queue().await.unwrap();
+        let (message, entries) = queued(&f);
+        queue.add(message, entries).await.unwrap();
+        queue.close().await;
+        f.taken_back("queue", &[
+            "DROP TABLE queue_pause",
+            "DROP TABLE queue_copy",
+            "DROP TABLE queue_tally",
+            "UPDATE schema_version SET version = 6 WHERE name = 'queue'",
+        ]).await;
+        let queue = f.store.queue().await.unwrap();
+        let (message, entries) = queued(&f);
+        queue.add(message, entries).await.unwrap();
+        let report = queue.check().await.unwrap();
+        assert_eq!((report.messages, report.entries, report.queued, report.problems), (2, 2, 2, Vec::new()));
+        queue.close().await;
+        f.finish().await;
+    }
+
     async fn accounts_before_zones_and_notes_of_history(f: Fixture) {
         let mut f = f;
         let account = f.account().await;
@@ -35,6 +83,8 @@ for_each_engine! {
             "ALTER TABLE expunged DROP COLUMN zone",
             "DROP TABLE history_note",
             "DROP TABLE flag_modseqs",
+            "DROP TABLE author",
+            "DROP TABLE copied",
             "UPDATE schema_version SET version = 3 WHERE name = 'account'",
         ]).await;
         let account = f.account().await;
