@@ -2,6 +2,7 @@
 
 use crate::listener::Listener;
 use crate::schema::Section;
+use crate::text::DurationText;
 use crate::transport::Transport;
 use crate::value::{AsciiLocalpart, LogLevel, MailboxName, UnicodeDomain};
 use mox_base::{IpPrefix, Localpart};
@@ -73,6 +74,11 @@ pub struct Static {
     /// Ways for outgoing messages, for use by routes in domains.conf. A transport without a method delivers directly.
     #[config(optional)]
     pub transports: BTreeMap<String, Transport>,
+    /// How long after each failed attempt the next is made to deliver a message from the queue, e.g. 30m: one interval for each
+    /// attempt but the last, after which the message fails. The sender is told of the delay once it has lasted an hour. Default: 7m30s,
+    /// then each time twice as long, 8 attempts in about 16 hours. RFC 5321 advises at least 30m, and 4 to 5 days in all.
+    #[config(optional)]
+    pub queue_retry_intervals: Vec<DurationText>,
     /// Don't send DMARC aggregate reports to domains that ask for them.
     #[config(optional, name = "NoOutgoingDMARCReports")]
     pub no_outgoing_dmarc_reports: bool,

@@ -9,12 +9,14 @@
 //! - [`blocklists`]: lists of senders of spam, asked about clients.
 //! - [`tls`]: what recipient domains want of TLS, and reports about it.
 //! - [`spool`]: a message while it comes in.
+//! - [`copies`]: copies of sent mail, for those who sent it.
 //! - [`content`]: a stored message as the webapi and webhooks show it.
 //!
 //! Time, chance, DNS and connections are passed in, so that all of it is tested without waiting and without a network.
 
 pub mod blocklists;
 pub mod content;
+pub mod copies;
 pub mod dmarc;
 pub mod inbound;
 pub mod metrics;

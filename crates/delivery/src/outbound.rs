@@ -28,7 +28,7 @@ pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
 pub use hosts::{Destinations, HostAddresses, addresses, destinations};
 pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
 pub use runner::Runner;
-pub use schedule::{DELAY_DSN_AFTER, backoff, base_interval, retry_until};
+pub use schedule::{Schedule, Variation};
 
 use self::pressure::Pressure;
 use crate::metrics::Metrics;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub max_running: usize,
     /// Connections at once to one host: many domains have the same.
     pub max_per_host: usize,
+    /// When it is tried again.
+    pub schedule: Schedule,
     /// Whether names and 8-bit mail are treated strictly.
     pub pedantic: bool,
     /// Our addresses for connections: the first of a family is used, none leaves it to the system.
@@ -62,7 +64,15 @@ pub struct Settings {
 impl Settings {
     /// To the world, with defaults.
     pub const fn new(hostname: Domain) -> Self {
-        Self { hostname, mode: Mode::World, max_running: 10, max_per_host: 5, pedantic: false, local_ips: Vec::new() }
+        Self {
+            hostname,
+            mode: Mode::World,
+            max_running: 10,
+            max_per_host: 5,
+            schedule: Schedule::new(Vec::new()),
+            pedantic: false,
+            local_ips: Vec::new(),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::value::MailboxName;
 use base64::Engine as _;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 /// Checks all of it; also completes paths of web services with their final slash.
 pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Outside<'_>) {
@@ -24,6 +25,11 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
     }
     if let Some(storage) = &fixed.storage {
         check_storage(c, &FieldPath::root("Storage"), storage, outside);
+    }
+    for (i, interval) in fixed.queue_retry_intervals.iter().enumerate() {
+        if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
+            c.error(&FieldPath::root("QueueRetryIntervals").item(i), "queue retry intervals: must be between 1s and 168h");
+        }
     }
     for (name, acme) in &fixed.acme {
         check_acme(c, &FieldPath::root("ACME").key(name), name, acme);

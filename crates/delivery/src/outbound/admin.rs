@@ -31,7 +31,7 @@ impl Runner {
                 let Some((entry, message)) = inner.queue.entry(listed.row.id).await? else { continue };
                 if entry.notify.failure {
                     let failure = Failure::permanent(CANCELED);
-                    Bounce { inner, message: &message, entry: &entry, what: What::Failed(&failure) }.send().await;
+                    Bounce { inner, message: &message, about: vec![(&entry, What::Failed(&failure))] }.send().await;
                 }
                 // The sender is told first: a crash in between tells twice rather than never.
                 let only = Filter { ids: vec![entry.id], ..Filter::default() };
@@ -54,8 +54,12 @@ impl Runner {
     }
 
     /// Destinations that asked for a pause are tried again at once: somebody wants to see whether they do better.
-    pub fn end_pauses(&self) {
+    ///
+    /// # Errors
+    /// The database failed: after a restart they go on.
+    pub async fn end_pauses(&self) -> Result<(), Error> {
         self.inner().pressure.forget();
+        self.inner().queue.end_pause(None).await
     }
 
     /// Whether there is such a transport; the empty name leaves it to routes.

@@ -11,7 +11,7 @@ use mox_base::Host;
 use mox_net::{Dial, DialError, Stream};
 use mox_smtp::client::{Auth, Error, ErrorKind, Settings, Stage, Timeouts, TlsMode, Transaction};
 use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
-use mox_store::queue::{Claim, Entry, ReportKind};
+use mox_store::queue::{Claim, Entry, Pause, ReportKind};
 use mox_store::tls::SeenTls;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -238,19 +238,19 @@ impl<'a> Attempt<'a> {
             }
             (None, _) => self.direct(true, true).await,
         };
-        self.note_pressure(&destination, &ran);
+        self.note_pressure(&destination, &ran).await;
         (name, ran)
     }
 
     /// What entries hear that become due during a pause.
     fn paused(&self, destination: &str) -> Option<Failure> {
-        let last = self.first().is_some_and(|e| e.attempts >= e.attempts_allowed());
+        let last = self.first().is_some_and(|e| e.attempts >= self.inner.settings.schedule.attempts_allowed(e));
         let reason = self.inner.pressure.paused(destination, self.inner.ports.clock.monotonic()).filter(|_| !last)?;
         Some(Failure { code: 421, ..Failure::temporary(format!("not tried again yet, because of an earlier reply: {reason}")) })
     }
 
     /// Remembers whether the destination asked for a pause, or takes mail again.
-    fn note_pressure(&self, destination: &str, ran: &Result<(), HostFailure>) {
+    async fn note_pressure(&self, destination: &str, ran: &Result<(), HostFailure>) {
         // In localserve, all there is to be heard was asked for by addresses.
         if !matches!(self.inner.settings.mode, Mode::World) {
             return;
@@ -261,9 +261,17 @@ impl<'a> Attempt<'a> {
             _ => None,
         });
         if let Some(failure) = failed.into_iter().find(|f| f.code == 421 && f.remote.is_some()) {
-            self.inner.pressure.pause(destination, &failure.text, self.inner.ports.clock.monotonic());
-        } else if self.results.iter().flatten().any(Result::is_ok) {
-            self.inner.pressure.eased(destination);
+            let length = self.inner.pressure.pause(destination, &failure.text, self.inner.ports.clock.monotonic());
+            let pause =
+                Pause { destination: destination.to_owned(), until: self.inner.now().after(length), length, reason: failure.text.clone() };
+            if let Err(e) = self.inner.queue.note_pause(pause).await {
+                tracing::warn!(destination, error = %e, "noting a pause, which ends with the server");
+            }
+        } else if self.results.iter().flatten().any(Result::is_ok)
+            && self.inner.pressure.eased(destination)
+            && let Err(e) = self.inner.queue.end_pause(Some(destination.to_owned())).await
+        {
+            tracing::warn!(destination, error = %e, "forgetting a pause");
         }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! A host that says 421 has enough for now. Entries that become due for it during the pause fail as if they had heard the
 //! same, without a connection, so that their own schedules go on and nobody waits for ever; only last attempts are always
-//! made. All of it is forgotten at a restart.
+//! made. Pauses outlive a restart: the queue notes them.
 
+use mox_base::Timestamp;
+use mox_store::queue::Pause as Noted;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,6 +26,8 @@ pub(super) struct Pressure {
     per_host: usize,
     hosts: Mutex<BTreeMap<String, Weak<Semaphore>>>,
     pauses: Mutex<BTreeMap<String, Pause>>,
+    /// Pauses from before the start were read.
+    remembered: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -37,7 +42,7 @@ struct Pause {
 impl Pressure {
     /// With so many connections at once to one host.
     pub(super) fn new(per_host: usize) -> Self {
-        Self { per_host: per_host.max(1), hosts: Mutex::default(), pauses: Mutex::default() }
+        Self { per_host: per_host.max(1), hosts: Mutex::default(), pauses: Mutex::default(), remembered: AtomicBool::new(false) }
     }
 
     /// A place among the connections to a host, to be kept as long as the connection; waits until there is one.
@@ -63,8 +68,24 @@ impl Pressure {
         lock(&self.pauses).get(destination).filter(|pause| pause.until > now).map(|pause| pause.reason.clone())
     }
 
-    /// A destination asks for a pause.
-    pub(super) fn pause(&self, destination: &str, reason: &str, now: Duration) {
+    /// Whether pauses from before the start are still to be read; asked once.
+    pub(super) fn must_remember(&self) -> bool {
+        !self.remembered.swap(true, Ordering::AcqRel)
+    }
+
+    /// Goes on with pauses from before the start.
+    pub(super) fn remember(&self, noted: Vec<Noted>, today: Timestamp, now: Duration) {
+        let longest = PAUSE.saturating_mul(1 << MAX_DOUBLINGS);
+        let mut pauses = lock(&self.pauses);
+        for Noted { destination, until, length, reason } in noted {
+            // Not longer, should the clock have been set back.
+            let left = until.since(today).min(longest);
+            pauses.entry(destination).or_insert(Pause { until: now.saturating_add(left), length: length.min(longest), reason });
+        }
+    }
+
+    /// A destination asks for a pause: how long it is now.
+    pub(super) fn pause(&self, destination: &str, reason: &str, now: Duration) -> Duration {
         let mut pauses = lock(&self.pauses);
         if pauses.len() >= REMEMBERED {
             pauses.retain(|_, pause| pause.until > now);
@@ -72,11 +93,12 @@ impl Pressure {
         let longest = PAUSE.saturating_mul(1 << MAX_DOUBLINGS);
         let length = pauses.get(destination).map_or(PAUSE, |before| before.length.saturating_mul(2).min(longest));
         pauses.insert(destination.to_owned(), Pause { until: now.saturating_add(length), length, reason: reason.to_owned() });
+        length
     }
 
-    /// A destination takes mail again.
-    pub(super) fn eased(&self, destination: &str) {
-        lock(&self.pauses).remove(destination);
+    /// A destination takes mail again; whether it had asked for a pause.
+    pub(super) fn eased(&self, destination: &str) -> bool {
+        lock(&self.pauses).remove(destination).is_some()
     }
 
     /// Forgets all pauses.
@@ -109,9 +131,27 @@ mod tests {
             pressure.pause("d", "busy", at(1000));
         }
         assert!(pressure.paused("d", at(1000 + 1919)).is_some() && pressure.paused("d", at(1000 + 1920)).is_none());
-        pressure.eased("d");
-        pressure.pause("d", "busy", at(2000));
+        assert!(pressure.eased("d") && !pressure.eased("d"));
+        assert_eq!(pressure.pause("d", "busy", at(2000)), at(60));
         assert!(pressure.paused("d", at(2060)).is_none());
+    }
+
+    #[test]
+    fn pauses_from_before_the_start_go_on() {
+        let pressure = Pressure::new(1);
+        assert!(pressure.must_remember() && !pressure.must_remember());
+        let at = Duration::from_secs;
+        let noted = |destination: &str, until, length| Noted {
+            destination: destination.to_owned(),
+            until: Timestamp::from_secs(until),
+            length: at(length),
+            reason: "busy".to_owned(),
+        };
+        // The clock was set back by a year for the second.
+        pressure.remember(vec![noted("d", 1100, 120), noted("e", 40_000_000, 120)], Timestamp::from_secs(1000), at(5));
+        assert!(pressure.paused("d", at(104)).is_some() && pressure.paused("d", at(105)).is_none());
+        assert!(pressure.paused("e", at(1924)).is_some() && pressure.paused("e", at(1925)).is_none());
+        assert_eq!(pressure.pause("d", "busy", at(200)), at(240), "it goes on doubling");
     }
 
     #[tokio::test]

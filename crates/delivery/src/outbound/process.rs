@@ -4,7 +4,6 @@ use super::Inner;
 use super::attempt::{Attempted, Delivered, RecipientResult};
 use super::bounce::{Bounce, What};
 use super::failure::Failure;
-use super::schedule::{DELAY_DSN_AFTER, retry_until};
 use crate::metrics::DeliveryLabels;
 use mox_base::Timestamp;
 use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, ReportKind, Via};
@@ -23,13 +22,23 @@ pub(super) struct Took {
 /// Tells senders what they are to be told, and gives the outcomes to be recorded.
 pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, took: Took) -> Vec<Outcome> {
     count(inner, claim, &attempted, took);
-    let mut outcomes = Vec::with_capacity(claim.entries.len());
-    for (entry, result) in claim.entries.iter().zip(attempted.results) {
-        log(entry, &result);
-        let ending = match &result {
-            Ok(delivered) => delivered_to(inner, claim, entry, delivered).await,
+    let mut endings = Vec::with_capacity(claim.entries.len());
+    let mut told = Vec::new();
+    for (entry, result) in claim.entries.iter().zip(&attempted.results) {
+        log(entry, result);
+        let (ending, what) = match result {
+            Ok(delivered) => delivered_to(entry, delivered),
             Err(failure) => failed(inner, claim, entry, failure).await,
         };
+        endings.push(ending);
+        told.extend(what.map(|what| (entry, what)));
+    }
+    // Before the outcome is recorded: a crash in between tells twice rather than never.
+    for about in grouped(told) {
+        Bounce { inner, message: &claim.message, about }.send().await;
+    }
+    let mut outcomes = Vec::with_capacity(claim.entries.len());
+    for ((entry, ending), result) in claim.entries.iter().zip(endings).zip(attempted.results) {
         let mut dialed = entry.dialed.clone();
         for (host, ip) in &attempted.dialed {
             dialed.note(host, *ip);
@@ -40,37 +49,47 @@ pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, 
     outcomes
 }
 
-async fn delivered_to(inner: &Inner, claim: &Claim, entry: &Entry, delivered: &Delivered) -> Ending {
+/// What becomes of an entry, and what its sender is told, if anything.
+type Judged<'a> = (Ending, Option<What<'a>>);
+
+fn delivered_to<'a>(entry: &Entry, delivered: &'a Delivered) -> Judged<'a> {
     // RFC 3461 §5.2.2: the next host won't tell, so we say that we handed it on.
-    if entry.notify.success && !delivered.dsn {
-        Bounce { inner, message: &claim.message, entry, what: What::Relayed(delivered) }.send().await;
-    }
-    Ending::Delivered
+    (Ending::Delivered, (entry.notify.success && !delivered.dsn).then_some(What::Relayed(delivered)))
 }
 
-async fn failed(inner: &Inner, claim: &Claim, entry: &Entry, failure: &Failure) -> Ending {
+async fn failed<'a>(inner: &Inner, claim: &Claim, entry: &Entry, failure: &'a Failure) -> Judged<'a> {
     // Our own faults cost nobody's mail an attempt. But a sender must hear some day, RFC 5321 §4.5.4.1.
     if failure.ours && inner.now().since(entry.queued) < OUR_FAULT_PATIENCE {
-        return Ending::Uncounted { next: entry.next_attempt };
+        return (Ending::Uncounted { next: entry.next_attempt }, None);
     }
-    let report = claim.message.report;
-    if failure.permanent || entry.attempts >= entry.attempts_allowed() {
+    let (report, schedule) = (claim.message.report, &inner.settings.schedule);
+    let allowed = schedule.attempts_allowed(entry);
+    if failure.permanent || entry.attempts >= allowed {
         if report == ReportKind::Dmarc {
             inner.metrics.dmarc_report_failure.inc();
         }
         if let Some(dead) = inner.ports.dead_addresses.as_ref().filter(|_| !failure.suppressed) {
             dead.note(report, &entry.recipient, failure.permanent, &failure.text).await;
         }
-        if entry.notify.failure {
-            Bounce { inner, message: &claim.message, entry, what: What::Failed(failure) }.send().await;
+        let ending = if failure.suppressed { Ending::Suppressed } else { Ending::Failed };
+        return (ending, entry.notify.failure.then_some(What::Failed(failure)));
+    }
+    let tell = schedule.tells_delay(entry.attempts) && entry.notify.delay && report != ReportKind::Dmarc;
+    let until = schedule.retry_until(entry.attempts, allowed, entry.next_attempt);
+    (Ending::Retry, tell.then_some(What::Delayed(failure, until)))
+}
+
+/// What one sender is told of one kind is told at once: RFC 3464 §2.1, a DSN may be about several recipients of a message.
+fn grouped<'a>(told: Vec<(&'a Entry, What<'a>)>) -> Vec<Vec<(&'a Entry, What<'a>)>> {
+    let mut groups: Vec<Vec<(&Entry, What<'_>)>> = Vec::new();
+    for (entry, what) in told {
+        let same = groups.iter_mut().find(|group| group.first().is_some_and(|(e, w)| e.sender == entry.sender && w.is_like(&what)));
+        match same {
+            Some(group) => group.push((entry, what)),
+            None => groups.push(vec![(entry, what)]),
         }
-        return if failure.suppressed { Ending::Suppressed } else { Ending::Failed };
     }
-    if entry.attempts == DELAY_DSN_AFTER && entry.notify.delay && report != ReportKind::Dmarc {
-        let until = retry_until(entry.attempts, entry.attempts_allowed(), entry.next_attempt);
-        Bounce { inner, message: &claim.message, entry, what: What::Delayed(failure, until) }.send().await;
-    }
-    Ending::Retry
+    groups
 }
 
 fn attempt_result(result: RecipientResult, transport: &str, took: Took) -> AttemptResult {

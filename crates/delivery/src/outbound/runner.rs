@@ -4,8 +4,9 @@ use super::aftermath::AccountAftermath;
 use super::attempt::{Kept, attempt};
 use super::pressure::Pressure;
 use super::process::{Took, interrupted, process};
-use super::schedule::{backoff, base_interval};
+use super::schedule::Variation;
 use super::{Inner, Ports, Settings, SharedRouting};
+use crate::copies;
 use crate::metrics::Metrics;
 use mox_store::Store;
 use mox_store::db::Error;
@@ -74,7 +75,11 @@ impl Runner {
         let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: shutdown.clone() };
         let mut renew = tokio::time::interval(RENEW_EVERY);
         let mut cleanup = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_CLEANUP, CLEANUP_EVERY);
+        copies::file_waiting(&self.inner.queue, &self.inner.store).await;
         while !shutdown.is_cancelled() {
+            if self.inner.queue.hold_changed() {
+                self.count_held().await;
+            }
             let pause = match self.start_or_wait(&mut attempts).await {
                 Ok(pause) => pause,
                 Err(e) => {
@@ -89,8 +94,9 @@ impl Runner {
                 Some(ended) = attempts.tasks.join_next_with_id() => self.ended(&mut attempts, ended).await,
                 _ = renew.tick() => {
                     self.renew(&attempts).await;
-                    // Rules hold entries while they are added.
+                    // Other servers hold entries, too.
                     self.count_held().await;
+                    copies::file_waiting(&self.inner.queue, &self.inner.store).await;
                 }
                 _ = cleanup.tick() => self.cleanup().await,
             }
@@ -136,10 +142,17 @@ impl Runner {
 
     /// Starts as many attempts as there is room for.
     async fn start_due(&self, attempts: &mut Attempts) -> Result<usize, Error> {
+        if self.inner.pressure.must_remember() {
+            let now = self.inner.now();
+            match self.inner.queue.pauses(now).await {
+                Ok(pauses) => self.inner.pressure.remember(pauses, now, self.inner.ports.clock.monotonic()),
+                Err(e) => tracing::warn!(error = %e, "reading the pauses that hosts asked for before the start"),
+            }
+        }
         let free = self.inner.settings.max_running.saturating_sub(attempts.tasks.len());
-        let base = base_interval(&*self.inner.ports.random);
+        let (schedule, variation) = (self.inner.settings.schedule.clone(), Variation::random(&*self.inner.ports.random));
         let claiming = Claiming { owner: self.inner.owner, now: self.inner.now(), domains: free, lease: LEASE };
-        let claims = self.inner.queue.claim(claiming, move |before| backoff(base, before)).await?;
+        let claims = self.inner.queue.claim(claiming, move |before| schedule.backoff(variation, before)).await?;
         let started = claims.len();
         for claim in claims {
             let domain = claim.domain();
@@ -234,12 +247,12 @@ async fn record(inner: &Inner, claim: &Claim, outcomes: Vec<Outcome>, go_on: boo
     let domain = claim.domain();
     loop {
         let recorded = if go_on && !shutdown.is_cancelled() {
-            let base = base_interval(&*inner.ports.random);
+            let (schedule, variation) = (inner.settings.schedule.clone(), Variation::random(&*inner.ports.random));
             let claiming = Claiming { owner: inner.owner, now: inner.now(), domains: 1, lease: LEASE };
             let finishing = inner.queue.finish_and_claim(
                 domain.clone(),
                 claiming,
-                move |before| backoff(base, before),
+                move |before| schedule.backoff(variation, before),
                 outcomes.clone(),
                 inner.aftermath(),
             );

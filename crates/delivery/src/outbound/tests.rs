@@ -143,6 +143,13 @@ impl Fixture {
         Self { runner, queue, store, clock, world, submitter, metrics, policies, dmarc, accepted: 0, folder }
     }
 
+    /// Another runner, which knows what is written down and nothing else.
+    fn restart(&mut self) {
+        let super::Inner { queue, store, directory, routing, settings, ports, metrics, .. } = self.runner.inner();
+        let (queue, store, directory, routing) = (queue.clone(), store.clone(), directory.clone(), routing.clone());
+        self.runner = Runner::new(queue, store, directory, routing, settings.clone(), ports.clone(), metrics.clone());
+    }
+
     fn peer(&self) -> Peer {
         Peer::listen(&self.world, "192.0.2.1:25")
     }
@@ -217,12 +224,13 @@ impl Fixture {
         let retired = self.retired().await;
         assert_eq!(self.accepted, queued + retired.len());
         let failed = retired.iter().filter(|r| !r.row.success).count();
-        let told = self.dsns("ann", "Inbox").await.iter().filter(|d| d.contains("Action: failed")).count();
+        let told: usize = self.dsns("ann", "Inbox").await.iter().map(|d| d.matches("\nAction: failed").count()).sum();
         assert_eq!(failed, told, "every failure is told once");
         for listed in self.queued().await {
             assert!(listed.results.last().is_none_or(|r| !r.is_delivering()));
             assert!(listed.row.next_attempt > self.clock.now() || listed.row.hold);
         }
+        assert_eq!(self.queue.check().await.unwrap().problems, Vec::<String>::new());
         let files = std::fs::read_dir(self.folder.path().join("queue")).unwrap().count();
         assert_eq!(files, 0, "small messages have no files");
     }

@@ -4,6 +4,7 @@ use super::Call;
 use super::compose::{ComposeError, Draft, DraftFile, FileData, addresses};
 use super::form::Upload;
 use mox_base::{Localpart, Path, Timestamp};
+use mox_delivery::copies;
 use mox_delivery::signing::sign;
 use mox_delivery::spool::{Spool, SpoolWriter};
 use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, Submitted, UniqueSender};
@@ -11,8 +12,8 @@ use mox_message::compose::{Composed, NamedAddress};
 use mox_message::fold::FoldedField;
 use mox_message::ident;
 use mox_store::directory::{Directory, SenderError};
-use mox_store::queue::{AddStep, EarlierAnswer, OncePerKey, RequestKey, SendLimits};
-use mox_store::{Append, Error as StoreError, Flags, Message, SpecialUse};
+use mox_store::queue::{AddStep, CopyId, EarlierAnswer, OncePerKey, RequestKey, SendLimits, WithCopy};
+use mox_store::{Error as StoreError, Message, SpecialUse};
 use mox_webapi::{Error, ErrorCode, File, SendRequest, SendResponse, Submission as WireSubmission};
 use sha2::{Digest as _, Sha256};
 use std::io::{Read as _, Seek as _};
@@ -63,6 +64,8 @@ impl Call {
             };
             Arc::new(OncePerKey::new(key, now, Box::new(answer))) as Arc<dyn AddStep>
         });
+        let copy = self.sent_copy(&request, &draft, &signatures, step.clone()).await?;
+        let step = copy.clone().map(|copy| copy as Arc<dyn AddStep>).or(step);
         let prefix = format!("{}{signatures}", self.received_field(&draft, now)).into_bytes();
         let submission = self.submission(&request, &draft, &directory, flags, (prefix, message.clone()), step)?;
         let submitted = match self.parts().submitter.submit(submission).await {
@@ -75,8 +78,8 @@ impl Call {
             Err(error) => return Err(self.submit_error(&error)),
         };
         tracing::info!(target: "webapi", cid = self.id, account = self.caller.account.name, entries = ?ids(&submitted), "message queued");
-        if request.save_sent
-            && let Err(error) = self.save_sent(&draft, &signatures, &message).await
+        if let Some(copy) = copy
+            && let Err(error) = self.save_sent(copy.id(), &draft, &signatures, &message).await
         {
             self.parts().metrics.submission("storesenterror");
             if let Some(key) = key {
@@ -293,23 +296,50 @@ impl Call {
         }
     }
 
-    /// A copy for the sender, with what the recipients don't get to see. Without a mailbox for sent mail, there is none.
-    async fn save_sent(&self, draft: &Draft, signatures: &str, message: &Spool) -> Result<(), Error> {
-        let account = self.account().await?;
-        let Some(mailbox) = account.mailboxes().by_use(SpecialUse::SENT).map(|m| m.id) else { return Ok(()) };
-        let mut prefix = draft.bcc_field();
-        prefix.extend_from_slice(signatures.as_bytes());
-        let content = message.content().map_err(|e| self.server("reading message", &e))?;
-        let copy = Message { prefix, content, structure: None, hash: None };
-        let append = Append { flags: Flags::SEEN | Flags::NOTJUNK, ..Append::default() };
-        match account.add(mailbox, copy, append).await {
-            Ok(_) => Ok(()),
-            Err(StoreError::OverQuota) => {
-                Err(Error::new(ErrorCode::SentOverQuota, "message is queued, but the copy for the Sent mailbox doesn't fit the quota"))
-            }
-            Err(error) => Err(self.server("message is queued, but storing it in the Sent mailbox", &error)),
+    /// What makes the queue remember a copy for the sender until it is filed. Without a mailbox for sent mail, there is none.
+    async fn sent_copy(
+        &self,
+        request: &SendRequest,
+        draft: &Draft,
+        signatures: &str,
+        also: Option<Arc<dyn AddStep>>,
+    ) -> Result<Option<Arc<WithCopy>>, Error> {
+        if !request.save_sent || self.account().await?.mailboxes().by_use(SpecialUse::SENT).is_none() {
+            return Ok(None);
         }
+        let (account, prefix) = (self.caller.account.name.clone(), copy_prefix(draft, signatures));
+        Ok(Some(Arc::new(WithCopy::new(account, prefix, &*self.parts().random, also))))
     }
+
+    /// Files the copy for the sender. If that fails for now, it is filed later: the queue knows of it.
+    async fn save_sent(&self, id: CopyId, draft: &Draft, signatures: &str, message: &Spool) -> Result<(), Error> {
+        let parts = self.parts();
+        let account = &self.caller.account.name;
+        let content = match message.content() {
+            Ok(content) => content,
+            Err(error) => {
+                tracing::warn!(target: "webapi", cid = self.id, account, %error, "copy of sent mail is filed later");
+                return Ok(());
+            }
+        };
+        let copy = Message { prefix: copy_prefix(draft, signatures), content, structure: None, hash: None };
+        match copies::file(&parts.queue, &parts.store, account, id, copy).await {
+            Ok(()) => {}
+            Err(StoreError::OverQuota) => {
+                let text = "message is queued, but the copy for the Sent mailbox doesn't fit the quota";
+                return Err(Error::new(ErrorCode::SentOverQuota, text));
+            }
+            Err(error) => tracing::warn!(target: "webapi", cid = self.id, account, %error, "copy of sent mail is filed later"),
+        }
+        Ok(())
+    }
+}
+
+/// What the sender's copy has before the message: also what the recipients don't get to see.
+fn copy_prefix(draft: &Draft, signatures: &str) -> Vec<u8> {
+    let mut prefix = draft.bcc_field();
+    prefix.extend_from_slice(signatures.as_bytes());
+    prefix
 }
 
 /// What a response needs beside the queue's ids.

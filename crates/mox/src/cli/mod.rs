@@ -64,6 +64,8 @@ pub(crate) struct Globals {
     pub(crate) log_level: Option<mox_config::LogLevel>,
     /// Whether protocol violations are errors.
     pub(crate) pedantic: bool,
+    /// Whether accounts and queue are verified when they are closed.
+    pub(crate) check_consistency: bool,
 }
 
 /// A command as called.
@@ -87,6 +89,10 @@ const GLOBAL_FLAGS: &[Flag] = &[
     Flag::text("config", "file", "configuration file, domains.conf is in the same directory; default $MOXCONF or config/mox.conf"),
     Flag::text("loglevel", "level", "log level for commands: error, info, debug, trace, traceauth, tracedata"),
     Flag::bool("pedantic", "protocol violations are errors"),
+    Flag::bool(
+        "checkconsistency",
+        "for tests: verifies all of an account when it is closed, and the queue, and aborts if anything is wrong; expensive",
+    ),
     Flag::text("cpuprof", "file", "for scripts that give it: no profile is written, and a warning says so; use perf instead"),
     Flag::text("memprof", "file", "as -cpuprof; use heaptrack instead"),
     Flag::text("trace", "file", "as -cpuprof; use -loglevel trace or strace instead"),
@@ -114,8 +120,12 @@ pub(crate) fn main(args: &[String]) -> ExitCode {
     }
     let config =
         flags.text("config").map(PathBuf::from).or_else(|| std::env::var_os("MOXCONF").filter(|v| !v.is_empty()).map(PathBuf::from));
-    let globals =
-        Globals { config: config.unwrap_or_else(|| PathBuf::from("config/mox.conf")), log_level, pedantic: flags.bool("pedantic") };
+    let globals = Globals {
+        config: config.unwrap_or_else(|| PathBuf::from("config/mox.conf")),
+        log_level,
+        pedantic: flags.bool("pedantic"),
+        check_consistency: flags.bool("checkconsistency"),
+    };
     let Some((command, rest)) = find(rest) else {
         return usage::of_group(rest);
     };

@@ -8,9 +8,9 @@ use super::services::Shared;
 use super::tls_policies::verified_tls;
 use crate::ctl::{Output, QueueAction, QueueFilter};
 use mox_base::{Lookup, QueueId, Timestamp};
-use mox_config::{Static, duration};
+use mox_config::{DurationText, Static, duration};
 use mox_delivery::metrics::Metrics;
-use mox_delivery::outbound::{self, Ports, Runner, Settings};
+use mox_delivery::outbound::{self, Ports, Runner, Schedule, Settings};
 use mox_delivery::tls::TlsPolicies;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
@@ -49,6 +49,7 @@ pub(super) fn runner(
             Mode::Localserve { .. } => outbound::Mode::Local(local.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 1025).into())),
         },
         pedantic,
+        schedule: Schedule::new(fixed.queue_retry_intervals.iter().map(DurationText::duration).collect()),
         local_ips: local_ips(fixed),
         ..Settings::new(fixed.hostname.domain().clone())
     };
@@ -78,7 +79,7 @@ pub(super) async fn act(
         QueueAction::List(sort) => return list(shared, filter, sort.sort(), out).await,
         QueueAction::Hold(hold) => format!("{} messages changed\n", queue.set_hold(filter, hold).await.map_err(failed)?),
         QueueAction::Schedule { from_now, micros } => {
-            runner.end_pauses();
+            runner.end_pauses().await.map_err(failed)?;
             let to = if from_now {
                 Reschedule::At(Timestamp::from_micros(now.micros().saturating_add(micros)))
             } else {

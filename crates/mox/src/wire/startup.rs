@@ -57,7 +57,10 @@ impl Startup {
             None => log.levels.replace(fixed.log_level, fixed.package_log_levels.clone()),
         }
         let certs = tls::certificates(fixed, paths.config_dir()).map_err(|e| e.to_string())?;
-        let storage = storage::settings(fixed, paths)?;
+        let mut storage = storage::settings(fixed, paths)?;
+        if globals.check_consistency {
+            storage.check_on_close = Some(inconsistent);
+        }
         let mut endpoints = endpoints(fixed);
         let mut sockets = Sockets::new();
         if mode == (Mode::Localserve { any_ports: true }) {
@@ -84,6 +87,14 @@ impl Startup {
     pub(crate) fn paths(&self) -> &Paths {
         self.live.paths()
     }
+}
+
+/// Ends the process at once: what comes after can't be trusted.
+fn inconsistent(what: &str, problems: &[String]) {
+    for problem in problems {
+        tracing::error!(what, problem, "inconsistent data");
+    }
+    std::process::abort();
 }
 
 /// As many descriptors as we may have: each connection takes one, and the usual default is for programs that use `select`.

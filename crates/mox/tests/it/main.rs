@@ -13,6 +13,7 @@ mod dial;
 mod dsn;
 mod hostile;
 mod kill;
+mod kill_alias;
 mod localserve;
 mod network;
 mod next_hops;

@@ -300,11 +300,6 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// How often delivery is tried.
-    pub const fn attempts_allowed(&self) -> u32 {
-        if self.max_attempts == 0 { DEFAULT_MAX_ATTEMPTS } else { self.max_attempts }
-    }
-
     pub(super) const COLUMNS: &str = "e.id, e.base_id, e.message, e.account, e.queued, e.hold, e.sender, e.from_id, e.recipient, e.attempts, \
          e.max_attempts, e.dialed, e.next_attempt, e.last_attempt, e.transport, e.require_tls, e.notify, e.original_recipient";
 

@@ -321,6 +321,44 @@ async fn senders_hear_what_they_asked_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_dsn_tells_of_all_recipients_that_failed_together() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    for (recipient, reply) in
+        [("gone@", "550 5.1.1 no such user"), ("left@", "550 5.1.1 no such user"), ("full@", "554 5.2.2 mailbox full")]
+    {
+        peer.rcpt(recipient, reply);
+    }
+    peer.rcpt("busy@", "450 4.2.1 busy");
+    f.submit(&["gone@b.example", "bob@b.example", "left@b.example", "full@b.example", "busy@b.example", "gone@c.example"]).await;
+    f.run().await;
+    f.check_conservation().await;
+    // One for each domain, because those are attempts of their own.
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.len(), 2);
+    let dsn = dsns.iter().find(|d| d.contains("left@b.example")).unwrap();
+    for part in [
+        "has failed permanently, to:\r\n\r\n    gone@b.example\r\n    left@b.example\r\n",
+        "for gone@b.example, left@b.example was:\r\n",
+        "for full@b.example was:\r\n",
+        "Final-Recipient: rfc822;gone@b.example\r\nAction: failed\r\nStatus: 5.1.1",
+        "Final-Recipient: rfc822;left@b.example\r\nAction: failed\r\nStatus: 5.1.1",
+    ] {
+        assert!(dsn.contains(part), "{part} in {dsn}");
+    }
+    assert!(!dsn.contains("bob@b.example\r\nAction") && !dsn.contains("busy@b.example\r\nAction"), "{dsn}");
+    assert!(dsns.iter().any(|d| d.contains("rfc822;gone@c.example")));
+    // Delays, too, when they are told.
+    for _ in 0..6 {
+        f.clock.advance(HOUR * 3);
+        f.run().await;
+    }
+    f.check_conservation().await;
+    let dsns = f.dsns("ann", "Inbox").await;
+    assert_eq!(dsns.iter().filter(|d| d.contains("Action: delayed")).count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_the_account_the_postmaster_hears() {
     let mut f = Fixture::new().await;
     let peer = f.peer();
@@ -640,8 +678,9 @@ async fn a_destination_that_is_busy_is_left_alone_for_a_while() {
     f.submit(&["bob@b.example"]).await;
     f.run().await;
     assert_eq!(peer.connections(), 1);
-    // Another message hears the same without a connection; other domains aren't concerned.
+    // A restart doesn't forget it. Another message hears the same without a connection; other domains aren't concerned.
     peer.well_behaved();
+    f.restart();
     f.submit(&["cas@b.example"]).await;
     f.submit(&["eve@c.example"]).await;
     f.run().await;
@@ -651,7 +690,8 @@ async fn a_destination_that_is_busy_is_left_alone_for_a_while() {
     assert_eq!((result.code, result.error.contains("too much from you")), (421, true), "{result:?}");
     // An administrator who wants it tried now has it tried now.
     f.queue.reschedule(Filter { to: Some("cas".to_owned()), ..Filter::default() }, Reschedule::At(f.clock.now())).await.unwrap();
-    f.runner.end_pauses();
+    f.runner.end_pauses().await.unwrap();
+    f.restart();
     f.run().await;
     assert_eq!(peer.delivered(), 2);
     f.clock.advance(HOUR);

@@ -95,6 +95,7 @@ pub(super) async fn remove_account(shared: &Shared, runner: &Runner, account: &s
     let now = shared.store.clock().now();
     shared.queue.webhooks().cancel(webhooks, now, |_| None).await.map_err(|e| failed("canceling its webhooks", &e))?;
     shared.queue.unsuppress_all(account).await.map_err(|e| failed("forgetting its suppressed addresses", &e))?;
+    shared.queue.forget_copies_of(account).await.map_err(|e| failed("forgetting copies of its messages", &e))?;
     match shared.store.account(account).await {
         Ok(opened) => {
             let id = opened.id();
