@@ -91,8 +91,10 @@ pub(super) const DUE: &str = "SELECT domain FROM queue_domain WHERE next_due <= 
 pub(super) const FIRST: &str =
     "FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.next_attempt <= $2 ORDER BY e.next_attempt, e.id LIMIT 1";
 
-/// Those that are delivered together with it.
-pub(super) const GROUP: &str = "FROM queue_entry e WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
+/// Those that are delivered together with it. SQLite is told the index: it would look at all that is due for the domain.
+pub(super) const GROUP: Sql<'static> = Sql { sqlite: "FROM queue_entry e INDEXED BY queue_entry_base", postgres: "FROM queue_entry e" };
+
+pub(super) const GROUP_WHERE: &str = "WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
      AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT";
 
 fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Claim>, Error> {
@@ -136,8 +138,10 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Durati
     let Some(first) = first else { return Ok(None) };
     let mut entries = Vec::new();
     if let Some(base) = first.base {
+        let group = |from: &str| format!("SELECT {columns} {from} {GROUP_WHERE} {MAX_GROUP}");
+        let (sqlite, postgres) = (group(GROUP.sqlite), group(GROUP.postgres));
         tx.query(
-            &format!("SELECT {columns} {GROUP} {MAX_GROUP}"),
+            Sql { sqlite: &sqlite, postgres: &postgres },
             params![base, domain, first.id, first.attempts, first.next_attempt, first.require_tls.map_or(-1, i64::from), &first.transport],
             |row| {
                 entries.push(Entry::from_row(row)?);

@@ -1008,7 +1008,7 @@ async fn scheduling_finds_its_rows_by_indexes() {
         (EARLIEST.to_owned(), 1),
         (format!("{} LIMIT 10", claim::DUE), 1),
         (select(claim::FIRST), 2),
-        (select(&format!("{} 999", claim::GROUP)), 7),
+        (select(&format!("{} {} 999", claim::GROUP.sqlite, claim::GROUP_WHERE)), 7),
         ("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1".to_owned(), 1),
         ("SELECT 1 FROM queue_entry WHERE message = $1 UNION ALL SELECT 1 FROM queue_copy WHERE message = $1 LIMIT 1".to_owned(), 1),
         ("SELECT max(number) FROM queue_result WHERE entry = $1".to_owned(), 1),
