@@ -26,6 +26,7 @@ pub mod prepare;
 pub mod queue;
 pub mod reports;
 mod schema;
+mod selection;
 pub mod store;
 pub mod tls;
 pub mod uidset;

@@ -28,6 +28,7 @@ mod schema;
 pub mod suppression;
 pub(crate) mod tally;
 
+pub use crate::selection::TimeBound;
 pub use add::{AddError, AddStep, NewEntry, NewMessage};
 pub use admin::{Cancel, Page, Reschedule};
 pub use body::{Body, OpenBody, Reading};
@@ -39,7 +40,7 @@ pub use entry::{
     parse_path,
 };
 pub use events::{Aftermath, Event, EventEntry, EventKind, NoAftermath};
-pub use filter::{Filter, Sort, SortField, TimeBound, TimeBoundError, parse_duration};
+pub use filter::{Filter, Sort, SortField, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
 pub use hold::HoldRule;
 pub use idempotency::{EarlierAnswer, KEPT as REQUEST_KEPT, MakeAnswer, OncePerKey, RequestKey};

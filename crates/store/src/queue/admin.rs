@@ -2,11 +2,12 @@
 
 use super::entry::{AttemptResult, Entry, Listed, QueuedMessage, RetiredEntry};
 use super::events::{Aftermath, EventKind, Happened, announce};
-use super::filter::{Of, Selection};
+use super::filter::{Of, by_id, selected};
 use super::finish::{record, retire};
 use super::{Filter, Queue, Sort, refresh_domain};
 use crate::db::{Error, Param, Row, Sql, Tx};
 use crate::params;
+use crate::selection::Selection;
 use mox_base::{QueueId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Queue {
         self.db
             .read(move |tx| {
                 let from = format!("SELECT {} FROM queue_entry e", Entry::COLUMNS);
-                let selection = Selection::new(&filter, &sort, Some(page.limit), Of::Entries);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Entries);
                 listed(tx, &from, &selection, Entry::from_row, |entry| entry.id)
             })
             .await
@@ -66,7 +67,7 @@ impl Queue {
         self.db
             .read(move |tx| {
                 let from = format!("SELECT {} FROM queue_retired e", RetiredEntry::COLUMNS);
-                let selection = Selection::new(&filter, &sort, Some(page.limit), Of::Retired);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Retired);
                 listed(tx, &from, &selection, RetiredEntry::from_row, |entry| entry.id)
             })
             .await
@@ -203,7 +204,7 @@ impl Queue {
     async fn ids(&self, filter: Filter) -> Result<Vec<QueueId>, Error> {
         self.db
             .read(move |tx| {
-                let selection = Selection::new(&filter, &Sort::default(), None, Of::Entries);
+                let selection = selected(&filter, &Sort::default(), None, Of::Entries);
                 let select = |rest: &str| format!("SELECT e.id FROM queue_entry e {rest}");
                 let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
                 let mut ids = Vec::new();
@@ -268,7 +269,7 @@ type Act<'a> = dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error>
 
 /// Acts on the next entries beyond `last`; how many were changed, and the last of them if there may be more.
 fn batch(tx: &Tx<'_>, filter: &Filter, last: QueueId, act: &Act<'_>) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
-    let selection = Selection::by_id(filter, last, BATCH);
+    let selection = by_id(filter, last, BATCH);
     let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
     let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
     let mut found = Vec::new();

@@ -1,6 +1,6 @@
 //! Which entries, in which order: what lists and actions of administrators are told.
 
-use crate::db::Param;
+use crate::selection::{Selection, TimeBound};
 use mox_base::{Domain, QueueId, Timestamp};
 
 /// Conditions, all of which must hold. The default matches everything.
@@ -32,15 +32,6 @@ pub struct Filter {
     pub transport: Option<String>,
     /// Whether it was delivered. Only of retired entries.
     pub success: Option<bool>,
-}
-
-/// Before or after a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeBound {
-    /// Earlier.
-    Before(Timestamp),
-    /// Later.
-    After(Timestamp),
 }
 
 /// Why a text is no relative time.
@@ -134,138 +125,57 @@ pub(super) enum Of {
     Retired,
 }
 
-/// The text after `FROM <table> e`, and its parameters.
-#[derive(Debug)]
-pub(super) struct Selection {
-    sqlite: String,
-    postgres: String,
-    values: Vec<Value>,
+/// What a list or an action is about. `limit` further bounds the filter's own maximum.
+pub(super) fn selected(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Selection {
+    let mut s = matching(filter, of);
+    let column = match (sort.field, of) {
+        (SortField::Queued, _) => "queued",
+        (SortField::Time, Of::Entries) => "next_attempt",
+        (SortField::Time, Of::Retired) => "last_activity",
+    };
+    let max = [filter.max, limit].into_iter().flatten().min();
+    s.ordered(column, sort.ascending, sort.after.map(|(time, id)| (time, id.0)), max);
+    s
 }
 
-#[derive(Debug)]
-enum Value {
-    Int(i64),
-    Text(String),
+/// Entries that match, without the filter's maximum, with ids beyond `last`, the lowest `limit` of them.
+pub(super) fn by_id(filter: &Filter, last: QueueId, limit: usize) -> Selection {
+    let mut s = matching(filter, Of::Entries);
+    let n = s.int(last.0);
+    s.both(&format!(" AND e.id > ${n} ORDER BY e.id LIMIT {limit}"));
+    s
 }
 
-impl Selection {
-    /// `limit` further bounds the filter's own maximum.
-    pub(super) fn new(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Self {
-        let mut s = Self::matching(filter, of);
-        let column = match (sort.field, of) {
-            (SortField::Queued, _) => "queued",
-            (SortField::Time, Of::Entries) => "next_attempt",
-            (SortField::Time, Of::Retired) => "last_activity",
-        };
-        let (than, direction) = if sort.ascending { (">", "ASC") } else { ("<", "DESC") };
-        if let Some((time, id)) = sort.after {
-            let (t, i) = (s.int(time.micros()), s.int(id.0));
-            s.both(&format!(" AND (e.{column}, e.id) {than} (${t}, ${i})"));
-        }
-        s.both(&format!(" ORDER BY e.{column} {direction}, e.id {direction}"));
-        if let Some(max) = [filter.max, limit].into_iter().flatten().min() {
-            // In the text: SQLite would plan again for each value of a parameter here.
-            s.both(&format!(" LIMIT {}", max.min(i64::MAX.unsigned_abs())));
-        }
-        s
-    }
-
-    /// All that match, in no order and without the filter's maximum.
-    pub(super) fn matching(filter: &Filter, of: Of) -> Self {
-        let mut s = Self { sqlite: String::from("WHERE 1 = 1"), postgres: String::new(), values: Vec::new() };
-        s.postgres.clone_from(&s.sqlite);
-        s.conditions(filter, of);
-        s
-    }
-
-    /// As [`Self::matching`], with ids beyond `last`, the lowest `limit` of them.
-    pub(super) fn by_id(filter: &Filter, last: QueueId, limit: usize) -> Self {
-        let mut s = Self::matching(filter, Of::Entries);
-        let n = s.int(last.0);
-        s.both(&format!(" AND e.id > ${n} ORDER BY e.id LIMIT {limit}"));
-        s
-    }
-
-    fn conditions(&mut self, filter: &Filter, of: Of) {
-        if !filter.ids.is_empty() {
-            // In the text, because there may be more than a statement has parameters.
-            let numbers: Vec<String> = filter.ids.iter().map(|id| id.0.to_string()).collect();
-            self.both(&format!(" AND e.id IN ({})", numbers.join(", ")));
-        }
-        for (column, value) in [("account", &filter.account), ("transport", &filter.transport)] {
-            if let Some(value) = value {
-                let n = self.text(value);
-                self.both(&format!(" AND e.{column} = ${n}"));
-            }
-        }
-        for (column, part) in [("sender", &filter.from), ("recipient", &filter.to)] {
-            if let Some(part) = part {
-                let n = self.text(part);
-                self.sqlite.push_str(&format!(" AND instr(e.{column}, ${n}) > 0"));
-                self.postgres.push_str(&format!(" AND strpos(e.{column}, ${n}) > 0"));
-            }
-        }
-        if let Some(domain) = &filter.sender_domain {
-            // What follows the last @ of a sender is its host: no domain holds an @.
-            let n = self.text(&format!("@{domain}"));
-            self.sqlite.push_str(&format!(" AND substr(e.sender, -length(${n})) = ${n}"));
-            self.postgres.push_str(&format!(" AND right(e.sender, length(${n})) = ${n}"));
-        }
-        if let Some(domain) = &filter.recipient_domain {
-            let n = self.text(&domain.to_string());
-            self.both(&format!(" AND e.domain = ${n}"));
-        }
-        let (hold, success) = if of == Of::Entries { (filter.hold, None) } else { (None, filter.success) };
-        for (column, want) in [("hold", hold), ("success", success)] {
-            if let Some(want) = want {
-                self.both(&format!(" AND e.{column} = {}", i64::from(want)));
-            }
-        }
-        let of_table = if of == Of::Entries { ("next_attempt", filter.next_attempt) } else { ("last_activity", filter.last_activity) };
-        for (column, bound) in [("queued", filter.submitted), of_table] {
-            let Some(bound) = bound else { continue };
-            let (than, time) = match bound {
-                TimeBound::Before(t) => ("<", t),
-                TimeBound::After(t) => (">", t),
-            };
-            let n = self.int(time.micros());
-            self.both(&format!(" AND e.{column} {than} ${n}"));
+/// All that match, in no order and without the filter's maximum.
+fn matching(filter: &Filter, of: Of) -> Selection {
+    let mut s = Selection::all("e");
+    s.one_of(filter.ids.iter().map(|id| id.0));
+    s.equal("account", filter.account.as_deref());
+    s.equal("transport", filter.transport.as_deref());
+    for (column, part) in [("sender", &filter.from), ("recipient", &filter.to)] {
+        if let Some(part) = part {
+            let n = s.text(part);
+            s.each(&format!(" AND instr(e.{column}, ${n}) > 0"), &format!(" AND strpos(e.{column}, ${n}) > 0"));
         }
     }
-
-    fn both(&mut self, text: &str) {
-        self.sqlite.push_str(text);
-        self.postgres.push_str(text);
+    if let Some(domain) = &filter.sender_domain {
+        // What follows the last @ of a sender is its host: no domain holds an @.
+        let n = s.text(&format!("@{domain}"));
+        s.each(&format!(" AND substr(e.sender, -length(${n})) = ${n}"), &format!(" AND right(e.sender, length(${n})) = ${n}"));
     }
-
-    fn int(&mut self, n: i64) -> usize {
-        self.values.push(Value::Int(n));
-        self.values.len()
+    s.equal("domain", filter.recipient_domain.as_ref().map(ToString::to_string).as_deref());
+    let (hold, success) = if of == Of::Entries { (filter.hold, None) } else { (None, filter.success) };
+    for (column, want) in [("hold", hold), ("success", success)] {
+        if let Some(want) = want {
+            s.both(&format!(" AND e.{column} = {}", i64::from(want)));
+        }
     }
-
-    fn text(&mut self, text: &str) -> usize {
-        // A NUL matches nothing, and PostgreSQL refuses it.
-        self.values.push(Value::Text(text.replace('\0', "\u{fffd}")));
-        self.values.len()
+    s.within("queued", filter.submitted);
+    match of {
+        Of::Entries => s.within("next_attempt", filter.next_attempt),
+        Of::Retired => s.within("last_activity", filter.last_activity),
     }
-
-    pub(super) fn sqlite(&self) -> &str {
-        &self.sqlite
-    }
-
-    pub(super) fn postgres(&self) -> &str {
-        &self.postgres
-    }
-
-    pub(super) fn params(&self) -> Vec<Param<'_>> {
-        self.values
-            .iter()
-            .map(|value| match value {
-                Value::Int(n) => Param::from(*n),
-                Value::Text(text) => Param::from(text.as_str()),
-            })
-            .collect()
-    }
+    s
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Looking at webhooks, and changing what is waiting: what administrators do.
 
-use super::filter::{Of, Selection};
+use super::filter::{Of, selected};
 use super::finish::{Retiring, retire};
 use super::insert::append_result;
 use super::row::{CallResult, ListedWebhook, RetiredWebhook, Webhook, WebhookId};
@@ -8,6 +8,7 @@ use super::{Filter, Sort, Webhooks, refresh_url};
 use crate::db::{Error, Param, Row, Tx};
 use crate::params;
 use crate::queue::{Page, Reschedule};
+use crate::selection::Selection;
 use mox_base::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Webhooks {
         self.db
             .read(move |tx| {
                 let from = format!("SELECT {} FROM webhook w", Webhook::COLUMNS);
-                let selection = Selection::new(&filter, &sort, Some(page.limit), Of::Waiting);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Waiting);
                 listed(tx, &from, &selection, Webhook::from_row, |webhook| webhook.id)
             })
             .await
@@ -41,7 +42,7 @@ impl Webhooks {
         self.db
             .read(move |tx| {
                 let from = format!("SELECT {} FROM webhook_retired w", RetiredWebhook::COLUMNS);
-                let selection = Selection::new(&filter, &sort, Some(page.limit), Of::Retired);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Retired);
                 listed(tx, &from, &selection, RetiredWebhook::from_row, |webhook| webhook.id)
             })
             .await
@@ -86,8 +87,8 @@ impl Webhooks {
         let value = value.clamp(-(1 << 60), 1 << 60);
         let changed = self
             .write(move |tx| {
-                let selection = Selection::new(&filter, &Sort::default(), None, Of::Waiting);
-                let (rest, n) = (&selection.sql, selection.next_param());
+                let selection = selected(&filter, &Sort::default(), None, Of::Waiting);
+                let (rest, n) = (selection.sqlite(), selection.next_param());
                 let sql = format!("UPDATE webhook SET next_attempt = {expression}${n} WHERE id IN (SELECT w.id FROM webhook w {rest})");
                 let mut params = selection.params();
                 params.push(Param::from(value));
@@ -150,7 +151,7 @@ fn listed<T>(
     id: impl Fn(&T) -> WebhookId,
 ) -> Result<Vec<ListedWebhook<T>>, Error> {
     let mut rows = Vec::new();
-    tx.query(&format!("{from} {}", selection.sql), &selection.params(), |row| {
+    tx.query(&format!("{from} {}", selection.sqlite()), &selection.params(), |row| {
         rows.push(from_row(row)?);
         Ok::<_, Error>(())
     })?;
@@ -168,9 +169,9 @@ fn results(tx: &Tx<'_>, id: WebhookId) -> Result<Vec<CallResult>, Error> {
 }
 
 fn cancel_batch(tx: &Tx<'_>, filter: &Filter, batch: u64, now: Timestamp, keep: &dyn Fn(&str) -> Option<Timestamp>) -> Result<u64, Error> {
-    let selection = Selection::new(filter, &Sort::default(), Some(batch), Of::Waiting);
+    let selection = selected(filter, &Sort::default(), Some(batch), Of::Waiting);
     let mut found = Vec::new();
-    let sql = format!("SELECT w.id, w.account, w.url, w.url_key FROM webhook w {}", selection.sql);
+    let sql = format!("SELECT w.id, w.account, w.url, w.url_key FROM webhook w {}", selection.sqlite());
     tx.query(&sql, &selection.params(), |row| {
         found.push((WebhookId(row.int(0)?), row.text(1)?.to_owned(), row.text(2)?.to_owned(), row.text(3)?.to_owned()));
         Ok::<_, Error>(())

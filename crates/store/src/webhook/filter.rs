@@ -1,8 +1,7 @@
 //! Which webhooks, in which order: what lists and actions of administrators are told.
 
 use super::row::{Event, WebhookId};
-use crate::db::Param;
-use crate::queue::TimeBound;
+use crate::selection::{Selection, TimeBound};
 use mox_base::Timestamp;
 
 /// Conditions, all of which must hold. The default matches everything.
@@ -58,92 +57,20 @@ pub(super) enum Of {
     Retired,
 }
 
-/// The text after `FROM <table> w`, and its parameters.
-#[derive(Debug)]
-pub(super) struct Selection {
-    pub(super) sql: String,
-    values: Vec<Value>,
-}
-
-#[derive(Debug)]
-enum Value {
-    Int(i64),
-    Text(String),
-}
-
-impl Selection {
-    /// `limit` further bounds the filter's own maximum.
-    pub(super) fn new(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Self {
-        let mut s = Self { sql: String::from("WHERE 1 = 1"), values: Vec::new() };
-        s.conditions(filter, of);
-        let time = match of {
-            Of::Waiting => "next_attempt",
-            Of::Retired => "last_activity",
-        };
-        let column = if sort.field == SortField::Submitted { "submitted" } else { time };
-        let (than, direction) = if sort.ascending { (">", "ASC") } else { ("<", "DESC") };
-        if let Some((time, id)) = sort.after {
-            let (t, i) = (s.int(time.micros()), s.int(id.0));
-            s.sql.push_str(&format!(" AND (w.{column}, w.id) {than} (${t}, ${i})"));
-        }
-        s.sql.push_str(&format!(" ORDER BY w.{column} {direction}, w.id {direction}"));
-        if let Some(max) = [filter.max, limit].into_iter().flatten().min() {
-            let n = s.int(i64::try_from(max).unwrap_or(i64::MAX));
-            s.sql.push_str(&format!(" LIMIT ${n}"));
-        }
-        s
-    }
-
-    fn conditions(&mut self, filter: &Filter, of: Of) {
-        if !filter.ids.is_empty() {
-            let numbers: Vec<String> = filter.ids.iter().map(|id| format!("${}", self.int(id.0))).collect();
-            self.sql.push_str(&format!(" AND w.id IN ({})", numbers.join(", ")));
-        }
-        let event = filter.event.map(|event| event.name().to_owned());
-        for (column, value) in [("account", &filter.account), ("event", &event)] {
-            if let Some(value) = value {
-                let n = self.text(value);
-                self.sql.push_str(&format!(" AND w.{column} = ${n}"));
-            }
-        }
-        let of_table = match of {
-            Of::Waiting => ("next_attempt", filter.next_attempt),
-            Of::Retired => ("last_activity", filter.last_activity),
-        };
-        for (column, bound) in [("submitted", filter.submitted), of_table] {
-            let Some(bound) = bound else { continue };
-            let (than, time) = match bound {
-                TimeBound::Before(t) => ("<", t),
-                TimeBound::After(t) => (">", t),
-            };
-            let n = self.int(time.micros());
-            self.sql.push_str(&format!(" AND w.{column} {than} ${n}"));
-        }
-    }
-
-    fn int(&mut self, n: i64) -> usize {
-        self.values.push(Value::Int(n));
-        self.values.len()
-    }
-
-    fn text(&mut self, text: &str) -> usize {
-        // A NUL matches nothing, and PostgreSQL refuses it.
-        self.values.push(Value::Text(text.replace('\0', "\u{fffd}")));
-        self.values.len()
-    }
-
-    /// The number of the next parameter.
-    pub(super) fn next_param(&self) -> usize {
-        self.values.len() + 1
-    }
-
-    pub(super) fn params(&self) -> Vec<Param<'_>> {
-        self.values
-            .iter()
-            .map(|value| match value {
-                Value::Int(n) => Param::from(*n),
-                Value::Text(text) => Param::from(text.as_str()),
-            })
-            .collect()
-    }
+/// What a list or an action is about. `limit` further bounds the filter's own maximum.
+pub(super) fn selected(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Selection {
+    let mut s = Selection::all("w");
+    s.one_of(filter.ids.iter().map(|id| id.0));
+    s.equal("account", filter.account.as_deref());
+    s.equal("event", filter.event.map(Event::name));
+    s.within("submitted", filter.submitted);
+    let time = match of {
+        Of::Waiting => "next_attempt",
+        Of::Retired => "last_activity",
+    };
+    s.within(time, if of == Of::Waiting { filter.next_attempt } else { filter.last_activity });
+    let column = if sort.field == SortField::Submitted { "submitted" } else { time };
+    let max = [filter.max, limit].into_iter().flatten().min();
+    s.ordered(column, sort.ascending, sort.after.map(|(time, id)| (time, id.0)), max);
+    s
 }
