@@ -985,7 +985,7 @@ async fn a_check_finds_what_is_wrong(f: Fixture) {
     let report = f.queue.check().await.unwrap();
     assert_eq!((report.messages, report.entries, report.retired, report.queued, report.is_clean()), (1, 1, 0, 2, true));
     for (what, sql) in [
-        ("1 entries were queued and", "UPDATE queue_tally SET n = n - 1 WHERE kind = 'queued'"),
+        ("2 entries were queued and 2 ended", "UPDATE queue_tally SET n = n + 1 WHERE kind = 'failed'"),
         ("1 domains that are due at another time", "UPDATE queue_domain SET next_due = next_due + 1"),
         ("is queued for another domain", "UPDATE queue_entry SET domain = 'three.example'"),
         ("1 entries without message", "DELETE FROM queue_message"),
