@@ -1,0 +1,165 @@
+//! What outlives a crash besides entries, what other servers may do meanwhile, and whether all of it is as it must be.
+
+use super::*;
+
+pub(super) async fn copies_wait_until_they_are_filed(f: Fixture) {
+    let step = Arc::new(WithCopy::new("ann".to_owned(), b"Bcc: x\r\n".to_vec(), &SeededRandom::new(9), None));
+    let id = step.id();
+    let large = vec![b'x'; 100_000];
+    let now = f.clock.now();
+    let entry = || vec![NewEntry::new(None, path("bob@b.example"), now)];
+    f.queue.add(NewMessage { step: Some(step), ..f.message(&large) }, entry()).await.unwrap();
+    // Without copy, the message goes with its entry.
+    let claims = f.claim(1).await;
+    f.finish(&claims[0], "", Ending::Delivered).await;
+    let f = f.reopened().await;
+    assert_eq!((f.listed().await.len(), f.files()), (0, 1));
+    let copies = f.queue.copies(None, 10).await.unwrap();
+    assert_eq!(
+        (copies.len(), copies[0].id, copies[0].account.as_str(), copies[0].prefix.as_slice()),
+        (1, id, "ann", b"Bcc: x\r\n".as_slice())
+    );
+    assert!(f.queue.copies(Some(id), 10).await.unwrap().is_empty());
+    let mut body = f.queue.open_body(copies[0].message).await.unwrap().unwrap();
+    assert_eq!(body.read_up_to(1 << 20).await.unwrap(), large);
+    f.queue.copy_filed(id);
+    assert!(f.queue.copies(None, 10).await.unwrap().is_empty());
+    // Forgotten with the next submission.
+    f.add(&["eve@b.example"]).await;
+    assert_eq!(f.files(), 0);
+    assert!(f.queue.open_body(copies[0].message).await.unwrap().is_none());
+    // A submission that isn't made wants no copy, and forgets none.
+    let step = Arc::new(WithCopy::new("ann".to_owned(), Vec::new(), &SeededRandom::new(10), None));
+    let twice = || NewEntry { from_id: Some("same".to_owned()), ..NewEntry::new(None, path("bob@b.example"), f.clock.now()) };
+    let refused = f.queue.add(NewMessage { step: Some(step), ..f.message(b"x") }, vec![twice(), twice()]).await;
+    assert!(matches!(refused, Err(AddError::FromIdNotUnique)));
+    assert!(f.queue.copies(None, 10).await.unwrap().is_empty());
+    // Those of an account go with it.
+    let step = Arc::new(WithCopy::new("ann".to_owned(), Vec::new(), &SeededRandom::new(11), None));
+    f.queue.add(NewMessage { step: Some(step), ..f.message(b"x") }, entry()).await.unwrap();
+    f.queue.forget_copies_of("bob").await.unwrap();
+    assert_eq!(f.queue.copies(None, 10).await.unwrap().len(), 1);
+    f.queue.forget_copies_of("ann").await.unwrap();
+    assert!(f.queue.copies(None, 10).await.unwrap().is_empty());
+    assert_eq!(f.listed().await.len(), 2);
+}
+
+pub(super) async fn pauses_outlive_a_restart(f: Fixture) {
+    let now = f.clock.now();
+    let pause = |destination: &str, reason: &str| Pause {
+        destination: destination.to_owned(),
+        until: now.after(HOUR),
+        length: HOUR,
+        reason: reason.to_owned(),
+    };
+    f.queue.note_pause(pause("a", "busy")).await.unwrap();
+    f.queue.note_pause(pause("a", "very busy")).await.unwrap();
+    f.queue.note_pause(pause("b", "busy")).await.unwrap();
+    f.queue.end_pause(Some("b".to_owned())).await.unwrap();
+    let f = f.reopened().await;
+    assert_eq!(f.queue.pauses(now).await.unwrap(), [pause("a", "very busy")]);
+    assert_eq!(f.queue.pauses(now.after(HOUR)).await.unwrap(), []);
+    f.queue.note_pause(pause("c", "busy")).await.unwrap();
+    f.queue.end_pause(None).await.unwrap();
+    assert_eq!(f.queue.pauses(now).await.unwrap(), []);
+}
+
+/// Stops in a transaction that adds, until told to go on.
+#[derive(Debug)]
+struct Gate {
+    there: std::sync::Mutex<Option<tokio::sync::oneshot::Sender<()>>>,
+    go: std::sync::Mutex<std::sync::mpsc::Receiver<()>>,
+}
+
+impl AddStep for Gate {
+    fn before(&self, _tx: &Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
+    fn after(&self, _tx: &Tx<'_>, _entries: &[NewEntry], _ids: &[QueueId]) -> Result<(), Error> {
+        if let Some(there) = self.there.lock().unwrap().take() {
+            there.send(()).unwrap();
+            self.go.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// An entry whose transaction looked at the rules before a new one was there is held all the same.
+pub(super) async fn a_rule_waits_for_who_adds_an_entry(f: Fixture) {
+    // Another server, where there can be one.
+    let other = match f.location {
+        Location::Sqlite(_) => f.queue.clone(),
+        Location::Postgres(_) => opened(&f.env, &f.location, f.folder.path()).await.unwrap(),
+    };
+    let (there, is_there) = tokio::sync::oneshot::channel();
+    let (go, gone) = std::sync::mpsc::channel();
+    let gate = Arc::new(Gate { there: std::sync::Mutex::new(Some(there)), go: std::sync::Mutex::new(gone) });
+    let (queue, message) = (f.queue.clone(), NewMessage { step: Some(gate), ..f.message(b"x") });
+    let entry = NewEntry::new(None, path("bob@b.example"), f.clock.now());
+    let adding = f.env.runtime.spawn(async move { queue.add(message, vec![entry]).await });
+    is_there.await.unwrap();
+    let mut ruling = f.env.runtime.spawn(async move { other.add_hold_rule(HoldRule::default()).await });
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut ruling).await;
+    assert!(early.is_err(), "the rule is there before it can find the entry");
+    go.send(()).unwrap();
+    adding.await.unwrap().unwrap();
+    assert_eq!(ruling.await.unwrap().unwrap().1, 1);
+    assert!(f.listed().await[0].row.hold && f.queue.hold_changed() && f.claim(1).await.is_empty());
+}
+
+pub(super) async fn a_check_finds_what_is_wrong(f: Fixture) {
+    f.add(&["a@one.example", "b@two.example"]).await;
+    let claims = f.claim(1).await;
+    f.finish(&claims[0], "no", Ending::Failed).await;
+    let report = f.queue.check().await.unwrap();
+    assert_eq!((report.messages, report.entries, report.retired, report.queued, report.is_clean()), (1, 1, 0, 2, true));
+    for (what, sql) in [
+        ("2 entries were queued and 2 ended", "UPDATE queue_tally SET n = n + 1 WHERE kind = 'failed'"),
+        ("1 domains that are due at another time", "UPDATE queue_domain SET next_due = next_due + 1"),
+        ("is queued for another domain", "UPDATE queue_entry SET domain = 'three.example'"),
+        ("1 entries without message", "DELETE FROM queue_message"),
+    ] {
+        f.queue.db.write(move |tx| tx.exec(sql, &[])).await.unwrap();
+        let problems = f.queue.check().await.unwrap().problems;
+        assert!(problems.iter().any(|p| p.contains(what)), "{what}: {problems:?}");
+    }
+    std::fs::write(f.folder.path().join("queue/stray"), b"x").unwrap();
+    assert!(f.queue.check().await.unwrap().problems.contains(&"file stray belongs to no message".to_owned()));
+}
+
+/// However many entries wait, none is looked at that isn't wanted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scheduling_finds_its_rows_by_indexes() {
+    let f = Fixture::sqlite().await;
+    let select = |rest: &str| format!("SELECT e.id {rest}");
+    for (sql, params) in [
+        (NEXT_DUE.to_owned(), 1),
+        (EARLIEST.to_owned(), 1),
+        (format!("{} LIMIT 10", claim::DUE), 1),
+        (select(claim::FIRST), 2),
+        (select(&format!("{} {} 999", claim::GROUP.sqlite, claim::GROUP_WHERE)), 7),
+        ("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1".to_owned(), 1),
+        ("SELECT 1 FROM queue_entry WHERE message = $1 UNION ALL SELECT 1 FROM queue_copy WHERE message = $1 LIMIT 1".to_owned(), 1),
+        ("SELECT max(number) FROM queue_result WHERE entry = $1".to_owned(), 1),
+        ("SELECT count(*) FROM queue_entry WHERE hold = 1".to_owned(), 0),
+    ] {
+        let plan = f
+            .queue
+            .db
+            .read(move |tx| {
+                let mut plan = Vec::new();
+                let params = vec![crate::db::Param::from(1i64); params];
+                tx.query(&format!("EXPLAIN QUERY PLAN {sql}"), &params, |row| {
+                    plan.push(row.text(3)?.to_owned());
+                    Ok::<_, Error>(())
+                })?;
+                Ok::<_, Error>(plan)
+            })
+            .await
+            .unwrap();
+        // Sorting what an index found in half an order is sorting equals.
+        let fine = |step: &String| step.contains(" USING ") || !(step.starts_with("SCAN") || step.ends_with("B-TREE FOR ORDER BY"));
+        assert!(plan.iter().all(fine), "{plan:?}");
+    }
+}
