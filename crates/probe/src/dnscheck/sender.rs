@@ -111,6 +111,13 @@ pub(super) async fn dkim(cx: &Context<'_>) -> Section<Vec<PublishedKey>> {
     }
     let records: Vec<_> =
         selectors.iter().flat_map(|(s, _)| cx.records(&format!("{}._domainkey.{}", s.ascii(), name.ascii()), "TXT")).collect();
+    if records.is_empty() {
+        section.findings.instruct(
+            "Add keys to DKIM of the domain in domains.conf, then publish the records that \"mox config dnsrecords\" prints.",
+            &[],
+        );
+        return section;
+    }
     section.findings.instruct(
         "Publish all keys, also those that aren't signed with yet: then one can be taken into use at once. The strings in parentheses are one \
          value; join them for a form on the web.",
