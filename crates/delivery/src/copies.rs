@@ -147,13 +147,15 @@ mod tests {
         async fn sent(&self) -> Vec<(Flags, String)> {
             let account = self.store.account("ann").await.unwrap();
             let mailbox = account.mailboxes().by_use(SpecialUse::SENT).unwrap().id;
+            let view = account.view(mailbox).await.unwrap();
             account
                 .read(move |tx| {
                     let mut sent = Vec::new();
                     tx.fetch_rows(mailbox, &UidSet::from_ranges([(1, 100)]), Columns::BYTES, |row| {
                         let mut bytes = Vec::new();
                         row.append_bytes(tx, 0..u64::MAX, &mut bytes)?;
-                        sent.push((row.flags()?, String::from_utf8(bytes).unwrap()));
+                        let (flags, _) = view.flags(row.uid()).unwrap();
+                        sent.push((flags, String::from_utf8(bytes).unwrap()));
                         Ok::<_, Error>(true)
                     })?;
                     Ok::<_, Error>(sent)

@@ -181,7 +181,8 @@ mod tests {
         let connections = Arc::new(AtomicU64::new(0));
         let (counted, stop) = (Arc::clone(&connections), CancellationToken::new());
         let stopped = stop.clone();
-        let running = tokio::spawn(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(async move {
             let count = move || counted.load(Ordering::SeqCst);
             monitor.run(|| watched(&["other.example"], Some(&["192.0.2.9"])), count, stopped).await;
         });
@@ -199,6 +200,6 @@ mod tests {
         minutes(60).await;
         assert_eq!(zone.queries(), 3);
         stop.cancel();
-        running.await.unwrap();
+        tasks.join_next().await.unwrap().unwrap();
     }
 }

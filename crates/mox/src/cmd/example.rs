@@ -19,8 +19,11 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     run: example,
 }];
 
+/// Its name, and what makes its text.
+type Example = (&'static str, fn() -> serde_json::Result<String>);
+
 /// The examples, indented for people; the server writes each in one line.
-const EXAMPLES: &[(&str, fn() -> serde_json::Result<String>)] = &[
+const EXAMPLES: &[Example] = &[
     ("webhook-outgoing-delivered", || serde_json::to_string_pretty(&delivered())),
     ("webhook-outgoing-dsn-failed", || serde_json::to_string_pretty(&failed_by_dsn())),
     ("webhook-incoming-basic", || serde_json::to_string_pretty(&incoming())),

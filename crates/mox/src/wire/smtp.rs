@@ -43,9 +43,7 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
     let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
     let ids = connection_ids(shared)?;
     let decision = ByPolicy::new(shared.store.clone()).with_blocklists(parts.blocklists);
-    let inbound = Inbound::new(shared.store.clone(), Arc::new(decision))
-        .with_arrivals(parts.arrivals)
-        .with_seals(shared.selectors.clone());
+    let inbound = Inbound::new(shared.store.clone(), Arc::new(decision)).with_arrivals(parts.arrivals).with_seals(shared.selectors.clone());
     let inbound = match &shared.reports {
         Some(reports) => inbound.with_reports(reports.received.clone()).with_evaluations(Arc::clone(&reports.evaluations)),
         None => inbound,

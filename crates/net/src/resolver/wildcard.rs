@@ -53,10 +53,8 @@ impl Wildcards {
         options.use_edns = true;
         options.edns_set_dnssec_ok = true;
         let query = Query::query(name.clone(), record_type(kind));
-        let response = match self.handle.lookup(query, options).first_answer().await {
-            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Bogus, .. })) => response,
-            _ => return None,
-        };
+        let answer = self.handle.lookup(query, options).first_answer().await;
+        let Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Bogus, .. })) = answer else { return None };
         if !is_proven(&response, name, record_type(kind)) {
             return None;
         }

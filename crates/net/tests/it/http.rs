@@ -221,7 +221,8 @@ async fn a_proxy_passes_tls_on() {
     let tls = ServerTls::new(Arc::new(Certificates::new(vec![pair]).unwrap()), ServerTlsOptions::default()).unwrap();
     let world = World::new();
     let mut listener = world.listen("10.0.0.9:80".parse().unwrap());
-    let proxy = tokio::spawn(async move {
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(async move {
         let mut heads = Vec::new();
         let mut stream = listener.accept().await.unwrap();
         heads.push(read_request(&mut stream).await.unwrap());
@@ -241,7 +242,7 @@ async fn a_proxy_passes_tls_on() {
     assert_eq!(client.send(get("https://web.example/x")).await.unwrap().status, 204);
     let refused = client.send(get("https://8.8.8.8/")).await.unwrap_err();
     assert_eq!(refused.to_string(), "proxy proxy.example: \"HTTP/1.1 403 not there\" to CONNECT");
-    let heads = proxy.await.unwrap();
+    let heads = tasks.join_next().await.unwrap().unwrap();
     assert!(heads[0].starts_with("CONNECT web.example:443 HTTP/1.1\r\nHost: web.example:443\r\n"), "{heads:?}");
     assert!(heads[1].starts_with("GET /x HTTP/1.1\r\n"), "{heads:?}");
     assert!(heads[2].starts_with("CONNECT 8.8.8.8:443 HTTP/1.1\r\n"), "{heads:?}");

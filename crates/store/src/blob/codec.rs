@@ -55,8 +55,7 @@ pub(crate) fn encode_block(data: &[u8]) -> Result<Vec<u8>, Error> {
     if data.len() > SMALL {
         return Ok(with(|c| c.compressor.compress(data))?);
     }
-    let mut out = Vec::new();
-    out.resize(HEAD.saturating_add(block::get_maximum_output_size(data.len())), 0);
+    let mut out = vec![0; HEAD.saturating_add(block::get_maximum_output_size(data.len()))];
     let packed = out.get_mut(HEAD..).and_then(|room| {
         TABLE.with_borrow_mut(|table| block::compress_into_with_table(data, room, table.get_or_insert_with(CompressTable::small)).ok())
     });

@@ -2,7 +2,6 @@
 
 #[cfg(test)]
 mod fixture;
-mod history;
 
 #[cfg(test)]
 mod authors;
@@ -13,11 +12,14 @@ mod faults;
 #[cfg(test)]
 mod filing;
 #[cfg(test)]
+mod history;
+#[cfg(test)]
 mod junk;
 #[cfg(test)]
 mod mailboxes;
 #[cfg(test)]
 mod messages;
+#[cfg(test)]
 mod migrations;
 #[cfg(test)]
 mod postgres;

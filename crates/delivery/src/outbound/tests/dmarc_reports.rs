@@ -72,6 +72,7 @@ fn incoming(f: &Fixture, directory: Arc<Directory>, from: &Address, authenticati
         tls: None,
         msg_from: Some(from.clone()),
         verified_domains: vec![],
+        blocklists: Arc::default(),
         authentication,
         trace: Vec::new(),
         header: message.as_slice().into(),
