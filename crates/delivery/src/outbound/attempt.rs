@@ -561,8 +561,9 @@ impl<'a> Attempt<'a> {
     /// Notes what came of TLS on a connection.
     fn note_session(&mut self, hop: &Hop<'_>, (from, to): (IpAddr, IpAddr), opened: &Result<Connection, Error>, fault: &TlsFault) {
         let Some(tls) = &hop.policy else { return };
-        let (outcome, greeting) = match (opened, fault.take()) {
-            (_, Some(fault)) => (Outcome::Failed(fault), ""),
+        let (fault, greeted) = fault.take();
+        let (outcome, greeting) = match (opened, fault) {
+            (_, Some(fault)) => (Outcome::Failed(fault), greeted.as_str()),
             (Ok(connection), None) => {
                 let extensions = connection.extensions();
                 self.sessions.seen = Some(SeenTls {
@@ -573,7 +574,7 @@ impl<'a> Attempt<'a> {
                 let outcome = if connection.is_tls() { Outcome::Encrypted } else { Outcome::NotOffered };
                 (outcome, connection.greeting())
             }
-            (Err(e), None) if e.kind == ErrorKind::Tls => (Outcome::NotOffered, ""),
+            (Err(e), None) if e.kind == ErrorKind::Tls => (Outcome::NotOffered, greeted.as_str()),
             // Whatever it was, it wasn't TLS.
             (Err(_), None) => return,
         };

@@ -40,17 +40,21 @@ pub(super) struct Tls {
     pub(super) fault: TlsFault,
 }
 
-/// Why a handshake failed, for reports. Clones are the same one.
+/// Why a handshake failed, and what the server had called itself, for reports. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TlsFault(Arc<Mutex<Option<Fault>>>);
+pub(super) struct TlsFault(Arc<Mutex<(Option<Fault>, String)>>);
 
 impl TlsFault {
     fn set(&self, fault: Fault) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(fault);
     }
 
-    pub(super) fn take(&self) -> Option<Fault> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn greeted(&self, greeting: &str) {
+        greeting.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).1);
+    }
+
+    pub(super) fn take(&self) -> (Option<Fault>, String) {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -117,7 +121,10 @@ impl Connection {
         let mut connection = Self { session, stream, tls, shutdown, message_sent: false, place: None };
         Ok(match connection.drive(None).await? {
             Event::Ready => Ok(connection),
-            Event::Failed(e) => Err(e),
+            Event::Failed(e) => {
+                connection.tls.fault.greeted(connection.greeting());
+                Err(e)
+            }
             Event::Done(_) | Event::Closed => Err(error(ErrorKind::Protocol, Stage::Greeting, "no session".to_owned())),
         })
     }

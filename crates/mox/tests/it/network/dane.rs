@@ -47,7 +47,10 @@ const CASES: &[(&str, Want)] = &[
 /// What is noted for reports: policy domain and recipient domain, and parts of the result.
 const NOTED: &[(&str, &[&str])] = &[
     ("mx-ee.dane.example ee.dane.example ", &["tlsa", "success"]),
-    ("mx-ee-wrong.dane.example ee-wrong.dane.example ", &["tlsa-invalid", "dane-no-match"]),
+    (
+        "mx-ee-wrong.dane.example ee-wrong.dane.example ",
+        &["tlsa-invalid", "dane-no-match", "9.0.2.1", "\"receiving-mx-helo\":\"mx.dane.example ESMTP Postfix\""],
+    ),
     ("mx-stripped.dane.example stripped.dane.example ", &["tlsa", "starttls-not-supported"]),
     ("mx-ta-expired.dane.example ta-expired.dane.example ", &["tlsa", "certificate-expired"]),
     ("mx-unusable.dane.example unusable.dane.example ", &["tlsa-invalid", "all-unusable-records+ignored"]),
