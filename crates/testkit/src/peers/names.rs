@@ -81,6 +81,8 @@ pub enum Resolving {
     Trusted,
     /// One's own, below the root's key; the resolver doesn't validate.
     Own,
+    /// One's own, though the resolver validates: it isn't to be trusted.
+    Wary,
 }
 
 impl Resolving {
@@ -89,6 +91,7 @@ impl Resolving {
     pub fn resolv_conf(self) -> String {
         match self {
             Self::Trusted => format!("nameserver {VALIDATING}\noptions trust-ad edns0 timeout:5 attempts:2\n"),
+            Self::Wary => format!("nameserver {VALIDATING}\noptions edns0 timeout:5 attempts:2\n"),
             Self::Own => format!("nameserver {PLAIN}\noptions edns0 timeout:5 attempts:2\n"),
         }
     }
