@@ -90,8 +90,6 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test, and one that talks to itself")]
-
     use super::*;
     use std::io::{BufRead as _, BufReader};
 

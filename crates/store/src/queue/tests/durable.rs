@@ -93,7 +93,7 @@ pub(super) async fn a_rule_waits_for_who_adds_an_entry(f: Fixture) {
         Location::Postgres(_) => opened(&f.env, &f.location, f.folder.path()).await.unwrap(),
     };
     let (there, is_there) = tokio::sync::oneshot::channel();
-    let (go, gone) = std::sync::mpsc::channel();
+    let (go, gone) = std::sync::mpsc::sync_channel(1);
     let gate = Arc::new(Gate { there: std::sync::Mutex::new(Some(there)), go: std::sync::Mutex::new(gone) });
     let (queue, message) = (f.queue.clone(), NewMessage { step: Some(gate), ..f.message(b"x") });
     let entry = NewEntry::new(None, path("bob@b.example"), f.clock.now());
