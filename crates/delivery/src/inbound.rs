@@ -313,7 +313,7 @@ impl Inbound {
                 refused: *refused,
                 // A report, or an answer to one of ours, must cause no report.
                 optional: recipient.destination.reports.is_some()
-                    || incoming.directory.is_postmaster(&rcpt.path) && incoming.is_automatic(),
+                    || (incoming.directory.is_postmaster(&rcpt.path) && incoming.is_automatic()),
             })
         });
         evaluations.note(incoming, &fates.collect::<Vec<_>>());

@@ -5,7 +5,7 @@
 
 use super::Evaluations;
 use super::addresses::{Destination, DestinationProblem, ReportAddress, report_addresses};
-use crate::reports::{KEEP_RECEIVED, Outgoing, ReportSigner, Reporter, SendError};
+use crate::reports::{KEEP_RECEIVED, Outgoing, Reporter, SendError};
 use mox_base::{Address, Domain, Lookup, Timestamp};
 use mox_mailauth::dmarc::report::{self, Envelope, Feedback, Metadata, Published, Row};
 use mox_mailauth::dmarc::{LookupProblem, lookup};
@@ -302,7 +302,7 @@ impl DmarcReportSender {
     }
 
     async fn queue(&self, outgoing: Outgoing<'_>, domain: &str) -> Result<usize, SendError> {
-        if outgoing.signer.map(|signer: &ReportSigner| &signer.domain).is_none() {
+        if outgoing.signer.is_none() {
             tracing::debug!(domain, "no domain of ours above the hostname signs: DMARC report without signature");
         }
         let queued = self.reporter.queue(outgoing).await?;
@@ -331,7 +331,11 @@ impl DmarcReportSender {
             let count = rows.entry(&evaluation.row.record).or_insert(0);
             *count = count.saturating_add(evaluation.count);
         }
-        let rows = rows.into_iter().filter_map(|(record, count)| Some(Row { count, ..Row::from_xml(record).ok()? }));
+        let rows: Vec<Row> = rows.into_iter().filter_map(|(record, count)| Some(Row { count, ..Row::from_xml(record).ok()? })).collect();
+        // RFC 9990 §3.1.1: there is at least one.
+        if rows.is_empty() {
+            return Ok(None);
+        }
         let (Some(first), Some(last)) = (taken.iter().map(|e| e.first).min(), taken.iter().max_by_key(|e| e.last)) else { return Ok(None) };
         let (begin, end) = period.range(last.row.interval_hours, first);
         let hostname = self.reporter.settings.hostname.ascii();
@@ -348,7 +352,7 @@ impl DmarcReportSender {
             ..Metadata::default()
         };
         let published = Published::from_xml(&last.row.published).map_err(|e| SendError::Compose(e.to_string()))?;
-        Ok(Some(Feedback { metadata, published, rows: rows.collect() }))
+        Ok(Some(Feedback { metadata, published, rows }))
     }
 }
 

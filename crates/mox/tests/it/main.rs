@@ -16,6 +16,7 @@ mod kill;
 mod kill_alias;
 mod localserve;
 mod network;
+mod network_reports;
 mod next_hops;
 mod octets;
 mod peers;
