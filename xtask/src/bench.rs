@@ -3,7 +3,7 @@
 //! `cargo xtask bench` builds the server in release mode, measures one subject after the other, prints the table and
 //! writes `docs/benchmarks.md`. `--quick` measures little of everything, to see that it works, and writes nothing.
 //! `--only mox|peers` leaves the others out, `--binary FILE` measures a server built before, `--rows a,b` some rows only;
-//! `--mailbox N` makes the large mailbox of another size; `--write` writes the page all the same.
+//! `--mailbox N` and `--queue N` make the large mailbox and the long queue of another size; `--write` writes the page all the same.
 //!
 //! The peers run with Debian's default storage settings, which are durable. The load generator is this program, so it
 //! takes its share of the same processors, equally for all subjects.
@@ -90,6 +90,7 @@ struct Wanted {
     quick: bool,
     write: bool,
     mailbox: Option<usize>,
+    queue: Option<usize>,
     only: Option<String>,
     binary: Option<PathBuf>,
     rows: Option<Vec<String>>,
@@ -104,6 +105,7 @@ impl Wanted {
             match *arg {
                 "--quick" => wanted.quick = true,
                 "--write" => wanted.write = true,
+                "--queue" => wanted.queue = Some(value()?.parse().map_err(|e| format!("--queue: {e}"))?),
                 "--only" => wanted.only = Some(value()?),
                 "--mailbox" => wanted.mailbox = Some(value()?.parse().map_err(|e| format!("--mailbox: {e}"))?),
                 "--binary" => wanted.binary = Some(value()?.into()),
@@ -133,6 +135,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
     let wanted = Wanted::parse(args)?;
     let mut scale = if wanted.quick { QUICK } else { FULL };
     scale.mailbox = wanted.mailbox.unwrap_or(scale.mailbox);
+    scale.queue = wanted.queue.unwrap_or(scale.queue);
     subject::raise_open_files(scale.idle);
     let mut results = Results::default();
     if wanted.mox() {
