@@ -271,3 +271,33 @@ fn https_speaks_http_2_and_1_1() {
         std::process::Command::new(&curl).args(["-sk", "--http2", "-Z", "-o", "/dev/null", &url, "-o", "/dev/null", &url]).output();
     assert!(output.unwrap().status.success());
 }
+
+#[test]
+fn a_proxy_in_front_tells_who_calls_and_by_which_name() {
+    let mox = Mox::start_with(Path::new(BINARY), |dir| {
+        let conf = dir.join("mox.conf");
+        let text = std::fs::read_to_string(&conf)?;
+        std::fs::write(&conf, text.replacen("\t\tWebAPIHTTP:\n", "\t\tWebAPIHTTP:\n\t\t\tForwarded: true\n", 1))?;
+        let dynamic = dir.join("domains.conf");
+        let text = std::fs::read_to_string(&dynamic)?;
+        let named = "\tlocalhost:\n\t\tClientSettingsDomain: mail.clients.example\n";
+        std::fs::write(&dynamic, text.replacen("\tlocalhost:\n", named, 1))
+    })
+    .unwrap();
+    let call = |host: &str, from: &str, password: &str| {
+        let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\nConnection: close\r\n";
+        let head = format!("POST /webapi/v0/SuppressionList HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-For: {from}\r\n{password}{form}\r\n");
+        raw(&mox, format!("{head}request={{}}").as_bytes()).status
+    };
+    // The listener's name, any address, the domains' names for clients; and nobody else's.
+    for (host, status) in [("localhost", 200), ("192.0.2.9:80", 200), ("mail.clients.example", 200), ("mail.other.example", 404)] {
+        assert_eq!(call(host, "192.0.2.1", BASIC), status, "{host}");
+    }
+    // Failures count against the client, not against the proxy.
+    let wrong = "Authorization: Basic bW94QGxvY2FsaG9zdDp3cm9uZ3dyb25n\r\n";
+    let limited = (0..25).find(|_| call("localhost", "192.0.2.1, 127.0.0.1", wrong) == 429);
+    assert!(limited.is_some());
+    assert_eq!(call("localhost", "198.51.100.7", BASIC), 200);
+    // Without an address, nothing is tried.
+    assert_ne!(call("localhost", "unknown", BASIC), 200);
+}
