@@ -267,13 +267,14 @@ impl View {
     }
 }
 
-/// For many messages the bitmaps are first spread out, so that each message costs a few nanoseconds.
+/// For many messages the bitmaps are first spread out, from the first to the last of them, so that each message costs a few nanoseconds.
 fn each_of_many(chunk: &Chunk, start: u32, part: &RoaringBitmap, scratch: &mut Vec<u16>, f: &mut impl FnMut(Entry<'_>) -> bool) -> bool {
-    let place = |uid: u32| usize::try_from(uid & 0xffff).unwrap_or(0);
+    let (Some(first), Some(last)) = (part.min(), part.max()) else { return true };
+    let place = |uid: u32| usize::try_from(uid.saturating_sub(first)).unwrap_or(usize::MAX);
     scratch.clear();
-    scratch.resize(0x1_0000, 0);
+    scratch.resize(place(last).saturating_add(1), 0);
     for (flag, bits) in Flags::EACH.into_iter().zip(&chunk.flags) {
-        for uid in &**bits {
+        for uid in bits.range(first..=last) {
             if let Some(flags) = scratch.get_mut(place(uid)) {
                 *flags |= flag.bits();
             }
@@ -287,8 +288,9 @@ fn each_of_many(chunk: &Chunk, start: u32, part: &RoaringBitmap, scratch: &mut V
     let mut keywords = keywords.into_iter().peekable();
     let mut own: Vec<u16> = Vec::new();
     let mut wanted = part.iter().peekable();
-    let mut seq = start;
-    for uid in &*chunk.uids {
+    let before = u32::try_from(chunk.uids.rank(first)).unwrap_or(u32::MAX).saturating_sub(1);
+    let mut seq = start.saturating_add(before);
+    for uid in chunk.uids.range(first..=last) {
         seq = seq.saturating_add(1);
         match wanted.peek() {
             None => break,

@@ -1,7 +1,7 @@
 //! Views, notices and history.
 
 use crate::fixture::{Fixture, add, for_each_engine, id, inbox, name, numbers, uid, uids};
-use mox_store::{ChangeKind, Error, FlagChange, FlagOp, Flags, Keyword, MailboxWatch, Notice, SpecialUse};
+use mox_store::{ChangeKind, Error, FlagChange, FlagOp, Flags, Keyword, MailboxWatch, Notice, SpecialUse, UidSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,6 +35,27 @@ for_each_engine! {
         assert_eq!(numbers(&view.with_flag(Flags::SEEN)), [1, 3, 5]);
         assert_eq!(view.flags(uid(3)), Some((Flags::SEEN, Vec::new())));
         assert_eq!((view.flags(uid(2)), view.mailbox().uidnext), (None, uid(6)));
+        f.finish().await;
+    }
+
+    async fn many_messages_are_listed_as_few_are(f: Fixture) {
+        let account = f.account().await;
+        let inbox = inbox(&account);
+        let flags: Vec<Flags> = (0..900).map(|n| if n % 3 == 0 { Flags::SEEN } else { Flags::NONE }).collect();
+        add(&account, inbox, &flags).await;
+        account.write(move |tx| tx.expunge(inbox, &uids(&[(5, 9), (400, 410)]))).await.unwrap();
+        let view = account.view(inbox).await.unwrap();
+        // With gaps, from the first on and from the middle: more than are looked up one by one.
+        for wanted in [uids(&[(1, 900)]), uids(&[(100, 390), (405, 800)]), &uids(&[(600, 900)]) - &uids(&[(700, 710)])] {
+            let (mut listed, mut single) = (Vec::new(), Vec::new());
+            view.for_each(&wanted, |e| listed.push((e.seq, e.uid, e.flags)));
+            for uid in view.existing(&wanted).iter() {
+                view.for_each(&UidSet::from(uid), |e| single.push((e.seq, e.uid, e.flags)));
+            }
+            assert!(listed.len() > 256);
+            assert_eq!(listed, single);
+            assert!(listed.iter().all(|(seq, uid, flags)| view.seq(*uid) == Some(*seq) && view.flags(*uid).map(|f| f.0) == Some(*flags)));
+        }
         f.finish().await;
     }
 
