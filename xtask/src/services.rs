@@ -31,6 +31,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ldnsutils", "ldns-signzone"),
     ("iproute2", "ip"),
     ("pebble", "pebble"),
+    ("openssl", "openssl"),
     ("microsocks", "microsocks"),
 ];
 
