@@ -8,7 +8,6 @@ mod cli;
 mod cmd;
 mod ctl;
 mod log;
-mod pem;
 mod ports;
 mod wire;
 

@@ -15,9 +15,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::TlsConnector;
 
-/// How long a TLS handshake may take.
+/// How long a TLS handshake may take, apart from the time for a certificate that isn't there yet.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long a peer may take to accept our last bytes when we close.
@@ -107,14 +107,11 @@ impl Stream {
     /// See [`HandshakeError`]; the connection is then closed.
     pub async fn start_tls(&mut self, tls: &ServerTls, unread: &[u8]) -> Result<(), HandshakeError> {
         let transport = self.take_plain(unread)?;
-        let (config, noted) = tls.for_connection();
-        let accept = TlsAcceptor::from(config).accept(transport);
-        let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept)
-            .await
-            .map_err(|_| HandshakeError::Timeout)?
-            .map_err(|e| HandshakeError::from_io(&e))?;
+        // Boxed, or every idle session would keep the room for a handshake.
+        let (stream, certificate) = Box::pin(tls.accept(transport, HANDSHAKE_TIMEOUT)).await?;
         let (_, connection) = stream.get_ref();
-        self.tls = Some(Box::new(TlsInfo::of_server(connection, connection.server_name(), noted.leaf())));
+        let leaf = certificate.cert.first().map(AsRef::as_ref);
+        self.tls = Some(Box::new(TlsInfo::of_server(connection, connection.server_name(), leaf)));
         self.io = Io::Server(Box::new(stream));
         Ok(())
     }

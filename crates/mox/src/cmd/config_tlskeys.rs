@@ -2,12 +2,12 @@
 
 use crate::cli::{Command, Failure, Flag, Invocation, Outcome};
 use crate::ctl::{self, Request, TlsKeyTask};
-use crate::pem;
 use crate::ports::{SystemClock, SystemRandom};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mox_base::{Clock as _, Random as _};
 use mox_net::ClientCert;
+use mox_net::pem;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, SerialNumber};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;

@@ -4,7 +4,6 @@ use super::config::load;
 use super::config_dns::public_key;
 use super::dns::with_resolver;
 use crate::cli::{Command, Failure, Invocation, Outcome, print};
-use crate::pem;
 use crate::ports::SystemClock;
 use crate::wire::signing_selectors;
 use mox_base::{Clock as _, Domain, Lookup, Timestamp};
@@ -12,6 +11,7 @@ use mox_config::{DkimAlgorithm, DkimHash, DkimKey};
 use mox_mailauth::dkim::{self, DkimOutcome, DkimSettings, KeyLookup, KeyRecord};
 use mox_mailauth::{DkimSelector, MessageReader, Signer};
 use mox_message::{Headers, envelope};
+use mox_net::pem;
 use rcgen::KeyPair;
 use std::io::Read as _;
 

@@ -2,9 +2,9 @@
 
 use super::services::Shared;
 use crate::ctl::{Output, TlsKeyTask};
-use crate::pem;
 use mox_logins::AddKeyError;
 use mox_net::ClientCert;
+use mox_net::pem;
 use mox_store::credentials::TlsKey;
 use std::fmt::Write as _;
 

@@ -34,6 +34,14 @@ impl AddressGuard {
         Self { allowed: v4.into_iter().chain(v6).collect() }
     }
 
+    /// All addresses: for URLs that only the operator gives.
+    #[must_use]
+    pub fn anywhere() -> Self {
+        let v4 = IpPrefix::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let v6 = IpPrefix::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+        Self { allowed: v4.into_iter().chain(v6).collect() }
+    }
+
     /// Allows further ranges.
     #[must_use]
     pub fn with(mut self, ranges: impl IntoIterator<Item = IpPrefix>) -> Self {

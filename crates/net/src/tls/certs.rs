@@ -1,6 +1,7 @@
 //! Our own certificates and keys: read from PEM, chosen by the name a client asks for, replaceable.
 
 use super::provider;
+use mox_base::Timestamp;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ClientHello;
@@ -40,6 +41,7 @@ pub enum CertError {
 pub struct KeyCert {
     key: Arc<CertifiedKey>,
     names: Vec<String>,
+    validity: (Timestamp, Timestamp),
 }
 
 impl KeyCert {
@@ -51,10 +53,10 @@ impl KeyCert {
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(cert).collect::<Result<_, _>>().map_err(|e| CertError::Certificate(e.to_string()))?;
         let leaf = chain.first().ok_or_else(|| CertError::Certificate("none in file".into()))?;
-        let names = names(leaf)?;
+        let (names, validity) = facts(leaf)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| CertError::Key(e.to_string()))?;
         let key = CertifiedKey::from_der(chain, key, &provider()).map_err(CertError::Mismatch)?;
-        Ok(Self { key: Arc::new(key), names })
+        Ok(Self { key: Arc::new(key), names, validity })
     }
 
     /// From PEM files.
@@ -69,6 +71,16 @@ impl KeyCert {
     /// The DNS names it is for, in lower case; the first label may be `*`.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// From when to when it is valid.
+    pub const fn validity(&self) -> (Timestamp, Timestamp) {
+        self.validity
+    }
+
+    /// For a handshake.
+    pub(crate) fn certified(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key)
     }
 
     /// The chain, leaf first, in DER.
@@ -89,8 +101,8 @@ impl KeyCert {
     }
 }
 
-/// Names of the subject alternative names; of the common name when there are none.
-fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, CertError> {
+/// The subject alternative names, or the common name when there are none; and the validity.
+fn facts(leaf: &CertificateDer<'_>) -> Result<(Vec<String>, (Timestamp, Timestamp)), CertError> {
     let (_, cert) = X509Certificate::from_der(leaf).map_err(|e| CertError::Certificate(e.to_string()))?;
     let mut names: Vec<String> = Vec::new();
     if let Ok(Some(sans)) = cert.subject_alternative_name() {
@@ -102,7 +114,8 @@ fn names(leaf: &CertificateDer<'_>) -> Result<Vec<String>, CertError> {
     if names.is_empty() {
         names.extend(cert.subject().iter_common_name().filter_map(|cn| cn.as_str().ok()).map(str::to_ascii_lowercase));
     }
-    Ok(names)
+    let validity = (cert.validity().not_before.timestamp(), cert.validity().not_after.timestamp());
+    Ok((names, (Timestamp::from_secs(validity.0), Timestamp::from_secs(validity.1))))
 }
 
 /// The certificates of a listener, shared by its sockets. Replacing them affects handshakes from then on.

@@ -19,6 +19,8 @@ pub struct TlsInfo {
     pub sni: String,
     /// The application protocol; empty when none was negotiated.
     pub alpn: String,
+    /// The key exchange, by its name at IANA as far as we know it, such as `X25519MLKEM768`.
+    pub group: String,
     /// Whether an earlier session was resumed.
     pub resumed: bool,
     /// The client's certificate, at the server.
@@ -50,6 +52,7 @@ impl TlsInfo {
             cipher: connection.negotiated_cipher_suite().map(|s| iana_name(s.suite())).unwrap_or_default(),
             sni: sni.unwrap_or_default().to_owned(),
             alpn: connection.alpn_protocol().map(|p| String::from_utf8_lossy(p).into_owned()).unwrap_or_default(),
+            group: connection.negotiated_key_exchange_group().map(|g| format!("{:?}", g.name())).unwrap_or_default(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             client: None,
             server_end_point: None,
@@ -96,9 +99,41 @@ pub enum HandshakeError {
     /// TLS failed.
     #[error("TLS handshake: {0}")]
     Tls(Error),
+    /// We have no certificate for the client.
+    #[error("TLS handshake refused: {0}")]
+    Refused(#[from] Refusal),
     /// The connection failed.
     #[error("TLS handshake: {0}")]
     Io(String),
+}
+
+/// Why we have no certificate for a client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It asks for no name, and there is no default.
+    #[error("no server name")]
+    NoName,
+    /// It asks for a name that isn't ours.
+    #[error("unknown server name {0:?}")]
+    UnknownName(String),
+    /// There should be one, but isn't.
+    #[error("no certificate for {name}: {why}")]
+    Unavailable {
+        /// The name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// What the client is told, RFC 6066 §3 and RFC 8446 §6.2.
+    pub(crate) fn alert(&self) -> AlertDescription {
+        match self {
+            Self::NoName | Self::UnknownName(_) => AlertDescription::UnrecognisedName,
+            Self::Unavailable { .. } => AlertDescription::InternalError,
+        }
+    }
 }
 
 impl HandshakeError {
@@ -118,7 +153,7 @@ impl HandshakeError {
             Self::Timeout => failure("io-timeout-during-handshake"),
             Self::Eof => failure("connection-closed-during-handshake"),
             Self::BadName(_) => failure("bad-server-name"),
-            Self::NotPlain | Self::Io(_) => failure("connection-error-during-handshake"),
+            Self::NotPlain | Self::Refused(_) | Self::Io(_) => failure("connection-error-during-handshake"),
         }
     }
 

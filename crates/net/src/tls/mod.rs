@@ -2,7 +2,7 @@
 //!
 //! rustls with aws-lc-rs, given explicitly, so there is no process-wide default to install. Post-quantum key exchange is preferred.
 //! TLS 1.2 and 1.3 only: older versions in a configuration mean 1.2.
-//! [`Certificates`] are ours and can be replaced while serving; [`ServerTls`] is one listening socket's configuration, with
+//! [`Certificates`] are ours and can be replaced while serving, [`HostKey`]s outlive them; [`ServerTls`] is one listening socket's configuration, with
 //! session tickets of its own; [`ClientTls`] is for connecting, and [`Check`] for judging by what a domain has published.
 
 mod certs;
@@ -11,6 +11,7 @@ mod client;
 mod client_cert;
 mod client_options;
 mod end_point;
+mod host_key;
 mod info;
 mod server;
 mod signature;
@@ -22,8 +23,9 @@ pub use check::{Check, DaneCheck, Fault, Findings, NoMatch, Severity};
 pub use client::{ClientTls, RootsError, read_roots};
 pub use client_cert::{CertificateError, ClientCert};
 pub use client_options::{ClientTlsOptions, OptionsError};
-pub use info::{HandshakeError, TlsInfo};
-pub use server::{MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
+pub use host_key::{HostKey, HostKeyError, KeyKind};
+pub use info::{HandshakeError, Refusal, TlsInfo};
+pub use server::{ACME_ALPN, AcmeFallback, MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
 pub use subject::TlsaSubject;
 
 pub use rustls::Error;

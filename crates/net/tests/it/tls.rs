@@ -38,6 +38,8 @@ async fn agrees_and_carries_bytes() {
     let info = theirs.tls().unwrap();
     assert_eq!((info.version, info.sni.as_str(), info.resumed), ("TLS1.3", "mx.example", false));
     assert!(info.to_string().starts_with("TLS1.3 TLS_"), "{info}");
+    // The post-quantum key exchange.
+    assert_eq!((info.group.as_str(), ours.tls().unwrap().group.as_str()), ("X25519MLKEM768", "X25519MLKEM768"));
     assert_eq!(ours.channel_binding().unwrap(), theirs.channel_binding().unwrap());
 
     ours.write_all(b"hello").await.unwrap();
@@ -65,6 +67,16 @@ async fn chooses_by_name_and_falls_back_or_refuses() {
     };
     assert_eq!(names_seen(false).await, [true, true, true, true]);
     assert_eq!(names_seen(true).await, [true, true, false, true]);
+}
+
+#[tokio::test]
+async fn a_client_hears_that_its_name_is_unknown() {
+    let server = server(&[&["first.example"]], ServerTlsOptions { unknown_sni: UnknownSni::Refuse, ..ServerTlsOptions::default() });
+    let (mut ours, mut theirs) = pair();
+    let client = ClientTls::opportunistic().unwrap();
+    let (a, b) = tokio::join!(ours.connect_tls(&client, "other.example"), theirs.start_tls(&server, &[]));
+    assert_eq!(a.unwrap_err().reason(), "alert-112-unrecognised-name");
+    assert_eq!(b.unwrap_err().to_string(), "TLS handshake refused: unknown server name \"other.example\"");
 }
 
 #[tokio::test]
