@@ -29,12 +29,14 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mox_delivery", "queue"),
     ("mox_store", "store"),
     ("mox_net::resolver", "dns"),
+    ("mox_net::acme", "autotls"),
     ("mox_net", "net"),
     ("mox_mailauth::dkim", "dkim"),
     ("mox_mailauth::spf", "spf"),
     ("mox_mailauth::dmarc", "dmarc"),
     ("mox_mailauth", "mailauth"),
     ("mox_message", "message"),
+    ("mox_httpd::webapi", "webapi"),
     ("mox_httpd", "http"),
     ("mox_config", "config"),
     ("mox::ctl", "ctl"),
@@ -43,16 +45,22 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mox", "mox"),
 ];
 
+/// Packages that only some lines of a module name.
+const MORE: &[&str] = &["net/http"];
+
 /// The package a line belongs to; none for other people's crates, whose lines aren't for operators.
 pub(super) fn package(metadata: &Metadata<'_>) -> Option<&'static str> {
-    let target = metadata.target();
+    package_of(metadata.target())
+}
+
+fn package_of(target: &str) -> Option<&'static str> {
     let module = |name: &str| target == name || target.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
     if let Some((_, package)) = PACKAGES.iter().find(|(name, _)| module(name)) {
         return Some(package);
     }
     // A target that was given explicitly.
     let explicit = target.split(':').next().unwrap_or_default();
-    PACKAGES.iter().map(|(_, package)| *package).find(|p| *p == explicit)
+    PACKAGES.iter().map(|(_, package)| package).chain(MORE).copied().find(|p| *p == explicit)
 }
 
 /// The level of a line.
@@ -134,6 +142,24 @@ impl Levels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lines of the webapi and of HTTP connections went nowhere.
+    #[test]
+    fn lines_belong_to_packages() {
+        for (target, package) in [
+            ("mox_net::acme::run", "autotls"),
+            ("autotls", "autotls"),
+            ("webapi", "webapi"),
+            ("mox_httpd::webapi::send", "webapi"),
+            ("net/http", "net/http"),
+            ("mox_httpd::server", "http"),
+            ("smtpserver:auth", "smtpserver"),
+            ("store", "store"),
+        ] {
+            assert_eq!(package_of(target), Some(package), "{target}");
+        }
+        assert_eq!(package_of("hyper::proto"), None);
+    }
 
     #[test]
     fn lists_and_changes() {
