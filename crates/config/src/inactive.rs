@@ -13,7 +13,6 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
         }
     };
     note("CheckUpdates", fixed.check_updates);
-    note("ACME", !fixed.acme.is_empty());
     let any = |used: &dyn Fn(&Listener) -> bool| fixed.listeners.values().any(used);
     let old_tls = "TLS.MinVersion below TLSv1.2: TLSv1.2 is the lowest";
     note(old_tls, any(&|l| l.tls.as_ref().is_some_and(|tls| tls.min_version() < TlsVersion::V1_2)));
@@ -24,11 +23,9 @@ pub fn inactive_features(fixed: &Static, dynamic: &Dynamic) -> Vec<String> {
     }
     note("PprofHTTP", any(&|l| l.pprof_http.as_ref().is_some_and(|s| s.enabled)));
     note("AutoconfigHTTPS", any(&|l| l.autoconfig_https.as_ref().is_some_and(|s| s.enabled)));
-    note("MTASTSHTTPS", any(&|l| l.mtasts_https.as_ref().is_some_and(|s| s.enabled)));
     note("WebserverHTTP", any(&|l| l.webserver_http.as_ref().is_some_and(|s| s.enabled)));
     note("WebserverHTTPS", any(&|l| l.webserver_https.as_ref().is_some_and(|s| s.enabled)));
 
-    note("MTASTS", dynamic.domains.values().any(|d| d.mtasts.is_some()));
     let accounts = || dynamic.accounts.values();
     note("SubjectPass", accounts().any(|a| a.subject_pass.is_some()));
     note("JunkFilter", accounts().any(|a| a.junk_filter.is_some()));

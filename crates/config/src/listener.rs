@@ -123,6 +123,21 @@ impl Listener {
         self.metrics_http.as_ref().filter(|s| s.enabled)
     }
 
+    /// The service of MTA-STS policies, if it is enabled.
+    pub fn enabled_mtasts(&self) -> Option<&PolicyService> {
+        self.mtasts_https.as_ref().filter(|s| s.enabled)
+    }
+
+    /// The service of autoconfiguration, if it is enabled.
+    pub fn enabled_autoconfig(&self) -> Option<&PolicyService> {
+        self.autoconfig_https.as_ref().filter(|s| s.enabled)
+    }
+
+    /// The web server, without or with TLS, if it is enabled.
+    pub fn enabled_webserver(&self, tls: bool) -> Option<&WebServer> {
+        if tls { self.webserver_https.as_ref() } else { self.webserver_http.as_ref() }.filter(|s| s.enabled)
+    }
+
     /// The web services with their field names and whether they have TLS.
     pub fn web_services(&self) -> [(&'static str, bool, Option<&WebService>); 8] {
         [

@@ -1,4 +1,5 @@
-//! The HTTP server (1.1, and 2 over TLS): routes by host and path, limits, compression, access log; metrics for Prometheus; the webapi.
+//! The HTTP server (1.1, and 2 over TLS): routes by host and path, limits, compression, access log; metrics for Prometheus; the webapi;
+//! policies of MTA-STS, and answers to providers of certificates.
 //!
 //! [`Metrics`] is the registry that the rest of the server counts in. A [`Server`] is shared by all ports; a [`Site`] is what one
 //! port serves: a [`Router`] with services, each a [`Handler`] at a path. Limits: the size of a request's head, the time for it,
@@ -18,6 +19,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 pub mod webapi;
+mod wellknown;
 
 pub use body::Body;
 pub use metrics::{ConnectionLabels, Metrics, OpenConnection};
@@ -25,3 +27,4 @@ pub use request::{Peer, Request};
 pub use router::{Answering, Class, ClientNames, Handler, Hosts, Route, Router};
 pub use scrape::Scrape;
 pub use server::{Server, Site, request_limit};
+pub use wellknown::{ACME_PATH, AcmeHttp, MTA_STS_PATH, MtaSts};

@@ -17,6 +17,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// Its body.
     pub body: Incoming,
+    /// The name that the request is addressed to, if it is to a name.
+    pub host: Option<Domain>,
     /// The path below the service's own, starting with a slash; decoded and without dots or empty segments.
     pub path: String,
     /// The service's own path, ending in a slash.
@@ -67,6 +69,15 @@ pub(crate) enum RequestHost {
     Name(Domain),
     /// Missing, or neither.
     None,
+}
+
+impl RequestHost {
+    pub(crate) fn into_name(self) -> Option<Domain> {
+        match self {
+            Self::Name(name) => Some(name),
+            Self::Ip | Self::None => None,
+        }
+    }
 }
 
 /// The host of a request: from its target if that has one (HTTP/2, and proxies' requests), else from `Host`, RFC 9112 §3.3.

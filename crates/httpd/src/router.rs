@@ -5,6 +5,7 @@
 
 use crate::body::Body;
 use crate::request::{Request, RequestHost};
+use crate::wellknown::MTA_STS_HOST;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use hyper::{Response, StatusCode};
 use mox_base::Domain;
@@ -52,6 +53,8 @@ impl ClientNames {
 pub enum Hosts {
     /// Any, also none.
     Any,
+    /// Those of policies of MTA-STS.
+    MtaSts,
     /// Addresses, `localhost` (for tunnels), this name, and those for mail clients.
     Ours {
         /// The listener's name.
@@ -65,7 +68,8 @@ impl Hosts {
     fn matches(&self, host: &RequestHost) -> bool {
         match (self, host) {
             (Self::Any, _) | (Self::Ours { .. }, RequestHost::Ip) => true,
-            (Self::Ours { .. }, RequestHost::None) => false,
+            (Self::MtaSts, RequestHost::Name(name)) => name.ascii().starts_with(MTA_STS_HOST),
+            (Self::MtaSts, RequestHost::Ip | RequestHost::None) | (Self::Ours { .. }, RequestHost::None) => false,
             (Self::Ours { hostname, clients }, RequestHost::Name(name)) => {
                 name == hostname || name.ascii() == "localhost" || clients.contains(name)
             }

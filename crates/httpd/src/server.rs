@@ -17,6 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mox_base::Clock;
+use mox_net::tls::ACME_ALPN;
 use mox_net::{RateLimit, ServerTls, Stream};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -75,6 +76,12 @@ impl Server {
             tracing::info!(target: "net/http", %error, remote = %stream.remote_addr(), "https error");
             return;
         }
+        if stream.tls().is_some_and(|tls| tls.alpn == ACME_ALPN) {
+            // RFC 8737 §3: the handshake was all there is to say.
+            tracing::debug!(target: "autotls", remote = %stream.remote_addr(), "answered a question of an acme provider");
+            stream.close().await;
+            return;
+        }
         let peer = Peer { remote: stream.remote_addr(), local: stream.local_addr(), tls: stream.tls().cloned().map(Arc::new) };
         if peer.tls.as_ref().is_some_and(|tls| tls.alpn == h2::ALPN) {
             return self.multiplexed(site, peer, stream).await;
@@ -120,8 +127,8 @@ impl Server {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
             return finish(record, "(ratelimited)", response, None);
         }
-        let path = clean(head.uri.path());
-        let Some(route) = site.router.find(&host(&head.uri, &head.headers), &path) else {
+        let (host, path) = (host(&head.uri, &head.headers), clean(head.uri.path()));
+        let Some(route) = site.router.find(&host, &path) else {
             return finish(record, "(nomatch)", plain(StatusCode::NOT_FOUND, "404 page not found"), None);
         };
         let gzip = accepts_gzip(&head.headers);
@@ -130,6 +137,7 @@ impl Server {
             method: head.method,
             headers: head.headers,
             body,
+            host: host.into_name(),
             path: if below.is_empty() { "/".to_owned() } else { below.to_owned() },
             base: route.path.clone(),
             client_ip: if route.forwarded || !forwarded { client_ip } else { Some(peer.remote.ip()) },

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use mox_base::{Clock, Timestamp};
-use mox_httpd::{Class, Hosts, Metrics, Route, Router, Scrape, Server, Site, request_limit};
+use mox_httpd::{Class, Hosts, MTA_STS_PATH, Metrics, MtaSts, Route, Router, Scrape, Server, Site, request_limit};
 use mox_net::Stream;
 use mox_testkit::VirtualClock;
 use std::sync::Arc;
@@ -92,4 +92,43 @@ async fn a_head_has_30_seconds() {
     server.connection(site, end).await;
     let took = start.elapsed().as_secs();
     assert!((29..=31).contains(&took), "{took}");
+}
+
+#[tokio::test]
+async fn policies_of_mta_sts() {
+    let metrics = Arc::new(Metrics::new());
+    let policies = MtaSts::default();
+    policies.replace([("bücher.example".parse().unwrap(), "version: STSv1\nmode: none\nmax_age: 60\n".to_owned())].into());
+    let mut router = Router::default();
+    let path = MTA_STS_PATH.to_owned();
+    router.add(Route {
+        class: Class::System,
+        hosts: Hosts::MtaSts,
+        path,
+        label: "mtasts",
+        forwarded: false,
+        handler: Arc::new(policies.clone()),
+    });
+    let site = Arc::new(Site { router, tls: None, rate_limited: true });
+    let server = server(&metrics);
+    let get = async |host: &str, path: &str| ask(&server, &site, &format!("GET {path} HTTP/1.1\r\nHost: {host}")).await;
+    // RFC 8461 §3.2 and §3.3.
+    for host in ["mta-sts.xn--bcher-kva.example", "MTA-STS.xn--bcher-kva.example:443"] {
+        let answer = get(host, MTA_STS_PATH).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("content-type: text/plain\r\n"), "{answer}");
+        assert!(
+            answer.contains("cache-control: no-cache, max-age=0\r\n") && answer.contains("x-content-type-options: nosniff\r\n"),
+            "{answer}"
+        );
+        assert!(answer.ends_with("\r\n\r\nversion: STSv1\nmode: none\nmax_age: 60\n"), "{answer}");
+    }
+    for host in ["xn--bcher-kva.example", "mta-sts.other.example", "www.mta-sts.xn--bcher-kva.example", "192.0.2.1", "mta-sts."] {
+        assert!(get(host, MTA_STS_PATH).await.starts_with("HTTP/1.1 404 "), "{host}");
+    }
+    let host = "mta-sts.xn--bcher-kva.example";
+    assert!(get(host, "/.well-known/mta-sts.txt/").await.starts_with("HTTP/1.1 404 "));
+    let post = ask(&server, &site, &format!("POST {MTA_STS_PATH} HTTP/1.1\r\nHost: {host}")).await;
+    assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD\r\n"), "{post}");
+    policies.replace([].into());
+    assert!(get(host, MTA_STS_PATH).await.starts_with("HTTP/1.1 404 "));
 }

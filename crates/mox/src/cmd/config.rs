@@ -2,6 +2,7 @@
 //! none changes anything.
 
 use crate::cli::{Command, Failure, Invocation, Outcome, print};
+use crate::wire::listener_keys;
 use mox_config::examples::{EXAMPLES, example};
 use mox_config::{Dynamic, Fixed, Outside, Snapshot, Static, Submit, sconf};
 
@@ -105,6 +106,7 @@ fn test(invocation: &Invocation) -> Outcome {
 fn check_certificates(fixed: &Fixed) -> Vec<String> {
     let mut mistakes = Vec::new();
     for (name, listener) in &fixed.settings.listeners {
+        mistakes.extend(listener_keys(&fixed.paths, name, listener).err());
         for pair in listener.tls.iter().flat_map(|tls| &tls.key_certs) {
             let (cert, key) = (fixed.paths.config(&pair.cert_file), fixed.paths.config(&pair.key_file));
             if let Err(error) = mox_net::tls::KeyCert::read(&cert, &key) {

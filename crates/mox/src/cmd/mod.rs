@@ -7,6 +7,7 @@ mod config;
 mod config_addresses;
 mod config_dns;
 mod config_edit;
+mod config_hostkeys;
 mod config_tlskeys;
 mod dial;
 mod dkim;
@@ -46,6 +47,7 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[config_tlskeys::COMMANDS],
     &[dnscheck::COMMANDS],
     &[config_dns::COMMANDS],
+    &[config_hostkeys::COMMANDS],
     &[cid::COMMANDS],
     &[clientconfig::COMMANDS],
     &[dns::COMMANDS],

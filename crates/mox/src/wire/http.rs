@@ -1,6 +1,7 @@
 //! The HTTP services from the configuration.
 
 use super::Mode;
+use super::acme::provider_of;
 use super::listeners::{Endpoint, Service, webapi};
 use super::services::Shared;
 use super::{Life, smtp};
@@ -9,7 +10,7 @@ use mox_config::{Dynamic, Static};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
 use mox_httpd::webapi::{Parts, ReceivedId, Webapi};
-use mox_httpd::{Class, Hosts, Metrics, Route, Router, Scrape, Server, Site, request_limit};
+use mox_httpd::{ACME_PATH, AcmeHttp, Class, Hosts, MTA_STS_PATH, Metrics, Route, Router, Scrape, Server, Site, request_limit};
 use mox_net::{RateLimit, ServerTls};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -70,6 +71,27 @@ impl Http {
                     label: "webapi",
                     forwarded: service.forwarded,
                     handler: Arc::new(self.webapi.at(listener.max_message_size())),
+                });
+            }
+            if let Some(service) = listener.enabled_mtasts().filter(|s| s.port() == endpoint.port && s.non_tls != secure) {
+                router.add(Route {
+                    class: Class::System,
+                    hosts: Hosts::MtaSts,
+                    path: MTA_STS_PATH.to_owned(),
+                    label: "mtasts",
+                    forwarded: service.forwarded,
+                    handler: Arc::new(shared.mtasts.clone()),
+                });
+            }
+            let acme = provider_of(listener).and_then(|name| shared.acme.get(name));
+            if let Some(acme) = acme.filter(|_| endpoint.service == Service::Http) {
+                router.add(Route {
+                    class: Class::System,
+                    hosts: Hosts::Any,
+                    path: ACME_PATH.to_owned(),
+                    label: "acme-http-01",
+                    forwarded: false,
+                    handler: Arc::new(AcmeHttp::new(acme.clone())),
                 });
             }
             if !secure && listener.enabled_metrics().is_some_and(|s| s.metrics_port() == endpoint.port) {

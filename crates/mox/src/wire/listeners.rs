@@ -32,7 +32,7 @@ impl Service {
         [Self::Smtp, Self::Submission, Self::Submissions, Self::Imap, Self::Imaps, Self::Http, Self::Https, Self::Metrics];
 
     /// Its ports at a listener.
-    fn ports(self, listener: &Listener) -> BTreeSet<u16> {
+    fn ports(self, config: &Static, listener: &Listener) -> BTreeSet<u16> {
         let one = |port: Option<u16>| port.into_iter().collect();
         match self {
             Self::Smtp => one(listener.enabled_smtp().map(mox_config::Smtp::port)),
@@ -40,10 +40,22 @@ impl Service {
             Self::Submissions => one(listener.enabled_submissions().map(mox_config::Submissions::port)),
             Self::Imap => one(listener.enabled_imap().map(mox_config::Imap::port)),
             Self::Imaps => one(listener.enabled_imaps().map(mox_config::Imaps::port)),
-            Self::Http => one(webapi(listener, false).map(|s| s.port(false))),
-            Self::Https => one(webapi(listener, true).map(|s| s.port(true))),
+            Self::Http => {
+                let mut ports: BTreeSet<u16> = one(webapi(listener, false).map(|s| s.port(false)));
+                ports.extend(listener.enabled_mtasts().filter(|s| s.non_tls).map(mox_config::PolicyService::port));
+                if acme(config, listener).is_some() {
+                    ports.extend(answering_ports(listener));
+                }
+                ports
+            }
+            Self::Https => {
+                let mut ports: BTreeSet<u16> = one(webapi(listener, true).map(|s| s.port(true)));
+                ports.extend(listener.enabled_mtasts().filter(|s| !s.non_tls).map(mox_config::PolicyService::port));
+                ports.extend(acme(config, listener).filter(|_| uses_tls(listener)).map(mox_config::Acme::port));
+                ports
+            }
             Self::Metrics => {
-                let shared = Self::Http.ports(listener);
+                let shared = Self::Http.ports(config, listener);
                 one(listener.enabled_metrics().map(mox_config::PlainService::metrics_port).filter(|port| !shared.contains(port)))
             }
         }
@@ -53,6 +65,32 @@ impl Service {
     pub(crate) const fn is_immediate_tls(self) -> bool {
         matches!(self, Self::Submissions | Self::Imaps | Self::Https)
     }
+}
+
+/// The provider of a listener's certificates.
+fn acme<'a>(config: &'a Static, listener: &Listener) -> Option<&'a mox_config::Acme> {
+    config.acme.get(&listener.tls.as_ref()?.acme)
+}
+
+/// Whether a listener has a service that needs certificates, so that its provider may ask.
+fn uses_tls(listener: &Listener) -> bool {
+    listener.enabled_smtp().is_some_and(|smtp| !smtp.no_starttls)
+        || listener.enabled_submissions().is_some()
+        || listener.enabled_imaps().is_some()
+        || listener.web_services().into_iter().any(|(_, tls, service)| tls && service.is_some_and(|s| s.enabled))
+        || [listener.enabled_autoconfig(), listener.enabled_mtasts()].into_iter().flatten().any(|service| !service.non_tls)
+        || listener.enabled_webserver(true).is_some()
+}
+
+/// The ports on which a provider's questions over plain HTTP are answered: those of all services with plain HTTP for the world, also
+/// of those that aren't there yet.
+fn answering_ports(listener: &Listener) -> BTreeSet<u16> {
+    let services = listener.web_services().into_iter().filter(|(_, tls, service)| !tls && service.is_some_and(|s| s.enabled));
+    let mut ports: BTreeSet<u16> = services.filter_map(|(_, _, service)| service).map(|service| service.port(false)).collect();
+    ports.extend(listener.enabled_webserver(false).map(|server| server.port(false)));
+    let policies = [listener.enabled_autoconfig(), listener.enabled_mtasts()].into_iter().flatten();
+    ports.extend(policies.filter(|service| service.non_tls).map(mox_config::PolicyService::port));
+    ports
 }
 
 /// The webapi of a listener, if it is enabled there.
@@ -95,7 +133,7 @@ pub(crate) fn endpoints(config: &Static) -> Vec<Endpoint> {
     for group in [&Service::ALL[..3], &Service::ALL[3..5], &Service::ALL[5..]] {
         for (name, listener) in &config.listeners {
             for service in group {
-                for port in service.ports(listener) {
+                for port in service.ports(config, listener) {
                     all.extend(listener.ips.iter().map(|ip| Endpoint {
                         listener: name.clone(),
                         service: *service,

@@ -5,6 +5,7 @@
 //! stops, the store closes. Sessions that take longer than 3 seconds are cut off.
 
 mod accounts;
+mod acme;
 mod config_edit;
 mod control;
 mod directory;
@@ -12,6 +13,7 @@ mod dnsbl;
 mod http;
 mod imap;
 mod listeners;
+mod mtasts;
 mod queue;
 mod reload;
 mod reports;
@@ -26,6 +28,7 @@ mod tls_keys;
 mod tls_policies;
 mod webhooks;
 
+pub(crate) use acme::{hostname_of, listener_keys, provider_of};
 pub(crate) use listeners::Service;
 #[cfg(test)]
 pub(crate) use listeners::endpoints;

@@ -39,7 +39,7 @@ pub(super) fn runner(
         lookup,
         dial: Arc::new(TcpDial::default()),
         opportunistic_tls: tls(ClientTls::opportunistic())?,
-        verified_tls: verified_tls(shared)?,
+        verified_tls: verified_tls(&shared.live)?,
         policies,
         dead_addresses: shared.reports.as_ref().map(|reports| reports.dead.clone()),
     };

@@ -7,16 +7,18 @@ use super::reports::Reports;
 use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
-use super::{Life, accounts, dnsbl, imap, queue, reports, smtp, tls_policies, webhooks};
+use super::tls::{self, Sources};
+use super::{Life, accounts, acme, dnsbl, imap, mtasts, queue, reports, smtp, tls_policies, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::blocklists::{BlocklistMetrics, Blocklists};
 use mox_delivery::outbound::{Runner, SharedRouting};
 use mox_delivery::tls::TlsMetrics;
-use mox_httpd::{ClientNames, ConnectionLabels, Metrics};
+use mox_httpd::{ClientNames, ConnectionLabels, Metrics, MtaSts};
 use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
+use mox_net::acme::Acme;
 use mox_net::listen::{self, Serving};
 use mox_net::resolver::ResolverLimits;
 use mox_net::{Listener, Resolver, Stream, TcpDial};
@@ -57,6 +59,12 @@ pub(super) struct Shared {
     pub(super) selectors: SharedSelectors,
     /// Names under which mail clients may reach us.
     pub(super) client_names: ClientNames,
+    /// Policies that we serve.
+    pub(super) mtasts: MtaSts,
+    /// Providers of certificates, by their names in the configuration.
+    pub(super) acme: BTreeMap<String, Acme>,
+    lookup: Arc<dyn Lookup>,
+    life: Life,
     pub(super) metrics: Arc<Metrics>,
     pub(super) smtp_metrics: mox_smtpd::Metrics,
     /// Asks for a look at domains.conf.
@@ -79,7 +87,14 @@ impl Shared {
         self.selectors.replace(signing_selectors(snapshot));
         self.routing.replace(routing(settings, &snapshot.dynamic, &self.world));
         self.client_names.replace(client_names(&snapshot.dynamic));
+        self.mtasts.replace(mtasts::policies(settings, &snapshot.dynamic));
+        self.apply_hosts(snapshot);
         Ok(())
+    }
+
+    /// Tells providers of certificates for which hosts.
+    fn apply_hosts(&self, snapshot: &Snapshot) {
+        acme::apply(&self.acme, self.live.settings(), &snapshot.dynamic, &self.lookup, &self.life);
     }
 }
 
@@ -93,7 +108,7 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask } = startup;
+        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask, acme: acme_settings } = startup;
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
@@ -115,6 +130,7 @@ impl Services {
         let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
         let lookup: Arc<dyn Lookup> = Arc::new(lookup);
         let block_lists = mox_probe::dnsbl::Monitor::new(Arc::clone(&lookup), metrics.registry_mut());
+        let acme_metrics = acme::metrics(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
         let store = Store::open(storage, clock, random).await.map_err(|e| format!("opening store: {e}"))?;
@@ -134,6 +150,7 @@ impl Services {
         let evaluate = !live.settings().no_outgoing_dmarc_reports;
         let reports = Reports::open(&store, mode, evaluate, report_metrics).await?;
         let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
+        let providers = acme::open(acme_settings, &live, &store, &lookup, acme_metrics, life)?;
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
             log,
@@ -148,6 +165,10 @@ impl Services {
             reports,
             selectors: SharedSelectors::new(signing_selectors(&snapshot)),
             client_names: ClientNames::default(),
+            mtasts: MtaSts::default(),
+            acme: providers,
+            lookup: Arc::clone(&lookup),
+            life: life.clone(),
             metrics: Arc::clone(&metrics),
             smtp_metrics,
             reload_now: Notify::new(),
@@ -155,6 +176,9 @@ impl Services {
             applying: tokio::sync::Mutex::new(()),
         });
         shared.client_names.replace(client_names(&snapshot.dynamic));
+        shared.mtasts.replace(mtasts::policies(live.settings(), &snapshot.dynamic));
+        shared.apply_hosts(&snapshot);
+        tls::watch_files(&shared, certs.clone(), life);
         let connections = Arc::new(Semaphore::new(CONNECTIONS));
         let serving = Serving { tracker: life.connections.clone(), stop: life.stop.clone(), connections };
         let imap = imap::service(&shared, mode, life.stop.clone());
@@ -168,7 +192,8 @@ impl Services {
         let http = Http::new(&shared, mode, webapi_metrics, life)?;
         let mut listening = Vec::new();
         for endpoint in endpoints {
-            let tls = super::tls::of_socket(shared.live.settings(), &certs, &endpoint).map_err(|e| e.to_string())?;
+            let sources = Sources { files: &certs, providers: &shared.acme };
+            let tls = tls::of_socket(shared.live.settings(), sources, &endpoint).map_err(|e| e.to_string())?;
             let listener = sockets.listener(endpoint.addr).map_err(|e| e.to_string())?;
             let addr = listener.local_addr();
             tracing::info!(service = %endpoint.service, listener = endpoint.listener, %addr, "listening");
@@ -203,6 +228,9 @@ impl Services {
                     });
                 }
             }
+        }
+        for acme in shared.acme.values() {
+            life.background.spawn(acme.clone().run());
         }
         let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
         let webhooks = webhooks::runner(&shared, Arc::clone(&lookup), mode, webhook_metrics)?;

@@ -2,7 +2,7 @@
 //! private keys, and binding sockets.
 
 use super::listeners::{Endpoint, endpoints};
-use super::{storage, tls};
+use super::{acme, storage, tls};
 use crate::cli::Globals;
 use crate::log::Log;
 use mox_config::{Live, Outside, Paths, Static};
@@ -40,6 +40,7 @@ pub(crate) struct Startup {
     pub(super) certs: BTreeMap<String, Arc<Certificates>>,
     /// What checks of incoming mail ask instead of the system's name servers.
     pub(crate) checks_ask: Option<OfflineDns>,
+    pub(super) acme: BTreeMap<String, mox_net::acme::Settings>,
 }
 
 impl Startup {
@@ -62,6 +63,7 @@ impl Startup {
             storage.check_on_close = Some(inconsistent);
         }
         let mut endpoints = endpoints(fixed);
+        let acme = acme::settings(fixed, paths, &endpoints)?;
         let mut sockets = Sockets::new();
         if mode == (Mode::Localserve { any_ports: true }) {
             endpoints.iter_mut().for_each(|e| e.addr = SocketAddr::new(e.addr.ip(), 0));
@@ -75,7 +77,7 @@ impl Startup {
         }
         let pedantic = globals.pedantic || fixed.pedantic;
         let data_dir = paths.data_dir().to_owned();
-        Ok(Self { mode, pedantic, data_dir, storage, live: Arc::new(live), log, endpoints, sockets, certs, checks_ask: None })
+        Ok(Self { mode, pedantic, data_dir, storage, live: Arc::new(live), log, endpoints, sockets, certs, checks_ask: None, acme })
     }
 
     /// The static configuration.

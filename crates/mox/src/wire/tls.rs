@@ -1,12 +1,20 @@
 //! Certificates of listeners, and the TLS of their sockets.
 
+use super::acme::{hostname_of, provider_of};
 use super::listeners::{Endpoint, Service};
+use super::{Life, services::Shared};
 use mox_config::{ListenerTls, Static, TlsVersion};
 use mox_net::ServerTls;
-use mox_net::tls::{CertError, Certificates, KeyCert, MinVersion, ServerTlsOptions, UnknownSni};
+use mox_net::acme::Acme;
+use mox_net::tls::{AcmeFallback, CertError, Certificates, KeyCert, MinVersion, ServerTlsOptions, UnknownSni};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often files of certificates are looked at.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why TLS can't be set up.
 #[derive(Debug, thiserror::Error)]
@@ -29,7 +37,7 @@ pub(crate) enum TlsError {
     },
 }
 
-/// The certificates of each listener that has some; read while we may read the keys.
+/// The certificates of each listener that has some in files; read while we may read the keys.
 pub(crate) fn certificates(config: &Static, config_dir: &Path) -> Result<BTreeMap<String, Arc<Certificates>>, TlsError> {
     let mut all = BTreeMap::new();
     for (name, listener) in &config.listeners {
@@ -44,15 +52,18 @@ fn key_certs(tls: &ListenerTls, config_dir: &Path) -> Result<Vec<KeyCert>, CertE
     tls.key_certs.iter().map(|files| KeyCert::read(&config_dir.join(&files.cert_file), &config_dir.join(&files.key_file))).collect()
 }
 
+/// Where certificates come from.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    /// By listener.
+    pub(super) files: &'a BTreeMap<String, Arc<Certificates>>,
+    /// By their names in the configuration.
+    pub(super) providers: &'a BTreeMap<String, Acme>,
+}
+
 /// The TLS of a socket, if its listener has certificates. Each socket has ticket keys of its own.
-pub(crate) fn of_socket(
-    config: &Static,
-    certs: &BTreeMap<String, Arc<Certificates>>,
-    endpoint: &Endpoint,
-) -> Result<Option<ServerTls>, TlsError> {
-    let Some((listener, certs)) = config.listeners.get(&endpoint.listener).zip(certs.get(&endpoint.listener)) else {
-        return Ok(None);
-    };
+pub(super) fn of_socket(config: &Static, sources: Sources<'_>, endpoint: &Endpoint) -> Result<Option<ServerTls>, TlsError> {
+    let Some(listener) = config.listeners.get(&endpoint.listener) else { return Ok(None) };
     let Some(tls) = &listener.tls else { return Ok(None) };
     let mx = listener.enabled_smtp().filter(|_| endpoint.service == Service::Smtp);
     if mx.is_some_and(|mx| mx.no_starttls) || matches!(endpoint.service, Service::Http | Service::Metrics) {
@@ -67,6 +78,71 @@ pub(crate) fn of_socket(
         tickets: mx.is_none_or(|mx| mx.tls_session_tickets_disabled == Some(false)),
         unknown_sni: UnknownSni::Fallback,
     };
-    let tls = ServerTls::new(Arc::clone(certs), options);
-    tls.map(Some).map_err(|source| TlsError::Tls { listener: endpoint.listener.clone(), source })
+    let made = if let Some(acme) = provider_of(listener).and_then(|name| sources.providers.get(name)) {
+        let host = hostname_of(config, listener).clone();
+        let fallback = match endpoint.service {
+            Service::Smtp => AcmeFallback::Always(host),
+            Service::Https => AcmeFallback::Nothing,
+            _ => AcmeFallback::WithoutName(host),
+        };
+        ServerTls::with_acme(acme.clone(), fallback, options)
+    } else if let Some(certs) = sources.files.get(&endpoint.listener) {
+        ServerTls::new(Arc::clone(certs), options)
+    } else {
+        return Ok(None);
+    };
+    made.map(Some).map_err(|source| TlsError::Tls { listener: endpoint.listener.clone(), source })
+}
+
+/// Takes new certificates into use when their files change. Files that can't be read or don't fit together, as when only one
+/// of them was replaced yet, leave the certificates in use.
+pub(super) fn watch_files(shared: &Arc<Shared>, certs: BTreeMap<String, Arc<Certificates>>, life: &Life) {
+    if certs.is_empty() {
+        return;
+    }
+    let (shared, finish) = (Arc::clone(shared), life.finish.clone());
+    life.background.spawn(async move {
+        let mut seen = stamps(&shared, &certs);
+        loop {
+            tokio::select! {
+                () = finish.cancelled() => return,
+                () = tokio::time::sleep(INTERVAL) => {}
+            }
+            let (at, all) = (Arc::clone(&shared), certs.clone());
+            let before = seen.clone();
+            // Only a panic in there keeps us from an answer; the next look comes anyway.
+            if let Ok(now) = tokio::task::spawn_blocking(move || look(&at, &all, &before)).await {
+                seen = now;
+            }
+        }
+    });
+}
+
+/// What shows that a file has changed: modification time, size, inode.
+type Stamp = Option<(i64, i64, u64, u64)>;
+
+/// By listener, of all its files.
+type Stamps = BTreeMap<String, Vec<Stamp>>;
+
+fn stamps(shared: &Shared, certs: &BTreeMap<String, Arc<Certificates>>) -> Stamps {
+    let stamp = |path: PathBuf| std::fs::metadata(path).ok().map(|m| (m.mtime(), m.mtime_nsec(), m.size(), m.ino()));
+    let listeners = &shared.live.settings().listeners;
+    let of = |name: &String| {
+        let pairs = listeners.get(name).and_then(|l| l.tls.as_ref()).map(|tls| tls.key_certs.as_slice()).unwrap_or_default();
+        pairs.iter().flat_map(|pair| [&pair.cert_file, &pair.key_file]).map(|file| stamp(shared.live.paths().config(file))).collect()
+    };
+    certs.keys().map(|name| (name.clone(), of(name))).collect()
+}
+
+fn look(shared: &Shared, certs: &BTreeMap<String, Arc<Certificates>>, before: &Stamps) -> Stamps {
+    let now = stamps(shared, certs);
+    for (listener, certs) in certs.iter().filter(|(name, _)| now.get(*name) != before.get(*name)) {
+        let tls = shared.live.settings().listeners.get(listener).and_then(|l| l.tls.as_ref());
+        let Some(read) = tls.map(|tls| key_certs(tls, shared.live.paths().config_dir())) else { continue };
+        match read.and_then(|read| certs.replace(read)) {
+            Ok(()) => tracing::info!(listener, "certificates reloaded"),
+            Err(error) => tracing::error!(%error, listener, "reading changed certificates, keeping those in use"),
+        }
+    }
+    now
 }

@@ -3,6 +3,7 @@
 use super::Life;
 use super::services::Shared;
 use mox_base::Lookup;
+use mox_config::Live;
 use mox_delivery::tls::{TlsMetrics, TlsPolicies, TlsPorts, WebPolicies};
 use mox_net::http::{AddressGuard, Client};
 use mox_net::tls::read_roots;
@@ -14,9 +15,9 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// A text for the operator, when certificates of authorities can't be read.
-pub(super) fn verified_tls(shared: &Shared) -> Result<ClientTls, String> {
-    let ca = shared.live.settings().tls.as_ref().and_then(|tls| tls.ca.as_ref());
-    let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| shared.live.paths().config(file)).collect()).unwrap_or_default();
+pub(super) fn verified_tls(live: &Live) -> Result<ClientTls, String> {
+    let ca = live.settings().tls.as_ref().and_then(|tls| tls.ca.as_ref());
+    let files: Vec<PathBuf> = ca.map(|ca| ca.cert_files.iter().map(|file| live.paths().config(file)).collect()).unwrap_or_default();
     let roots = read_roots(ca.is_none_or(|ca| ca.additional_to_system), &files).map_err(|e| e.to_string())?;
     ClientTls::verified(roots).map_err(|e| format!("setting up TLS: {e}"))
 }
@@ -35,7 +36,7 @@ pub(super) fn start(
     let store = reports.tls.clone();
     let reporting_lookup = Arc::clone(&lookup);
     let dial = Arc::new(TcpDial::default());
-    let client = Client::new(Arc::clone(&lookup), dial, verified_tls(shared)?, AddressGuard::public_only());
+    let client = Client::new(Arc::clone(&lookup), dial, verified_tls(&shared.live)?, AddressGuard::public_only());
     let ports = TlsPorts {
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),

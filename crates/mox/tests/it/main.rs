@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "in tests, helpers included")]
 #![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
 
+mod acme;
 mod clients;
 mod config;
 mod config_edit;
