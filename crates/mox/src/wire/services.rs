@@ -108,7 +108,8 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask, acme: acme_settings } = startup;
+        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask, acme: acme_settings } =
+            startup;
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
