@@ -1,12 +1,21 @@
 //! `mox config dnsrecords`: what a domain should have in DNS.
 
 use super::config::load;
+use super::dns::with_resolver;
+use super::dnscheck::{anywhere, verified_tls};
 use crate::cli::{Command, Failure, Invocation, Outcome, print};
 use mox_base::{Domain, Lookup};
 use mox_config::{DkimKey, DkimPublicKey, DnsInput, Fixed, Snapshot, UnicodeDomain, dns_records};
+use mox_net::TcpDial;
+use mox_net::acme::{Files, account_url};
+use mox_net::http::Client;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How we introduce ourselves to providers.
+const USER_AGENT: &str = concat!("mox/", env!("CARGO_PKG_VERSION"));
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     words: "config dnsrecords",
@@ -14,7 +23,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     listed: true,
     help: "Print the DNS records that a domain should have, for a zone file.\n\n\
         The records follow from the configuration. DNS is only asked whether the domain is signed with DNSSEC: if not, records for \
-        DANE are printed as comments.",
+        DANE are printed as comments. The provider of certificates, if the server has an account with it, is asked for the address of the \
+        account, for records that limit certificates to it.",
     flags: &[],
     args: 1..=1,
     run: print_records,
@@ -26,6 +36,7 @@ fn print_records(invocation: &Invocation) -> Outcome {
     if !snapshot.dynamic.domains.contains_key(&domain) {
         return Err(Failure::Error(format!("domain {domain}: no such domain")));
     }
+    let account_uri = account_uri(&fixed);
     let input = DnsInput {
         fixed: &fixed.settings,
         dynamic: &snapshot.dynamic,
@@ -33,7 +44,7 @@ fn print_records(invocation: &Invocation) -> Outcome {
         dkim: &dkim_keys(&snapshot, &domain)?,
         host_keys: &host_keys(&fixed)?,
         signed: is_signed(&domain),
-        account_uri: None,
+        account_uri: account_uri.as_deref(),
     };
     let lines = dns_records(&input).unwrap_or_default();
     print(&lines.into_iter().map(|line| line + "\n").collect::<String>())
@@ -69,6 +80,25 @@ pub(super) fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
         slot.get_or_insert(digest);
     }
     Ok(ecdsa.into_iter().chain(rsa).collect())
+}
+
+/// The URI of our account with the provider that the listener `public` has its certificates from; none without an account, or where
+/// the provider doesn't answer, which is said.
+pub(super) fn account_uri(fixed: &Fixed) -> Option<String> {
+    let name = &fixed.settings.listeners.get("public")?.tls.as_ref()?.acme;
+    let directory = &fixed.settings.acme.get(name)?.directory_url;
+    let files = Files::new(fixed.paths.data_dir(), name);
+    let tls = verified_tls(fixed);
+    let found = with_resolver(|resolver| async move {
+        let client = Client::new(Arc::new(resolver), Arc::new(TcpDial::default()), tls?, anywhere());
+        account_url(files, directory, USER_AGENT, &client).await.map_err(|e| Failure::new("asking for the acme account", e))
+    });
+    found.unwrap_or_else(|e| {
+        if let Failure::Error(text) = e {
+            eprintln!("warning: {text}");
+        }
+        None
+    })
 }
 
 /// Whether DNSSEC vouches for the domain. If DNS can't be asked, it doesn't.

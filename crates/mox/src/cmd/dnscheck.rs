@@ -70,10 +70,7 @@ pub(super) fn verified_tls(fixed: &Fixed) -> Result<ClientTls, Failure> {
 fn ports(resolver: Resolver, tls: ClientTls) -> Ports {
     let lookup: Arc<dyn Lookup> = Arc::new(resolver);
     let dial = Arc::new(TcpDial { timeout: Duration::from_secs(10) });
-    // Whose domain it is runs this command, and it may lead into a private network.
-    let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
-    let guard = AddressGuard::public_and(all.into_iter().filter_map(|ip| mox_base::IpPrefix::new(ip, 0)).collect());
-    let client = Client::new(Arc::clone(&lookup), dial.clone(), tls.clone(), guard);
+    let client = Client::new(Arc::clone(&lookup), dial.clone(), tls.clone(), anywhere());
     Ports {
         lookup,
         dial,
@@ -83,6 +80,12 @@ fn ports(resolver: Resolver, tls: ClientTls) -> Ports {
         random: Arc::new(SystemRandom),
         interfaces: interfaces(),
     }
+}
+
+/// Whose domain and configuration it is runs the command, and they may lead into a private network.
+pub(super) fn anywhere() -> AddressGuard {
+    let all = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+    AddressGuard::public_and(all.into_iter().filter_map(|ip| mox_base::IpPrefix::new(ip, 0)).collect())
 }
 
 /// The addresses of this machine that others may reach it at.
