@@ -168,7 +168,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
     }
     report::print(&results);
     if wanted.write || (!wanted.quick && wanted.only.is_none() && wanted.rows.is_none()) {
-        report::write(&results, scale.mailbox)?;
+        report::write(&results, scale.mailbox, scale.queue)?;
     }
     if results.failures.is_empty() { Ok(()) } else { Err(results.failures.join("\n")) }
 }

@@ -21,13 +21,13 @@ pub(super) fn print(results: &Results) {
 }
 
 /// Writes the table, with the machine, to `docs/benchmarks.md`.
-pub(super) fn write(results: &Results, mailbox: usize) -> Result<(), Failure> {
+pub(super) fn write(results: &Results, mailbox: usize, queue: usize) -> Result<(), Failure> {
     let text = format!(
         "<!-- Written by `cargo xtask bench`. Don't edit. -->\n\n\
          # Benchmarks\n\n\
          The same load over sockets, one subject after the other, in one run on one machine; the load generator shares its \
          processors. Dovecot keeps mail in mdbox, and it and Postfix have Debian's default storage settings, which are durable. \
-         Messages have about 4 KB in two parts; the large mailbox has {mailbox} of them. Times are medians, warm. Memory counts shared pages \
+         Messages have about 4 KB in two parts; the large mailbox has {mailbox} of them, the long queue {queue}. Times are medians, warm. Memory counts shared pages \
          once. Ratios above 1 are in our favour.\n\n\
          {}\n\n{}",
         machine(),

@@ -116,7 +116,7 @@ impl Row {
             Self::IdleTlsMemory => "an idle connection with TLS",
             Self::PushLatency => "push to an idle connection, p99",
             Self::PushLatencyCrowd => "push to one of all that idle on one mailbox, p99",
-            Self::QueueStart => "start to listening, 1,000,000 in the queue",
+            Self::QueueStart => "start to listening with the long queue",
             Self::QueueMemory => "memory after that",
             Self::DeadDomain => "processor time with 100,000 queued to a dead domain",
             Self::Start => "start to listening",
