@@ -29,9 +29,12 @@ pub(crate) fn submission(mox: &Mox) -> SmtpClient {
     client
 }
 
-/// The number in `* n EXISTS` of a newly selected mailbox.
+/// The number in `* n EXISTS` of a newly selected mailbox; 0 of one that isn't there yet: the first message for it makes it.
 pub(crate) fn exists(client: &mut ImapClient, mailbox: &str) -> usize {
-    let answer = client.ok(&format!("SELECT {mailbox}")).unwrap();
+    let answer = client.command(&format!("SELECT {mailbox}")).unwrap();
+    if answer.status.contains("[NONEXISTENT]") {
+        return 0;
+    }
     let line = answer.untagged.iter().find(|u| u.ends_with(b" EXISTS")).unwrap();
     let text = std::str::from_utf8(line).unwrap();
     text.split(' ').nth(1).unwrap().parse().unwrap()
