@@ -1,0 +1,167 @@
+//! Handing a message over on a connection: transactions until each recipient has a result.
+
+use super::super::connection::{Connection, Outgoing};
+use super::super::failure::{Failure, Remote};
+use super::{Attempt, Delivered, HostFailure, Kept, Manner};
+use mox_smtp::client::{Error, ErrorKind, Stage, Transaction};
+use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
+use mox_store::queue::Entry;
+
+impl Attempt<'_> {
+    /// Hands over to all open recipients. With `Ok`, each of them has a result. `sent`: messages on this connection before.
+    pub(super) async fn hand_over(
+        &mut self,
+        manner: Manner,
+        mut connection: Connection,
+        remote: &Remote,
+        sent: u32,
+    ) -> Result<(), HostFailure> {
+        let handed = tokio::time::timeout(manner.patience, self.transactions(manner, &mut connection, remote, sent > 0)).await;
+        match handed {
+            Ok(Ok(())) => {}
+            Ok(Err(e)) => return Err(e),
+            Err(_) => {
+                self.fail_open(&Failure::temporary("the session took too long").at(remote));
+                return Ok(());
+            }
+        }
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        let kept = Kept {
+            connection,
+            remote: remote.clone(),
+            manner,
+            sent: sent.saturating_add(1),
+            transport: String::new(),
+            require_tls,
+            tlsmode: self.tlsmode,
+        };
+        let all_delivered = self.results.iter().all(|r| matches!(r, Some(Ok(_))));
+        if all_delivered && kept.connection.is_usable() {
+            self.kept = Some(kept);
+        } else {
+            kept.quit().await;
+        }
+        Ok(())
+    }
+
+    /// Transactions until every open recipient has a result.
+    pub(super) async fn transactions(
+        &mut self,
+        manner: Manner,
+        connection: &mut Connection,
+        remote: &Remote,
+        reused: bool,
+    ) -> Result<(), HostFailure> {
+        let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| manner.split);
+        let dsn = connection.extensions().dsn;
+        let mut first = true;
+        loop {
+            let mut batch = self.open();
+            batch.truncate(rcpt_max.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1));
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let (transaction, mut message) = match self.prepare(manner, connection, &batch).await {
+                Ok(prepared) => prepared,
+                Err(failure) => {
+                    self.fail_open(&failure);
+                    return Ok(());
+                }
+            };
+            let results = connection.transact(transaction, &mut message).await?;
+            // A server may end a connection at any time between messages, RFC 5321 §3.8.
+            if reused && first && !connection.is_usable() && results.iter().all(|r| r.as_ref().is_err_and(before_message)) {
+                return Err(HostFailure::Stale);
+            }
+            first = false;
+            // RFC 5321 §4.5.3.1.10: whoever was one too many goes into another transaction, while that gets us further.
+            let again = manner.split && connection.is_usable() && results.iter().any(Result::is_ok);
+            for (position, (index, result)) in batch.into_iter().zip(results).enumerate() {
+                let result = match result {
+                    Ok(reply) => {
+                        let secode = reply.enhanced.map(mox_smtp::Enhanced::without_class).unwrap_or_default();
+                        Ok(Delivered { code: reply.code, secode, remote: remote.clone(), dsn })
+                    }
+                    Err(e) if again && position > 0 && e.stage == Stage::Rcpt && matches!(e.code(), Some(452 | 552)) => continue,
+                    Err(e) => {
+                        if e.kind == ErrorKind::RequireTlsUnsupported {
+                            let labels = crate::metrics::RequireTlsLabels { reason: "norequiretls" };
+                            self.inner.metrics.requiretls_unsupported.get_or_create(&labels).inc();
+                        }
+                        Err(self.other_family(Failure::of_session(&e, remote), manner.dual_stack))
+                    }
+                };
+                self.set(index, result);
+            }
+            if !connection.is_usable() {
+                self.fail_open(&Failure::temporary("connection not usable for a further transaction").at(remote));
+            }
+        }
+    }
+
+    pub(super) fn fail_open(&mut self, failure: &Failure) {
+        for index in self.open() {
+            self.set(index, Err(failure.clone()));
+        }
+    }
+
+    /// The transaction for these recipients, and the message as this host gets it.
+    pub(super) async fn prepare(
+        &self,
+        manner: Manner,
+        connection: &Connection,
+        batch: &[usize],
+    ) -> Result<(Transaction, Outgoing), Failure> {
+        let message = &self.claim.message;
+        let entries: Vec<&Entry> = batch.iter().filter_map(|i| self.claim.entries.get(*i)).collect();
+        let extensions = connection.extensions();
+        let sender = entries.first().and_then(|e| e.sender.clone());
+        let utf8_addresses = sender.iter().chain(entries.iter().map(|e| &e.recipient)).any(mox_base::Path::needs_smtputf8);
+        // A DSN about a message in UTF-8 has a form for hosts that understand it, and one for those that don't.
+        let utf8_body = message.body_utf8.as_ref().filter(|_| extensions.smtputf8 && extensions.eight_bit_mime);
+        let (outgoing, size) = match utf8_body {
+            Some(body) => {
+                let size = body.len().saturating_add(message.prefix.len());
+                let body = mox_store::queue::OpenBody::Memory(std::io::Cursor::new(body.clone()));
+                (Outgoing::new(message.prefix.clone(), body), u64::try_from(size).unwrap_or(u64::MAX))
+            }
+            None => {
+                let body = self.inner.queue.open_body(message.id).await.map_err(|e| Failure::ours(format!("opening message: {e}")))?;
+                let body = body.ok_or_else(|| Failure::ours("message was removed from the queue"))?;
+                (Outgoing::new(message.prefix.clone(), body), message.size.0)
+            }
+        };
+        let transaction = Transaction {
+            from: sender,
+            recipients: entries.iter().map(|e| rcpt(e)).collect(),
+            size,
+            eight_bit: message.has_8bit || utf8_body.is_some(),
+            require_eight_bit_mime: manner.require_eight_bit_mime,
+            smtputf8: message.smtputf8 || utf8_addresses || utf8_body.is_some(),
+            requiretls: entries.first().and_then(|e| e.require_tls) == Some(true),
+            // RFC 3461 §5.2.1: passed on as given.
+            ret: message.return_full.then_some(Return::Full),
+            envid: message.envelope_id.clone(),
+        };
+        Ok((transaction, outgoing))
+    }
+}
+
+fn rcpt(entry: &Entry) -> Rcpt {
+    let notify = (entry.notify != mox_store::queue::Notify::default()).then_some(Notify {
+        success: entry.notify.success,
+        failure: entry.notify.failure,
+        delay: entry.notify.delay,
+    });
+    let orcpt = entry
+        .original_recipient
+        .as_ref()
+        .and_then(|o| o.split_once(';'))
+        .map(|(address_type, address)| OriginalRecipient { address_type: address_type.to_owned(), address: address.to_owned() });
+    Rcpt { to: Some(entry.recipient.clone()), parameters: RcptParameters { notify, orcpt } }
+}
+
+/// Whether it failed before the message was sent, because of the connection.
+fn before_message(e: &Error) -> bool {
+    matches!(e.stage, Stage::Mail | Stage::Rset) && (e.kind == ErrorKind::Connection || e.code() == Some(421))
+}
