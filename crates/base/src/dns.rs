@@ -1,5 +1,6 @@
 //! DNS as a port: answers say whether they were authentic, and a bogus answer is never "absent".
 
+use crate::extended::ExtendedError;
 use std::fmt;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -116,18 +117,35 @@ pub enum LookupError {
     /// Timeout, SERVFAIL, refused or unreachable: ask again later.
     #[error("temporary DNS failure: {0}")]
     Temporary(String),
+    /// The same, and the resolver says why.
+    #[error("temporary DNS failure: {0}")]
+    Explained(ExtendedError),
     /// DNSSEC validation failed. Treated as temporary, never as absent, RFC 4035 §5.5.
     #[error("DNSSEC validation failed: {0}")]
-    Bogus(String),
+    Bogus(ExtendedError),
     /// The name can't be looked up.
     #[error("bad DNS name: {0}")]
     BadName(String),
+}
+
+impl From<ExtendedError> for LookupError {
+    fn from(error: ExtendedError) -> Self {
+        if error.is_bogus() { Self::Bogus(error) } else { Self::Explained(error) }
+    }
 }
 
 impl LookupError {
     /// Whether the records surely don't exist.
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+
+    /// The extended error, where there is one.
+    pub const fn extended(&self) -> Option<&ExtendedError> {
+        match self {
+            Self::Explained(error) | Self::Bogus(error) => Some(error),
+            Self::NotFound { .. } | Self::Temporary(_) | Self::BadName(_) => None,
+        }
     }
 }
 

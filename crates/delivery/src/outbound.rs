@@ -25,7 +25,7 @@ mod tests;
 
 pub use aftermath::AccountAftermath;
 pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
-pub use hosts::{Destinations, HostAddresses, addresses, destinations};
+pub use hosts::{Destinations, HostAddresses, NoAddresses, addresses, destinations};
 pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
 pub use runner::Runner;
 pub use schedule::{Schedule, Variation};

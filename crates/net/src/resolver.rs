@@ -8,7 +8,10 @@
 //! then answers are taken as they come, none of them authentic, and that is logged. This is probed again from time to time.
 //! A resolv.conf that changes is heeded after 5 seconds.
 //!
-//! Limits: a query takes 5 s per try and 15 s in all; the cache holds a number of answers.
+//! An answer that isn't believed, or not given, comes with its reason (RFC 8914) where a trusted resolver gives it or the answer shows
+//! it; that is logged here.
+//!
+//! Limits: a query takes 5 s per try and 15 s in all; the cache holds a number of answers, each for a day at most.
 
 pub(crate) mod record;
 mod system;
@@ -45,6 +48,8 @@ pub struct ResolverLimits {
     pub total: Duration,
     /// Answers kept.
     pub cache_entries: u64,
+    /// The longest that an answer is kept.
+    pub positive_ttl: Duration,
     /// The longest that a negative answer is kept.
     pub negative_ttl: Duration,
 }
@@ -55,6 +60,8 @@ impl Default for ResolverLimits {
             attempt: Duration::from_secs(5),
             total: Duration::from_secs(15),
             cache_entries: 4096,
+            // RFC 8767 §4 would allow a week; whoever moves a domain thinks of a day.
+            positive_ttl: Duration::from_secs(86_400),
             // RFC 2308 §5 suggests one to three hours; operators who fix their records wait less.
             negative_ttl: Duration::from_secs(900),
         }
@@ -217,7 +224,14 @@ impl Lookup for Resolver {
     fn query<'a>(&'a self, name: &'a str, kind: RecordKind) -> LookupFuture<'a> {
         Box::pin(async move {
             let answer = tokio::time::timeout(self.limits.total, async { self.current().await.query(name, kind).await });
-            answer.await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".into())))
+            let found = answer.await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".into())));
+            if let Err(error) = &found
+                && let Some(extended) = error.extended()
+            {
+                // Whoever asked may keep the reason to itself: a zone that is signed wrongly looks like one that is down.
+                tracing::info!(name, ?kind, code = extended.code, %error, "DNS doesn't answer, and says why");
+            }
+            found
         })
     }
 }

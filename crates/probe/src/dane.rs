@@ -84,7 +84,7 @@ impl From<Failure> for DaneError {
 /// # Errors
 /// See [`DaneError`].
 pub async fn dial(ports: &Ports, host: &Domain, port: u16, usages: &[u8]) -> Result<Verified, DaneError> {
-    let found = addresses(&*ports.lookup, &Host::Domain(host.clone()), &[], true).await?;
+    let found = addresses(&*ports.lookup, &Host::Domain(host.clone()), &[], true).await.map_err(Failure::from)?;
     if !found.authentic {
         return Err(DaneError::NotAuthentic(host.ascii().to_owned()));
     }
@@ -173,7 +173,7 @@ async fn try_host(
     host: &Domain,
     tell: &mut (dyn FnMut(&str) + Send),
 ) -> Result<Verified, DaneError> {
-    let at = addresses(&*ports.lookup, &Host::Domain(host.clone()), &[], true).await?;
+    let at = addresses(&*ports.lookup, &Host::Domain(host.clone()), &[], true).await.map_err(Failure::from)?;
     let ips = at.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     tell(&format!("{}: addresses {ips} ({})", host.ascii(), protection(at.authentic)));
     if !at.authentic {

@@ -11,6 +11,7 @@
 //! Whether an answer is authentic, bogus or temporarily missing is part of the literal. A signed zone's answers and
 //! denials are authentic, except at and below the names given to [`Zone::insecure`].
 
+use mox_base::ExtendedError;
 use mox_base::dns::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Tlsa, reverse_name};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -168,7 +169,7 @@ impl Zone {
                     return Err(LookupError::Temporary(format!("planned, for {name}")));
                 }
                 Some(Failure::Bogus) => {
-                    return Err(LookupError::Bogus(format!("planned, for {name}")));
+                    return Err(LookupError::Bogus(ExtendedError::new(ExtendedError::BOGUS, &format!("planned, for {name}"))));
                 }
                 None => {}
             }

@@ -1,7 +1,7 @@
 //! Which hosts take mail for a domain, and in which order their addresses are tried. RFC 5321 §5.1, RFC 7505.
 
 use super::failure::Failure;
-use mox_base::{Domain, Host, Lookup, LookupError, Random};
+use mox_base::{Domain, ExtendedError, Host, Lookup, LookupError, Random};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -128,17 +128,41 @@ pub struct HostAddresses {
     pub expanded: Option<Domain>,
 }
 
+/// Why a host has no addresses: temporary, as what has none now may have one later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAddresses {
+    /// What is recorded.
+    pub failure: Failure,
+    /// Set if what was found is signed wrongly.
+    pub bogus: Option<ExtendedError>,
+}
+
+impl From<NoAddresses> for Failure {
+    fn from(none: NoAddresses) -> Self {
+        none.failure
+    }
+}
+
+impl From<Failure> for NoAddresses {
+    fn from(failure: Failure) -> Self {
+        Self { failure, bogus: None }
+    }
+}
+
 /// Finds the addresses of a host. `aliases`: whether it matters by which aliases they are found.
 ///
 /// # Errors
-/// Temporary: what has no address now may have one later.
-pub async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], aliases: bool) -> Result<HostAddresses, Failure> {
+/// See [`NoAddresses`].
+pub async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], aliases: bool) -> Result<HostAddresses, NoAddresses> {
     let domain = match host {
         Host::Ip(ip) => return Ok(HostAddresses { ips: vec![*ip], dual_stack: false, authentic: false, expanded: None }),
         Host::Domain(domain) => domain,
     };
     let answer = timely(lookup.ips(domain.ascii())).await;
-    let answer = answer.map_err(|e| Failure::temporary(format!("looking up addresses of {}: {e}", domain.ascii())))?;
+    let answer = answer.map_err(|e| NoAddresses {
+        failure: Failure::temporary(format!("looking up addresses of {}: {e}", domain.ascii())),
+        bogus: if let LookupError::Bogus(error) = e { Some(error) } else { None },
+    })?;
     let (original, name) = if aliases { aliases_of(lookup, domain).await? } else { (None, domain.clone()) };
     let dual_stack = answer.records.iter().any(IpAddr::is_ipv4) && answer.records.iter().any(IpAddr::is_ipv6);
     Ok(HostAddresses {
@@ -224,7 +248,10 @@ mod tests {
             ("null.example", "permanent domain null.example does not accept mail (null MX)"),
             ("loop.example", "temporary aliases of loop.example lead back to loop.example"),
             ("temp.example", "temporary looking up CNAME of temp.example: temporary DNS failure: planned, for temp.example"),
-            ("bogus.example", "temporary looking up CNAME of bogus.example: DNSSEC validation failed: planned, for bogus.example"),
+            (
+                "bogus.example",
+                "temporary looking up CNAME of bogus.example: DNSSEC validation failed: extended error 6 (DNSSEC bogus): planned, for bogus.example",
+            ),
             ("onlybad.example", "permanent domain onlybad.example has no valid MX hosts"),
         ] {
             assert_eq!(show(domain, false).await, want, "{domain}");

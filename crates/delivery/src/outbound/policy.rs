@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::hosts::{Destinations, HostAddresses};
 use crate::metrics::{IgnoredLabels, RequireTlsLabels};
 use crate::tls::{SessionResults, StsPolicy};
-use mox_base::{Domain, Host, LookupError};
+use mox_base::{Domain, ExtendedError, Host, LookupError};
 use mox_mailauth::dane::{self, Base, Gathered};
 use mox_mailauth::mtasts::Mode;
 use mox_mailauth::tlsrpt::{FailureDetail, PolicyKind, PolicyResult, ResultType};
@@ -179,6 +179,15 @@ fn sts_of(inner: &Inner, domain: &DomainTls, host: &Host, results: &mut SessionR
     Ok(if enforced && !domain.lenient() { Severity::Refuse } else { Severity::Note })
 }
 
+/// Notes that a host's addresses are signed wrongly: a fault that DANE has found, RFC 7672 §2.1.1.
+pub(super) fn note_bogus(results: &mut SessionResults, host: &Host, error: &ExtendedError) {
+    let Some(name) = host.domain() else { return };
+    let mut result = PolicyResult::new(PolicyKind::Tlsa, name.ascii());
+    result.failure = 1;
+    result.add(FailureDetail::new(ResultType::ValidationFailure, format!("dns-extended-error-{}", error.slug()), 1));
+    results.hosts.push(result);
+}
+
 /// The TLSA records of a host.
 async fn gather(
     inner: &Inner,
@@ -194,12 +203,13 @@ async fn gather(
     inner.metrics.dane_gather_errors.inc();
     if let Some(result) = result {
         result.policy.kind = PolicyKind::Tlsa;
-        let (kind, sessions) = match e {
+        let (kind, sessions) = match &e {
             LookupError::Bogus(_) => (ResultType::DnssecInvalid, 1),
             _ => (ResultType::TlsaInvalid, 0),
         };
+        let reason = e.extended().map_or_else(|| "tlsa-lookup-error".to_owned(), |e| format!("extended-dns-error-{}", e.slug()));
         result.failure = result.failure.saturating_add(sessions);
-        result.add(FailureDetail::new(kind, "tlsa-lookup-error", sessions));
+        result.add(FailureDetail::new(kind, reason, sessions));
     }
     if domain.lenient() {
         ignored(inner, "badtlsa");

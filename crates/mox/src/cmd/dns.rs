@@ -14,7 +14,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     listed: true,
     help: "Look up DNS records as the server does.\n\n\
         The answer is validated with DNSSEC, and the output says whether it is protected by it. Aliases are followed, except \
-        for cname. For ptr, the name is an IP address; ips are the addresses of both families.",
+        for cname. For ptr, the name is an IP address; ips are the addresses of both families.\n\n\
+        Where DNSSEC validation fails, or the resolver says why it has no answer, the reason is shown with its code of RFC 8914.",
     flags: &[],
     args: 2..=2,
     run: lookup,

@@ -13,7 +13,7 @@ use hickory_resolver::Hosts;
 use hickory_resolver::proto::op::{Edns, Message, MessageType, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::opt::{EdnsCode, EdnsOption};
 use hickory_resolver::proto::rr::{Name, RecordType};
-use mox_base::{Answer, LookupError, Record, RecordKind};
+use mox_base::{Answer, ExtendedError, LookupError, Record, RecordKind};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -189,48 +189,9 @@ fn failure(reply: &Message, code: ResponseCode) -> LookupError {
         Some(EdnsOption::Unknown(_, data)) => data.split_first_chunk::<2>(),
         _ => None,
     };
-    let Some((info, text)) = extended else { return LookupError::Temporary(code.to_string()) };
-    let info = u16::from_be_bytes(*info);
-    let text: String = String::from_utf8_lossy(text).chars().filter(|c| !c.is_control()).take(200).collect();
-    let mut reason = format!("extended error {info} ({})", INFO_CODES.get(usize::from(info)).copied().unwrap_or("unknown"));
-    if !text.is_empty() {
-        reason.push_str(": ");
-        reason.push_str(&text);
-    }
-    match info {
-        1 | 2 | 5..=12 => LookupError::Bogus(reason),
-        _ => LookupError::Temporary(format!("{code}, {reason}")),
-    }
+    let Some((code_of, text)) = extended else { return LookupError::Temporary(code.to_string()) };
+    ExtendedError::new(u16::from_be_bytes(*code_of), &String::from_utf8_lossy(text)).into()
 }
 
 /// The EDNS option, RFC 8914 §2.
 const EXTENDED_ERROR: u16 = 15;
-
-/// RFC 8914 §5.2; the place is the number.
-const INFO_CODES: &[&str] = &[
-    "other",
-    "unsupported DNSKEY algorithm",
-    "unsupported DS digest type",
-    "stale answer",
-    "forged answer",
-    "DNSSEC indeterminate",
-    "DNSSEC bogus",
-    "signature expired",
-    "signature not yet valid",
-    "DNSKEY missing",
-    "RRSIGs missing",
-    "no zone key bit set",
-    "NSEC missing",
-    "cached error",
-    "not ready",
-    "blocked",
-    "censored",
-    "filtered",
-    "prohibited",
-    "stale NXDOMAIN answer",
-    "not authoritative",
-    "not supported",
-    "no reachable authority",
-    "network error",
-    "invalid data",
-];

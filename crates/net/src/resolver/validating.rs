@@ -14,7 +14,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::Proof;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{self, Name, RecordType};
-use mox_base::{Answer, LookupError, Record, RecordKind};
+use mox_base::{Answer, ExtendedError, LookupError, Record, RecordKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl Hickory {
 
     async fn validated(&self, name: Name, kind: RecordKind) -> Found {
         match (self.ask(name.clone(), kind).await, &self.wildcards) {
-            (Err(bogus @ LookupError::Bogus(_)), Some(wildcards)) => wildcards.query(&name, kind).await.ok_or(bogus),
+            (Err(LookupError::Bogus(_)), Some(wildcards)) => wildcards.query(&name, kind).await.map_err(LookupError::Bogus),
             (found, _) => found,
         }
     }
@@ -138,6 +138,7 @@ pub(super) fn options(system: &System, limits: &ResolverLimits, validates: bool)
     let mut options = system.options.clone();
     options.timeout = options.timeout.min(limits.attempt);
     options.cache_size = limits.cache_entries;
+    options.positive_max_ttl = Some(limits.positive_ttl);
     options.negative_max_ttl = Some(limits.negative_ttl);
     options.edns0 = true;
     options.preserve_intermediates = true;
@@ -160,6 +161,11 @@ fn authentic(answers: &[rr::Record]) -> bool {
     records.peek().is_some() && records.all(|r| r.proof == Proof::Secure)
 }
 
+/// For a start: [`Wildcards`] looks for the reason.
+fn bogus() -> LookupError {
+    LookupError::Bogus(ExtendedError::new(ExtendedError::BOGUS, ""))
+}
+
 fn error(e: NetError) -> LookupError {
     match e {
         NetError::Dns(DnsError::NoRecordsFound(none)) => LookupError::Temporary(none.response_code.to_string()),
@@ -173,11 +179,11 @@ fn error(e: NetError) -> LookupError {
                     LookupError::NotFound { authentic: aliases.into_iter().all(|r| r.proof == Proof::Secure) }
                 }
                 Proof::Insecure => LookupError::NotFound { authentic: false },
-                Proof::Bogus => LookupError::Bogus("denial of existence".into()),
+                Proof::Bogus => bogus(),
                 Proof::Indeterminate => LookupError::Temporary("denial of existence can't be validated".into()),
             }
         }
-        NetError::Dns(DnsError::DnssecBogus) => LookupError::Bogus("signatures".into()),
+        NetError::Dns(DnsError::DnssecBogus) => bogus(),
         NetError::Timeout => LookupError::Temporary("timeout".into()),
         e => LookupError::Temporary(e.to_string()),
     }

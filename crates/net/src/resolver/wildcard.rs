@@ -3,22 +3,22 @@
 //! The signature of such an answer is the wildcard's. That it was right to use it takes a proof: the name itself doesn't exist, nor
 //! anything between it and the wildcard. hickory takes an NSEC record for that proof only if it happens to cover the wildcard,
 //! too, and so calls most such answers bogus. Here the same answer is asked for again and the proof looked at by itself; all
-//! signatures have been verified by hickory.
+//! signatures have been verified by hickory. What stays bogus is told with a reason, RFC 8914, as far as the answer shows one.
 
 use super::ResolverLimits;
 use super::record::{record, record_type};
 use super::system::System;
 use super::validating::options;
 use hickory_resolver::net::dnssec::DnssecDnsHandle;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::runtime::{Time as _, TokioRuntimeProvider, TokioTime};
 use hickory_resolver::net::xfer::{DnsHandle as _, FirstAnswer as _};
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::dnssec::rdata::{DNSSECRData, NSEC};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::{DnsRequestOptions, Message, Query, ResponseCode};
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{self, Name, RData, RecordType};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
-use mox_base::{Answer, LookupError, Record, RecordKind};
+use mox_base::{Answer, ExtendedError, LookupError, Record, RecordKind};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,21 +47,72 @@ impl Wildcards {
         Ok(Self { handle: DnssecDnsHandle::with_trust_anchor(pool, anchors) })
     }
 
-    /// The records at a name that are made from a wildcard, authentic; none if that can't be proven.
-    pub(super) async fn query(&self, name: &Name, kind: RecordKind) -> Option<Answer<Vec<Record>>> {
+    /// The records at a name that are made from a wildcard, authentic; if that can't be proven, why the answer isn't believed.
+    pub(super) async fn query(&self, name: &Name, kind: RecordKind) -> Result<Answer<Vec<Record>>, ExtendedError> {
         let mut options = DnsRequestOptions::default();
         options.use_edns = true;
         options.edns_set_dnssec_ok = true;
         let query = Query::query(name.clone(), record_type(kind));
-        let answer = self.handle.lookup(query, options).first_answer().await;
-        let Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Bogus, .. })) = answer else { return None };
-        if !is_proven(&response, name, record_type(kind)) {
-            return None;
-        }
+        let response = match self.handle.lookup(query, options).first_answer().await {
+            Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Bogus, .. })) => {
+                if is_proven(&response, name, record_type(kind)) {
+                    response
+                } else {
+                    return Err(reason(&response));
+                }
+            }
+            Ok(response) => return Err(reason(&response)),
+            Err(_) => return Err(ExtendedError::new(ExtendedError::BOGUS, "")),
+        };
         let answers = response.answers.iter().filter(|r| r.record_type() == record_type(kind));
         let ttl = response.answers.iter().map(|r| r.ttl).min().unwrap_or(0);
         let records: Vec<Record> = answers.filter_map(|r| record(&r.data)).collect();
-        (!records.is_empty()).then_some(Answer { records, authentic: true, ttl: Duration::from_secs(u64::from(ttl)) })
+        if records.is_empty() {
+            return Err(ExtendedError::new(ExtendedError::BOGUS, ""));
+        }
+        Ok(Answer { records, authentic: true, ttl: Duration::from_secs(u64::from(ttl)) })
+    }
+}
+
+/// What is wrong with an answer that isn't believed, as far as the answer itself shows it: hickory keeps what it found to itself.
+/// A fault further up, in the zone's keys, is "bogus", which is also what resolvers say that don't know more.
+fn reason(response: &Message) -> ExtendedError {
+    // The clock by which hickory has judged.
+    let now = u32::try_from(TokioTime::current_time()).unwrap_or(u32::MAX);
+    ExtendedError::new(reason_at(response, now), "")
+}
+
+/// As [`reason`], at a time: an INFO-CODE.
+fn reason_at(response: &Message, now: u32) -> u16 {
+    const EXPIRED: u16 = 7;
+    const NOT_YET_VALID: u16 = 8;
+    const RRSIGS_MISSING: u16 = 10;
+    const NSEC_MISSING: u16 = 12;
+    let all = || response.answers.iter().chain(&response.authorities);
+    let signature = |record: &rr::Record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(rrsig)) => Some(rrsig.input().clone()),
+        _ => None,
+    };
+    let mut reasons = all().filter(|r| r.proof == Proof::Bogus && r.record_type() != RecordType::RRSIG).map(|bogus| {
+        let of_set = all().filter(|r| r.name == bogus.name).filter_map(signature).filter(|s| s.type_covered == bogus.record_type());
+        let signatures: Vec<_> = of_set.collect();
+        // RFC 4034 §3.1.5: times compare as serial numbers.
+        let past = |time: u32, now: u32| now.wrapping_sub(time) < 1 << 31 && now != time;
+        if signatures.is_empty() {
+            RRSIGS_MISSING
+        } else if signatures.iter().all(|s| past(s.sig_expiration.get(), now)) {
+            EXPIRED
+        } else if signatures.iter().all(|s| past(now, s.sig_inception.get())) {
+            NOT_YET_VALID
+        } else {
+            ExtendedError::BOGUS
+        }
+    });
+    let denial = || all().any(|r| matches!(r.record_type(), RecordType::NSEC | RecordType::NSEC3));
+    match reasons.next() {
+        Some(reason) => reasons.find(|r| *r != ExtendedError::BOGUS).filter(|_| reason == ExtendedError::BOGUS).unwrap_or(reason),
+        None if response.answers.is_empty() && !denial() => NSEC_MISSING,
+        None => ExtendedError::BOGUS,
     }
 }
 
@@ -120,6 +171,53 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).unwrap()
+    }
+
+    /// RFC 8914 §4: what an answer shows of why it isn't believed.
+    #[test]
+    fn reasons() {
+        use hickory_resolver::proto::dnssec::Algorithm;
+        use hickory_resolver::proto::dnssec::rdata::{RRSIG, SigInput};
+        use hickory_resolver::proto::op::OpCode;
+        use hickory_resolver::proto::rr::rdata::A;
+        const NOW: u32 = 1_000_000;
+        let signature = |covered: RecordType, from: u32, until: u32| {
+            let input = SigInput {
+                type_covered: covered,
+                algorithm: Algorithm::ECDSAP256SHA256,
+                num_labels: 2,
+                original_ttl: 60,
+                sig_expiration: until.into(),
+                sig_inception: from.into(),
+                key_tag: 1,
+                signer_name: name("example."),
+            };
+            rr::Record::from_rdata(name("a.example."), 60, RData::DNSSEC(DNSSECRData::RRSIG(RRSIG::from_sig(input, vec![0; 64]))))
+        };
+        let address = |proof: Proof| {
+            let mut record = rr::Record::from_rdata(name("a.example."), 60, RData::A(A::new(192, 0, 2, 1)));
+            record.proof = proof;
+            record
+        };
+        let of = |answers: Vec<rr::Record>| {
+            let mut response = Message::response(1, OpCode::Query);
+            response.add_answers(answers);
+            reason_at(&response, NOW)
+        };
+        let covers = |from: u32, until: u32| signature(RecordType::A, from, until);
+        for (answers, want) in [
+            (vec![address(Proof::Bogus)], 10),
+            (vec![address(Proof::Bogus), signature(RecordType::TXT, 0, NOW - 1)], 10),
+            (vec![address(Proof::Bogus), covers(NOW - 100, NOW - 1)], 7),
+            (vec![address(Proof::Bogus), covers(NOW + 1, NOW + 100)], 8),
+            (vec![address(Proof::Bogus), covers(NOW - 100, NOW + 100)], 6),
+            // One that is good in time, so that it isn't about time.
+            (vec![address(Proof::Bogus), covers(NOW - 100, NOW - 1), covers(NOW - 100, NOW + 100)], 6),
+            (vec![address(Proof::Secure), covers(NOW - 100, NOW + 100)], 6),
+            (vec![], 12),
+        ] {
+            assert_eq!(of(answers.clone()), want, "{answers:?}");
+        }
     }
 
     #[test]

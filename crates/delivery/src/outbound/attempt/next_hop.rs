@@ -65,7 +65,8 @@ impl Attempt<'_> {
             return Err(prefixed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
         }
         let dialed = self.dialed_before(&relay.host.to_string());
-        let found = self.unless_shutdown(addresses(&*self.inner.ports.lookup, &relay.host, &dialed, false)).await.map_err(|e| match e {
+        let finding = async { Ok(addresses(&*self.inner.ports.lookup, &relay.host, &dialed, false).await?) };
+        let found = self.unless_shutdown(finding).await.map_err(|e| match e {
             HostFailure::Failed(failure) => prefixed(failure),
             other => other,
         })?;
@@ -164,8 +165,18 @@ impl Attempt<'_> {
         inner.metrics.destinations.inc();
         let dialed = self.dialed_before(&name);
         let aliases = policy::dane_is_possible(host, destinations);
-        let finding = async { addresses(&*inner.ports.lookup, host, &dialed, aliases).await.map_err(|f| f.at(&remote)) };
-        let found = self.unless_shutdown(finding).await?;
+        let mut bogus = None;
+        let finding = async {
+            addresses(&*inner.ports.lookup, host, &dialed, aliases).await.map_err(|none| {
+                bogus = none.bogus;
+                none.failure.at(&remote)
+            })
+        };
+        let found = self.unless_shutdown(finding).await;
+        if let Some(error) = bogus {
+            policy::note_bogus(&mut self.sessions, host, &error);
+        }
+        let found = found?;
         if found.authentic {
             inner.metrics.destinations_authentic.inc();
         }

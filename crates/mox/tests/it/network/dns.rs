@@ -59,16 +59,17 @@ fn both_back_ends_know_what_dnssec_vouches_for() {
         ("mx alias.plain.example", "no such record (without dnssec)"),
         ("txt any.wild.sub.secure.example", "txt records (1, with dnssec): \"w\""),
         ("a none", "no such record (authentic) (with dnssec)"),
-        ("a bogus.example", "DNSSEC validation failed"),
+        ("a bogus.example", "DNSSEC validation failed: extended error 6 (DNSSEC bogus)"),
         ("txt bogus.example", "txt records (1, with dnssec): \"right\""),
-        ("a expired.example", "DNSSEC validation failed"),
-        ("mx expired.example", "DNSSEC validation failed"),
+        ("a expired.example", "DNSSEC validation failed: extended error 7 (signature expired)"),
+        ("mx expired.example", "DNSSEC validation failed: extended error "),
         ("a x.lame.secure.example", "temporary DNS failure"),
     ] {
         for resolving in [Resolving::Trusted, Resolving::Own, Resolving::Wary] {
             let got = lookup(&network, &names, resolving, words);
             // From a resolver that validates, too, nothing bogus gets through.
-            let kept_back = resolving == Resolving::Wary && want == "DNSSEC validation failed" && got.contains("temporary DNS failure");
+            let kept_back =
+                resolving == Resolving::Wary && want.starts_with("DNSSEC validation failed") && got.contains("temporary DNS failure");
             if !got.contains(want) && !kept_back {
                 wrong.push(format!("{resolving:?}, {words}: {got}"));
             }
