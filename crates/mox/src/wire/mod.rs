@@ -23,6 +23,7 @@ mod services;
 mod smtp;
 mod startup;
 mod storage;
+mod tickets;
 mod tls;
 mod tls_keys;
 mod tls_policies;

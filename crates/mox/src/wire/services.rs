@@ -8,7 +8,7 @@ use super::routing::{World, routing};
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
 use super::tls::{self, Sources};
-use super::{Life, accounts, acme, dnsbl, imap, mtasts, queue, reports, smtp, tls_policies, webhooks};
+use super::{Life, accounts, acme, dnsbl, imap, mtasts, queue, reports, smtp, tickets, tls_policies, webhooks};
 use crate::log::Log;
 use mox_base::{Address, Clock, Domain, Lookup, Random};
 use mox_config::{Live, Snapshot};
@@ -150,6 +150,10 @@ impl Services {
 
         let evaluate = !live.settings().no_outgoing_dmarc_reports;
         let reports = Reports::open(&store, mode, evaluate, report_metrics).await?;
+        let ticket_keys = match &reports {
+            Some(reports) => Some(tickets::start(reports, store.clock(), life).await?),
+            None => None,
+        };
         let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
         let providers = acme::open(acme_settings, &live, &store, &lookup, acme_metrics, life)?;
         let shared = Arc::new(Shared {
@@ -193,7 +197,7 @@ impl Services {
         let http = Http::new(&shared, mode, webapi_metrics, life)?;
         let mut listening = Vec::new();
         for endpoint in endpoints {
-            let sources = Sources { files: &certs, providers: &shared.acme };
+            let sources = Sources { files: &certs, providers: &shared.acme, tickets: ticket_keys.as_ref() };
             let tls = tls::of_socket(shared.live.settings(), sources, &endpoint).map_err(|e| e.to_string())?;
             let listener = sockets.listener(endpoint.addr).map_err(|e| e.to_string())?;
             let addr = listener.local_addr();

@@ -6,7 +6,7 @@ use super::{Life, services::Shared};
 use mox_config::{ListenerTls, Static, TlsVersion};
 use mox_net::ServerTls;
 use mox_net::acme::Acme;
-use mox_net::tls::{AcmeFallback, CertError, Certificates, KeyCert, MinVersion, ServerTlsOptions, UnknownSni};
+use mox_net::tls::{AcmeFallback, CertError, Certificates, KeyCert, MinVersion, ServerTlsOptions, TicketKeys, UnknownSni};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -59,9 +59,11 @@ pub(super) struct Sources<'a> {
     pub(super) files: &'a BTreeMap<String, Arc<Certificates>>,
     /// By their names in the configuration.
     pub(super) providers: &'a BTreeMap<String, Acme>,
+    /// Keys of session tickets; without, each socket makes its own.
+    pub(super) tickets: Option<&'a TicketKeys>,
 }
 
-/// The TLS of a socket, if its listener has certificates. Each socket has ticket keys of its own.
+/// The TLS of a socket, if its listener has certificates. Sessions can be resumed only at the same service of the same listener.
 pub(super) fn of_socket(config: &Static, sources: Sources<'_>, endpoint: &Endpoint) -> Result<Option<ServerTls>, TlsError> {
     let Some(listener) = config.listeners.get(&endpoint.listener) else { return Ok(None) };
     let Some(tls) = &listener.tls else { return Ok(None) };
@@ -91,7 +93,12 @@ pub(super) fn of_socket(config: &Static, sources: Sources<'_>, endpoint: &Endpoi
     } else {
         return Ok(None);
     };
-    made.map(Some).map_err(|source| TlsError::Tls { listener: endpoint.listener.clone(), source })
+    let made = made.map_err(|source| TlsError::Tls { listener: endpoint.listener.clone(), source })?;
+    let service = format!("{}/{}", endpoint.listener, endpoint.service);
+    Ok(Some(match sources.tickets {
+        Some(keys) => made.with_ticket_keys(keys, &service),
+        None => made,
+    }))
 }
 
 /// Takes new certificates into use when their files change. Files that can't be read or don't fit together, as when only one

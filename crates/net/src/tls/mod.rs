@@ -16,6 +16,7 @@ mod info;
 mod server;
 mod signature;
 mod subject;
+mod tickets;
 mod verify;
 
 pub use certs::{CertError, Certificates, KeyCert};
@@ -27,6 +28,7 @@ pub use host_key::{HostKey, HostKeyError, KeyKind};
 pub use info::{HandshakeError, Refusal, TlsInfo};
 pub use server::{ACME_ALPN, AcmeFallback, MinVersion, ServerTls, ServerTlsOptions, UnknownSni};
 pub use subject::TlsaSubject;
+pub use tickets::TicketKeys;
 
 pub use rustls::Error;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};

@@ -7,6 +7,7 @@ use super::certs::Certificates;
 use super::host_key::KeyKind;
 use super::info::{HandshakeError, Refusal};
 use super::provider;
+use super::tickets::TicketKeys;
 use super::verify::AnyClientCert;
 use crate::acme::Acme;
 use mox_base::Domain;
@@ -81,8 +82,8 @@ impl Default for ServerTlsOptions {
     }
 }
 
-/// The TLS of one listening socket. Make one per socket: each has its own ticket keys, so that a session of one service
-/// can't be resumed at another. Clones are the same one.
+/// The TLS of one listening socket. Make one per socket: each has its own ticket keys unless it is given some, so that a session of
+/// one service can't be resumed at another. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct ServerTls {
     config: Arc<ServerConfig>,
@@ -128,6 +129,16 @@ impl ServerTls {
     #[must_use]
     pub fn with_alpn(mut self, protocols: &[&str]) -> Self {
         Arc::make_mut(&mut self.config).alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        self
+    }
+
+    /// The same, with tickets of keys that others have too, and that outlive us: for a service, at which alone they count. Without, keys
+    /// are this socket's own. Nothing where the options have no tickets.
+    #[must_use]
+    pub fn with_ticket_keys(mut self, keys: &TicketKeys, service: &str) -> Self {
+        if self.config.ticketer.enabled() {
+            Arc::make_mut(&mut self.config).ticketer = keys.of_service(service);
+        }
         self
     }
 
@@ -214,7 +225,7 @@ fn config(options: ServerTlsOptions) -> Result<ServerConfig, rustls::Error> {
         .with_client_cert_verifier(client)
         .with_cert_resolver(Arc::new(Undecided));
     if options.tickets {
-        // Keys only in memory, renewed every six hours.
+        // Until there are others: keys only in memory, renewed every six hours.
         config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
         config.session_storage = ServerSessionMemoryCache::new(64);
     } else {

@@ -1,6 +1,7 @@
 //! Handshakes, between our server's and our client's side.
 
-use mox_net::tls::{Certificates, KeyCert, MinVersion, ServerTlsOptions, UnknownSni};
+use mox_base::Secret;
+use mox_net::tls::{Certificates, KeyCert, MinVersion, ServerTlsOptions, TicketKeys, UnknownSni};
 use mox_net::{ClientTls, HandshakeError, ServerTls, Stream};
 use rcgen::{CertificateParams, KeyPair};
 use std::sync::Arc;
@@ -106,6 +107,40 @@ async fn resumes_unless_tickets_are_off() {
         let (_, theirs) = handshake(&server, &client, "mx.example").await.unwrap();
         assert_eq!(theirs.tls().unwrap().resumed, want);
     }
+}
+
+/// Whether a client's session at the first server is resumed at the second.
+async fn resumed(client: &ClientTls, first: &ServerTls, second: &ServerTls) -> bool {
+    let (mut ours, mut theirs) = handshake(first, client, "mx.example").await.unwrap();
+    theirs.write_all(b"x").await.unwrap();
+    theirs.flush().await.unwrap();
+    ours.read_u8().await.unwrap();
+    let (_, theirs) = handshake(second, client, "mx.example").await.unwrap();
+    theirs.tls().unwrap().resumed
+}
+
+#[tokio::test]
+async fn sessions_outlive_a_restart_and_a_key() {
+    let key = |n: u8| Secret::new([n; 32]);
+    let at = |keys: &TicketKeys, service: &str| server(&[&["mx.example"]], ServerTlsOptions::default()).with_ticket_keys(keys, service);
+    let keys = TicketKeys::new(&[key(1)]);
+    let before = at(&keys, "public/imaps");
+    let client = || ClientTls::opportunistic().unwrap();
+    // As after a restart, or at another node; also with a newer key.
+    assert!(resumed(&client(), &before, &at(&TicketKeys::new(&[key(1)]), "public/imaps")).await);
+    assert!(resumed(&client(), &before, &at(&TicketKeys::new(&[key(2), key(1)]), "public/imaps")).await);
+    // At another service, without the key, and without shared keys at all: a full handshake.
+    assert!(!resumed(&client(), &before, &at(&keys, "public/submissions")).await);
+    assert!(!resumed(&client(), &before, &at(&TicketKeys::new(&[key(2)]), "public/imaps")).await);
+    assert!(!resumed(&client(), &before, &server(&[&["mx.example"]], ServerTlsOptions::default())).await);
+    // While serving: a new key takes over, and the old one is good until it is gone.
+    let client = client();
+    assert!(resumed(&client, &before, &before).await);
+    keys.replace(&[key(2), key(1)]);
+    assert!(resumed(&client, &before, &before).await);
+    // Off is off.
+    let off = server(&[&["mx.example"]], ServerTlsOptions { tickets: false, ..ServerTlsOptions::default() });
+    assert!(!resumed(&ClientTls::opportunistic().unwrap(), &off.clone().with_ticket_keys(&keys, "public/smtp"), &off).await);
 }
 
 #[tokio::test]

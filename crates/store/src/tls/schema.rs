@@ -15,6 +15,7 @@ pub(super) const SCHEMA: Schema = Schema {
             Change::AddColumn("tls_report", Column::blob("digest").null()),
             Change::AddIndex(&REPORT, Index { name: "tls_report_by_digest", columns: &["digest"], unique: true }),
         ],
+        &[Change::Create(&TICKET_KEY)],
     ],
 };
 
@@ -84,6 +85,15 @@ const REPORT: Table = Table {
     ],
     key: Key::Auto("id"),
     indexes: &[Index { name: "tls_report_by_domain", columns: &["domain", "received"], unique: false }],
+};
+
+const TICKET_KEY: Table = Table {
+    name: "tls_ticket_key",
+    account: false,
+    // Days since 1970, UTC.
+    columns: &[Column::int("day"), Column::blob("secret")],
+    key: Key::Columns(&["day"]),
+    indexes: &[],
 };
 
 const SEEN: Table = Table {

@@ -53,7 +53,7 @@ macro_rules! on_both {
     };
 }
 
-on_both!(policies, results, reports_and_seen);
+on_both!(policies, results, reports_and_seen, ticket_keys);
 
 fn at(hours: u64) -> Timestamp {
     Timestamp::from_secs(1_700_000_000).after(Duration::from_secs(hours * 3600))
@@ -123,6 +123,27 @@ mod cases {
         assert_eq!(shown(tls.list_results(None, 10).await.unwrap()), "v w");
         assert_eq!(shown(tls.list_results(Some(key("a.example", 20_240_102)), 10).await.unwrap()), "w");
         assert_eq!(shown(tls.list_results(None, 1).await.unwrap()), "v");
+    }
+
+    pub(super) async fn ticket_keys(f: Fixture) {
+        let day = |n: u64| at(24 * n);
+        let keys = async |n: u64| f.tls.ticket_keys(day(n)).await.unwrap();
+        let first = keys(0).await;
+        assert_eq!(first.len(), 1);
+        assert!(keys(0).await == first, "one for each day");
+        for n in 1..=7 {
+            let now = keys(n).await;
+            assert_eq!(now.len() as u64, n + 1, "those of seven days before still count");
+            assert!(now.last() == first.last() && now.first() != first.first());
+        }
+        let eighth = keys(8).await;
+        assert!(eighth.len() == 8 && !eighth.contains(&first[0]), "the first is forgotten");
+        // A clock that was far ahead leaves nothing behind; one that is set back finds the key of its day.
+        assert_eq!(keys(1000).await.len(), 1);
+        assert_eq!(keys(9).await.len(), 1);
+        let tomorrow = keys(10).await;
+        assert_eq!(tomorrow.len(), 2);
+        assert!(keys(9).await == tomorrow[1..]);
     }
 
     pub(super) async fn reports_and_seen(f: Fixture) {
