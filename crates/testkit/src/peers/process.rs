@@ -110,7 +110,7 @@ mod tests {
             let file = folder.path().join("pid");
             let script = "sleep 1000 & echo id $$; echo id $!; wait";
             let group = Running::start(Command::new("sh").args(["-c", script])).unwrap();
-            let apart = format!("setsid sh -c 'echo id $$; echo $$ > {}; exec sleep 1000' & wait", file.display());
+            let apart = format!("setsid sh -c 'echo $$ > {}; echo id $$; exec sleep 1000' & wait", file.display());
             warden::guard(Ward::File(&file.display().to_string())).unwrap();
             let other = Running::start(Command::new("sh").args(["-c", &apart])).unwrap();
             println!("id {}", other.id());
