@@ -137,6 +137,24 @@ async fn bodies_must_go_on_and_arrive() {
     assert!(begin.elapsed().as_secs() < 60 && answer.starts_with(b"HTTP/1.1 400"), "{:?}", begin.elapsed());
 }
 
+#[tokio::test]
+async fn forms_have_so_many_parts() {
+    let world = World::new();
+    for (parts, status) in [(1000, 200), (1001, 400)] {
+        let body = format!("{}--b--\r\n", "--b\r\nContent-Disposition: form-data; name=x\r\n\r\n\r\n".repeat(parts));
+        let mut client = world.connect();
+        let head = format!(
+            "POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        client.write_all(head.as_bytes()).await.unwrap();
+        client.write_all(body.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 12];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"), "{parts} parts");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn shutdown_waits_for_the_request_in_hand() {
     let world = World::new();

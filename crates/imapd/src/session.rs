@@ -221,7 +221,9 @@ impl Session {
         let text = match end {
             End::Inactive => Some("inactive"),
             End::Stopping => Some("shutting down"),
-            End::Io(_) | End::Closed => None,
+            End::Closed => None,
+            // Gone, or not reading: it may have had a part of the output, and what follows would make no sense.
+            End::Io(_) => return self.conn.stream.close().await,
         };
         self.conn.slow = false;
         if let Some(text) = text {

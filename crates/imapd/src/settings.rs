@@ -59,6 +59,10 @@ pub struct Limits {
     pub penalty: Duration,
     /// Wrong commands in a row before login, and after.
     pub bad_commands: (u32, u32),
+    /// Messages of one APPEND, RFC 3502.
+    pub append_messages: usize,
+    /// Bytes of one APPEND's messages that wait in memory for the last one; larger messages wait in files.
+    pub append_waiting: u64,
 }
 
 impl Default for Limits {
@@ -72,6 +76,8 @@ impl Default for Limits {
             write: Duration::from_secs(30),
             penalty: Duration::from_secs(1),
             bad_commands: (10, 100),
+            append_messages: 10_000,
+            append_waiting: 64 << 20,
         }
     }
 }

@@ -286,6 +286,9 @@ mod tests {
         assert_eq!(take(b"25x a\r\n"), Err(BadReply::Line));
         assert_eq!(take(b"250x\r\n"), Err(BadReply::Line));
         assert_eq!(take(&[b'2'; 3000]), Err(BadReply::TooLong));
+        let lines = |n: usize| format!("{}250 x\r\n", "250-x\r\n".repeat(n - 1)).into_bytes();
+        assert_eq!(take(&lines(200)).unwrap().0.unwrap().lines.len(), 200);
+        assert_eq!(take(&lines(201)), Err(BadReply::TooLong));
     }
 
     proptest! {

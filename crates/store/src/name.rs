@@ -156,6 +156,8 @@ mod tests {
         }
         assert_eq!(MailboxName::parse(&"a/".repeat(64)[..127]).map(|n| n.as_str().len()), Ok(127));
         assert_eq!(MailboxName::parse(&"a/".repeat(65)[..129]), Err(NameError::TooLong));
+        assert_eq!(MailboxName::parse(&"a".repeat(1024)).map(|n| n.as_str().len()), Ok(1024));
+        assert_eq!(MailboxName::parse(&"a".repeat(1025)), Err(NameError::TooLong));
     }
 
     #[test]

@@ -27,6 +27,17 @@ fn server(metrics: &Arc<Metrics>) -> Arc<Server> {
     Server::new(clock, Arc::clone(metrics), request_limit(), CancellationToken::new())
 }
 
+/// As [`ask`], also if the server doesn't take all of the request.
+async fn answer(server: &Arc<Server>, site: &Arc<Site>, request: &str) -> String {
+    let (client, end) = Stream::pair("192.0.2.9:40000".parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
+    let connection = Arc::clone(server).connection(Arc::clone(site), end);
+    let (mut read, mut write) = tokio::io::split(client);
+    let request = format!("{request}\r\nConnection: close\r\n\r\n");
+    let mut answer = Vec::new();
+    let (_, _sent, _read) = tokio::join!(connection, write.write_all(request.as_bytes()), read.read_to_end(&mut answer));
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 async fn ask(server: &Arc<Server>, site: &Arc<Site>, request: &str) -> String {
     let (mut client, end) = Stream::pair("192.0.2.9:40000".parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
     let connection = Arc::clone(server).connection(Arc::clone(site), end);
@@ -92,6 +103,19 @@ async fn a_head_has_30_seconds() {
     server.connection(site, end).await;
     let took = start.elapsed().as_secs();
     assert!((29..=31).contains(&took), "{took}");
+}
+
+#[tokio::test]
+async fn heads_have_a_size_and_a_number_of_fields() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
+    let field = |size: usize| format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}", "y".repeat(size));
+    let fields = |number: usize| format!("GET / HTTP/1.1\r\nHost: x{}", "\r\nX: y".repeat(number));
+    for (request, code) in [(field(1_000_000), 200), (field(1_100_000), 431), (fields(190), 200), (fields(201), 431)] {
+        // What is too long needn't be read to its end.
+        let answer = answer(&server, &site, &request).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{} bytes: {answer}", request.len());
+    }
 }
 
 #[tokio::test]

@@ -121,5 +121,10 @@ mod tests {
         assert_eq!(parse(r#"id ("name" "x y" "version" nil)"#).ok(), Some(Command::Id(want)));
         assert!(parse(r#"id ("a" "1" "A" "2")"#).is_err());
         assert!(parse(r#"id ("a")"#).is_err());
+        // RFC 2971 §3.3: 30 fields, names of 30 and values of 1024 octets.
+        let many = |n: usize| format!("id ({})", (0..n).map(|i| format!(r#""f{i}" nil"#)).collect::<Vec<_>>().join(" "));
+        assert!(parse(&many(30)).is_ok() && parse(&many(31)).is_err());
+        let one = |name: usize, value: usize| format!(r#"id ("{}" "{}")"#, "n".repeat(name), "v".repeat(value));
+        assert!(parse(&one(30, 1024)).is_ok() && parse(&one(31, 1)).is_err() && parse(&one(1, 1025)).is_err());
     }
 }

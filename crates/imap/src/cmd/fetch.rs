@@ -429,6 +429,12 @@ mod tests {
     }
 
     #[test]
+    fn part_numbers_have_a_depth() {
+        let section = |depth: usize| format!("body[{}]", vec!["1"; depth].join("."));
+        assert!(items(&section(100)).is_some() && items(&section(101)).is_none());
+    }
+
+    #[test]
     fn modifiers() {
         let Ok(Command::Fetch(f)) = parse("uid fetch 1 flags (changedsince 0)") else { panic!() };
         assert_eq!((f.uid, f.changed_since), (true, Some(0)));

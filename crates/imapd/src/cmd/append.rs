@@ -20,12 +20,6 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-/// Messages of one command.
-const MESSAGES: usize = 10_000;
-
-/// Bytes of one command's messages that wait in memory for the last one; larger messages wait in files.
-const WAITING: u64 = 64 * 1024 * 1024;
-
 /// Bytes of a message kept in memory; more go to a temporary file.
 const IN_MEMORY: usize = 512 * 1024;
 
@@ -42,7 +36,7 @@ pub(crate) async fn run(s: &mut Session, append: Append) -> Done {
                 mox_store::Append::default()
             }
         };
-        failure = failure.or_else(|| check_message(&account, &message, &ready).err());
+        failure = failure.or_else(|| check_message(s, &account, &message, &ready).err());
         let sink = if failure.is_none() { Some(Sink::default()) } else { None };
         let Some((content, next)) = read_message(s, &message, sink, &mut failure).await? else {
             // It asked, and may not.
@@ -89,14 +83,15 @@ fn check(s: &Session, mailbox: &str) -> Result<(), Failure> {
     if known { Ok(()) } else { Err(or_try_create(Error::NoMailbox)) }
 }
 
-fn check_message(account: &Account, message: &Message, ready: &[(Prepared, mox_store::Append)]) -> Result<(), Failure> {
+fn check_message(s: &Session, account: &Account, message: &Message, ready: &[(Prepared, mox_store::Append)]) -> Result<(), Failure> {
     // RFC 3502 §3: an empty message cancels the command.
     if message.literal.size == 0 {
         return Err(Failure::no("cancelled by an empty message"));
     }
     let inline = |size: u64| if size <= BLOCK as u64 { size } else { 0 };
     let waiting: u64 = ready.iter().map(|(p, _)| inline(p.size().0)).sum();
-    if ready.len() >= MESSAGES || waiting.saturating_add(inline(message.literal.size)) > WAITING {
+    let limits = &s.service.limits;
+    if ready.len() >= limits.append_messages || waiting.saturating_add(inline(message.literal.size)) > limits.append_waiting {
         return Err(Failure::code(Code::Limit, "too many messages in one command"));
     }
     let used = account.mailboxes().used().0;

@@ -31,6 +31,10 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Limits { penalty: Duration::ZERO, ..Limits::default() }).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(Timestamp::from_secs(1_750_000_000)));
         let random: Arc<dyn Random> = Arc::new(SeededRandom::new(1));
@@ -63,7 +67,7 @@ impl Server {
             new_connections: Arc::new(RateLimit::new_connections()),
             open_connections: Arc::new(OpenLimit::new([30, 90, 270])),
             stop: CancellationToken::new(),
-            limits: Limits { penalty: Duration::ZERO, ..Limits::default() },
+            limits,
         };
         Self { service: Arc::new(service), tracker, credentials, _folder: folder }
     }

@@ -14,7 +14,7 @@ fn tls() -> ServerTls {
     ServerTls::new(Arc::new(Certificates::new(vec![cert]).unwrap()), ServerTlsOptions::default()).unwrap()
 }
 
-fn listener(implicit_tls: bool) -> Listener {
+pub(crate) fn listener(implicit_tls: bool) -> Listener {
     Listener { name: "test".into(), tls: Some(tls()), implicit_tls, no_require_starttls: false, no_client_certificates: false }
 }
 

@@ -325,3 +325,64 @@ fn lines_are_told_when_asked_for() {
     let lines: Vec<(&str, bool)> = lines.iter().map(|(line, secret)| (line.as_str(), *secret)).collect();
     assert_eq!(lines[..2], want[..2]);
 }
+
+/// What the session replies to these bytes; every message is refused.
+fn replies(session: &mut Session, sent: &[u8]) -> String {
+    session.receive(sent);
+    let mut text = String::new();
+    loop {
+        match session.next(Timestamp::EPOCH) {
+            Action::Send(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+            Action::Read(_) => return text,
+            Action::Close => return format!("{text}closed"),
+            Action::Ask(Question::Message(_)) => session.answer(Answer::Refuse(Reply::new(451, (4, 3, 0), "no"))),
+            Action::Ask(_) => session.answer(Answer::Ok),
+            Action::Tell(_) | Action::Chunk(_) | Action::StartTls => {}
+        }
+    }
+}
+
+#[test]
+fn clients_may_do_so_much_by_default() {
+    // Wrong commands, and right ones that bring no mail.
+    for (command, times, reply) in [("FROB\r\n", 50, "500 5.5.1"), ("NOOP\r\n", 999, "250 2.0.0")] {
+        let mut s = session("no-starttls");
+        said(&mut s);
+        replies(&mut s, b"NOOP\r\n");
+        let all = replies(&mut s, command.repeat(times).as_bytes());
+        assert_eq!(all.matches(reply).count(), times, "{command}");
+        let last = replies(&mut s, command.as_bytes());
+        assert!(last.starts_with("421 4.7.0 too many") && last.ends_with("closed"), "{command}: {last}");
+    }
+    // Recipients.
+    let mut s = session("no-starttls");
+    said(&mut s);
+    replies(&mut s, b"EHLO x.example\r\nMAIL FROM:<a@x.example>\r\n");
+    let all = replies(&mut s, "RCPT TO:<b@mox.example>\r\n".repeat(1001).as_bytes());
+    assert_eq!((all.matches("250 2.1.0").count(), all.matches("452 4.5.3").count()), (1000, 1));
+    // Messages that are refused.
+    let mut s = session("no-starttls");
+    said(&mut s);
+    replies(&mut s, b"EHLO x.example\r\n");
+    let message = "MAIL FROM:<a@x.example>\r\nRCPT TO:<b@mox.example>\r\nDATA\r\n.\r\n";
+    assert_eq!(replies(&mut s, message.repeat(11).as_bytes()).matches("451 4.3.0").count(), 11);
+    assert_eq!(replies(&mut s, message.as_bytes()), "550 5.1.0 too many failures\r\nclosed");
+}
+
+#[test]
+fn so_much_of_a_message_that_is_too_large_is_read() {
+    let mut s = session("no-starttls max-size=10");
+    said(&mut s);
+    let begin = b"EHLO x.example\r\nMAIL FROM:<a@x.example>\r\nRCPT TO:<b@mox.example>\r\nDATA\r\n";
+    replies(&mut s, begin);
+    let mebibyte = vec![b'x'; 1 << 20];
+    for _ in 0..64 {
+        assert_eq!(replies(&mut s, &mebibyte), "");
+    }
+    assert_eq!(replies(&mut s, b"\r\n.\r\n"), "552 5.3.4 message too large (id)\r\n");
+    replies(&mut s, begin);
+    for _ in 0..64 {
+        assert_eq!(replies(&mut s, &mebibyte), "");
+    }
+    assert_eq!(replies(&mut s, &mebibyte), "552 5.3.4 message too large\r\nclosed");
+}
