@@ -74,7 +74,7 @@ impl From<mox_store::Error> for Failure {
             E::HasChildren => Self::code(Code::HasChildren, text),
             E::Name(_) => Self::code(Code::Cannot, text),
             E::OverQuota => Self::code(Code::OverQuota, text),
-            E::TooManyKeywords => Self::code(Code::Limit, text),
+            E::TooManyKeywords | E::TooManyMailboxes => Self::code(Code::Limit, text),
             E::Inbox | E::Keyword(_) | E::NotSubscribed | E::NoMessage | E::SameMailbox => Self::no(text),
             other => Self::Server(other),
         }

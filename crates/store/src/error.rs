@@ -37,6 +37,9 @@ pub enum Error {
     /// The mailbox has as many keywords as it may have.
     #[error("too many keywords in mailbox")]
     TooManyKeywords,
+    /// The account has as many mailboxes, or subscriptions, as it may have.
+    #[error("too many mailboxes")]
+    TooManyMailboxes,
     /// Nothing is subscribed under this name.
     #[error("not subscribed")]
     NotSubscribed,

@@ -56,6 +56,8 @@ pub struct Settings {
     pub readers: usize,
     /// How much accounts remember of what changed.
     pub history: History,
+    /// Mailboxes of an account at most, and likewise subscriptions: sessions hold the list in memory.
+    pub max_mailboxes: usize,
     /// Verifies each account when it is closed, and the queue, which is expensive, and tells of problems: the account's name, and
     /// what was found.
     pub check_on_close: Option<fn(&str, &[String])>,
@@ -75,7 +77,7 @@ impl Settings {
     }
 
     fn with_defaults(engine: Engine) -> Self {
-        Self { engine, readers: 16, history: History::default(), check_on_close: None, faults: Arc::new(NoFaults) }
+        Self { engine, readers: 16, history: History::default(), max_mailboxes: 10_000, check_on_close: None, faults: Arc::new(NoFaults) }
     }
 }
 
@@ -93,6 +95,7 @@ struct Inner {
     server: Database,
     filings: Filings,
     history: History,
+    max_mailboxes: usize,
     check_on_close: Option<fn(&str, &[String])>,
     /// With PostgreSQL, what other processes change.
     hints: Option<Hints>,
@@ -118,7 +121,7 @@ impl Store {
     /// # Errors
     /// A folder can't be made, or a database can't be opened.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, Error> {
-        let (history, check_on_close) = (settings.history, settings.check_on_close);
+        let (history, max_mailboxes, check_on_close) = (settings.history, settings.max_mailboxes, settings.check_on_close);
         let env =
             Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
         let place = match settings.engine {
@@ -143,6 +146,7 @@ impl Store {
             server,
             filings,
             history,
+            max_mailboxes,
             check_on_close,
             hints,
             accounts: Mutex::default(),
@@ -374,8 +378,8 @@ impl Inner {
         let before = if sqlite { Timestamp::from_micros(i64::MAX) } else { self.env.clock.now().before(ORPHAN_AGE) };
         let sweep = (!lock(&self.swept).contains(&id)).then_some(before);
         let teller = self.hints.as_ref().map(Hints::teller);
-        let (random, history) = (Arc::clone(&self.random), self.history);
-        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random, teller, sweep, history, create };
+        let (random, history, max_mailboxes) = (Arc::clone(&self.random), self.history, self.max_mailboxes);
+        let opening = Opening { env: self.env.clone(), location, id, name, blobs, random, teller, sweep, history, max_mailboxes, create };
         let account = Account::open(opening).await?;
         lock(&self.swept).insert(id);
         Ok(account)

@@ -62,9 +62,11 @@ impl Call {
             StoreError::NoMessage => Error::new(ErrorCode::MessageNotFound, "message not found"),
             StoreError::NoMailbox => Error::user("no such mailbox"),
             StoreError::SameMailbox => Error::user("message is in that mailbox already"),
-            StoreError::TooManyKeywords | StoreError::OverQuota | StoreError::NoUids | StoreError::Keyword(_) => {
-                Error::user(error.to_string())
-            }
+            StoreError::TooManyKeywords
+            | StoreError::TooManyMailboxes
+            | StoreError::OverQuota
+            | StoreError::NoUids
+            | StoreError::Keyword(_) => Error::user(error.to_string()),
             StoreError::Db(_)
             | StoreError::NoAccount
             | StoreError::AccountName

@@ -39,6 +39,8 @@ pub(crate) struct AccountScope {
     pub(crate) blobs: Arc<dyn BlobStore>,
     /// Bytes the account may use, `u64::MAX` for no limit.
     pub(crate) quota: AtomicU64,
+    /// Mailboxes it may have, and subscriptions.
+    pub(crate) max_mailboxes: usize,
     settings: Mutex<Option<Arc<AccountSettings>>>,
     /// Where other processes hear of changes.
     teller: Option<Teller>,
@@ -77,11 +79,19 @@ fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl AccountScope {
-    pub(crate) fn new(id: AccountId, blobs: Arc<dyn BlobStore>, teller: Option<Teller>, env: &Env, history: History) -> Self {
+    pub(crate) fn new(
+        id: AccountId,
+        blobs: Arc<dyn BlobStore>,
+        teller: Option<Teller>,
+        env: &Env,
+        history: History,
+        max_mailboxes: usize,
+    ) -> Self {
         Self {
             id,
             blobs,
             quota: AtomicU64::new(u64::MAX),
+            max_mailboxes,
             settings: Mutex::default(),
             teller,
             erasable: AtomicBool::new(true),

@@ -97,15 +97,17 @@ pub(crate) struct Opening<'a> {
     pub(crate) sweep: Option<Timestamp>,
     /// How much history is kept.
     pub(crate) history: History,
+    /// How many mailboxes it may have.
+    pub(crate) max_mailboxes: usize,
     /// Mailboxes to create if the account isn't there.
     pub(crate) create: Option<&'a [(MailboxName, SpecialUse)]>,
 }
 
 impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
-        let Opening { env, location, id, name, blobs, random, teller, sweep, history, create } = opening;
+        let Opening { env, location, id, name, blobs, random, teller, sweep, history, max_mailboxes, create } = opening;
         let clock = Arc::clone(&env.clock);
-        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, &env, history));
+        let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, &env, history, max_mailboxes));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
         let inner = Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0) };
         let account = Self { inner: Arc::new(inner) };

@@ -1,7 +1,9 @@
 //! Creating, renaming, deleting, subscribing mailboxes.
 
 use crate::fixture::{Fixture, add, for_each_engine, id, inbox, name, numbers};
+use mox_store::db::NoFaults;
 use mox_store::{Account, Error, Flags, SpecialUse};
+use std::sync::Arc;
 
 fn names(account: &Account) -> Vec<String> {
     account.mailboxes().iter().map(|m| m.name.to_string()).collect()
@@ -140,6 +142,26 @@ for_each_engine! {
         assert!(matches!(account.write(move |tx| tx.unsubscribe(&other)).await, Err(Error::NotSubscribed)));
         account.write(|tx| tx.unsubscribe(&name("Sent"))).await.unwrap();
         assert!(!account.write(|tx| tx.unsubscribe(&name("Sent"))).await.unwrap());
+        f.finish().await;
+    }
+
+    async fn an_account_has_so_many_mailboxes_and_subscriptions(f: Fixture) {
+        let mut f = f;
+        f.settings.max_mailboxes = 6;
+        f.reopen(Arc::new(NoFaults)).await.unwrap();
+        let account = f.account().await;
+        assert_eq!(create(&account, "a/b").await.unwrap(), ["a", "a/b"]);
+        // Nothing is kept of what doesn't fit as a whole.
+        assert!(matches!(create(&account, "x/y").await, Err(Error::TooManyMailboxes)));
+        assert!(account.mailboxes().by_name("x").is_none());
+        assert_eq!(create(&account, "x").await.unwrap(), ["x"]);
+        assert!(matches!(create(&account, "y").await, Err(Error::TooManyMailboxes)));
+        assert!(matches!(account.write(|tx| tx.subscribe(&name("y"))).await, Err(Error::TooManyMailboxes)));
+        let one = id(&account, "x");
+        account.write(move |tx| tx.delete_mailbox(one)).await.unwrap();
+        assert!(matches!(create(&account, "y").await, Err(Error::TooManyMailboxes)), "subscribed to what is gone");
+        account.write(|tx| tx.unsubscribe(&name("x"))).await.unwrap();
+        assert_eq!(create(&account, "y").await.unwrap(), ["y"]);
         f.finish().await;
     }
 }

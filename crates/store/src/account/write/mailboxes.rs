@@ -32,7 +32,7 @@ impl WriteTx<'_> {
     /// from those that had them.
     ///
     /// # Errors
-    /// [`Error::MailboxExists`].
+    /// [`Error::MailboxExists`]; [`Error::TooManyMailboxes`].
     pub fn create_mailbox(&mut self, name: &MailboxName, special_use: SpecialUse) -> Result<Created, Error> {
         if self.core.now.by_name(name.as_str()).is_some() {
             return Err(Error::MailboxExists);
@@ -43,7 +43,7 @@ impl WriteTx<'_> {
     /// The mailbox of a name, created like [`WriteTx::create_mailbox`] does if there is none. Roles only go to a new one.
     ///
     /// # Errors
-    /// The database failed.
+    /// [`Error::TooManyMailboxes`].
     pub fn ensure_mailbox(&mut self, name: &MailboxName, special_use: SpecialUse) -> Result<Created, Error> {
         if let Some(mailbox) = self.core.now.by_name(name.as_str()) {
             return Ok(Created { mailbox: Arc::clone(mailbox), created: Vec::new() });
@@ -98,6 +98,9 @@ impl WriteTx<'_> {
     }
 
     fn create_with(&mut self, name: MailboxName, parent: Option<MailboxId>, uidvalidity: UidValidity) -> Result<MailboxId, Error> {
+        if self.core.now.all.len() >= self.scope.max_mailboxes {
+            return Err(Error::TooManyMailboxes);
+        }
         let at = self.modseq();
         let state = &mut self.core.now.state;
         let id = MailboxId(state.next_mailbox);
@@ -171,10 +174,13 @@ impl WriteTx<'_> {
     /// Subscribes a name; a mailbox of that name need not exist. True if it wasn't subscribed.
     ///
     /// # Errors
-    /// The database failed.
+    /// [`Error::TooManyMailboxes`].
     pub fn subscribe(&mut self, name: &MailboxName) -> Result<bool, Error> {
         if self.core.now.subscriptions.contains(name) {
             return Ok(false);
+        }
+        if self.core.now.subscriptions.len() >= self.scope.max_mailboxes {
+            return Err(Error::TooManyMailboxes);
         }
         Arc::make_mut(&mut self.core.now.subscriptions).insert(name.clone());
         self.changed(ChangeKind::Subscribed(name.clone()));
