@@ -66,7 +66,7 @@ impl Session {
     }
 
     /// Prints how `new` differs from `old`. Messages of `quiet` are counted, but not described.
-    pub(crate) async fn tell(&mut self, account: &Account, old: &View, new: &Arc<View>, quiet: &UidSet) -> Result<(), Failure> {
+    pub(crate) async fn tell(&mut self, account: &Account, old: &Arc<View>, new: &Arc<View>, quiet: &UidSet) -> Result<(), Failure> {
         let diff = new.diff(old);
         let out = &mut self.conn.out;
         // Ascending, so each removal moves the following ones down.

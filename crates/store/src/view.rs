@@ -10,7 +10,7 @@ use crate::mailbox::Mailbox;
 use crate::uidset::UidSet;
 use mox_base::{ModSeq, Uid};
 use roaring::RoaringBitmap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 /// A mailbox at one moment.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub struct View {
     /// For each chunk the number of messages before it.
     starts: Vec<u32>,
     exists: u32,
+    /// What is different from the first older view that was asked for: that of most sessions, thousands perhaps.
+    changed: OnceLock<(Weak<Self>, Arc<Diff>)>,
 }
 
 /// A message in a view.
@@ -54,7 +56,7 @@ impl View {
             starts.push(exists);
             exists = exists.saturating_add(chunk.len());
         }
-        Self { mailbox, index, starts, exists }
+        Self { mailbox, index, starts, exists, changed: OnceLock::new() }
     }
 
     pub(crate) fn index(&self) -> &Index {
@@ -231,7 +233,13 @@ impl View {
     }
 
     /// What is different from an older view of the same mailbox.
-    pub fn diff(&self, old: &Self) -> Diff {
+    pub fn diff(&self, old: &Arc<Self>) -> Arc<Diff> {
+        // The weak reference keeps the address from being another view's.
+        let (from, diff) = self.changed.get_or_init(|| (Arc::downgrade(old), Arc::new(self.compare(old))));
+        if std::ptr::eq(from.as_ptr(), Arc::as_ptr(old)) { Arc::clone(diff) } else { Arc::new(self.compare(old)) }
+    }
+
+    fn compare(&self, old: &Self) -> Diff {
         let mut diff = Diff::default();
         let numbers = self.index.chunks.iter().chain(&old.index.chunks).map(|c| c.0);
         let mut numbers: Vec<u16> = numbers.collect();

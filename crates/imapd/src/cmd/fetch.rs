@@ -40,7 +40,7 @@ pub(crate) async fn run(s: &mut Session, fetch: Fetch) -> Done {
         (UidSet::new(), UidSet::new())
     } else {
         let diff = new.diff(&old);
-        (&diff.removed & &uids, diff.flags)
+        (&diff.removed & &uids, diff.flags.clone())
     };
     let mut rest = uids;
     if let Some(since) = fetch.changed_since.filter(|n| *n > 0) {
