@@ -6,7 +6,7 @@
 //! pointers with the version from which the transaction started.
 
 use crate::db::{Error, Tx};
-use crate::flags::{Flags, Keyword, keyword_bit};
+use crate::flags::{Flags, Keyword};
 use crate::params;
 use crate::uidset::{UidSet, to_bytes};
 use mox_base::{AccountId, MailboxId};
@@ -287,11 +287,6 @@ impl Index {
 /// The place of a single flag among the ten.
 pub(crate) fn flag_index(flag: Flags) -> usize {
     usize::try_from(flag.bits().trailing_zeros()).unwrap_or(usize::MAX)
-}
-
-/// The `flags` column for a message.
-pub(crate) fn column(flags: Flags, keywords: &[u16]) -> i64 {
-    keywords.iter().fold(i64::from(flags.bits()), |bits, idx| bits | keyword_bit(*idx))
 }
 
 /// The keywords with these indexes.

@@ -2,7 +2,8 @@
 //!
 //! The narrow `message_state` says which messages are in a mailbox, in the order of UIDs; what is large is in `message` and
 //! `message_content`. What changes all the time is packed: `mailbox_bitmap` has a mailbox' UIDs and flags, in chunks of 65,536 UIDs, so that
-//! opening a mailbox doesn't read a row per message, and `flag_modseqs` when flags were changed, so that changing them doesn't write one. `change` is the history that sessions, and clients that come back, catch up from.
+//! opening a mailbox doesn't read a row per message, and `flag_modseqs` when flags were changed, so that changing them doesn't write one.
+//! `change` is the history that sessions, and clients that come back, catch up from.
 //! A delivery touches about ten pages; each further index would cost every delivery one more.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
@@ -76,8 +77,7 @@ const MESSAGE_STATE: Table = Table {
         Column::int("mailbox_id"),
         Column::int("uid"),
         Column::int("id"),
-        // As they were when the message came, or, from earlier versions, later: bits 0 to 9 the flags, 16 to 62 the mailbox' first 47
-        // keywords. `mailbox_bitmap` has what they are, `flag_modseqs` when they became so.
+        // Dropped later: `mailbox_bitmap` has the flags, `flag_modseqs` when they became so.
         Column::int("flags"),
         Column::int("modseq"),
         Column::int("size"),
@@ -293,6 +293,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         &[Change::Create(&FLAG_MODSEQS)],
         &[Change::Create(&AUTHOR), Change::Run(AUTHORS_BEFORE, AUTHORS_BEFORE)],
         &[Change::Create(&COPIED)],
+        &[Change::DropColumn("message_state", "flags"), Change::DropColumn("expunged", "flags")],
     ],
 };
 

@@ -115,6 +115,8 @@ pub enum Change {
     Create(&'static Table),
     /// Adds a column to a table.
     AddColumn(&'static str, Column),
+    /// Removes a column from a table; no index has it.
+    DropColumn(&'static str, &'static str),
     /// Adds an index to a table.
     AddIndex(&'static Table, Index),
     /// Runs a statement, one text for each engine: SQLite, PostgreSQL. An empty one is skipped.
@@ -169,6 +171,7 @@ impl Change {
         match self {
             Self::Create(table) => table.ddl(postgres),
             Self::AddColumn(table, column) => format!("ALTER TABLE {table} ADD COLUMN {}", column.ddl(postgres)),
+            Self::DropColumn(table, column) => format!("ALTER TABLE {table} DROP COLUMN {column}"),
             Self::AddIndex(table, index) => index.ddl(table, postgres),
             Self::Run(sqlite, pg) => (*if postgres { pg } else { sqlite }).to_owned(),
         }

@@ -1,11 +1,11 @@
 //! Databases of earlier versions open, with all that is in them: today's database, taken back to what the version had.
 
 use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
-use mox_base::{Address, Clock as _};
+use mox_base::{Address, Clock as _, MailboxId};
 use mox_store::db::schema::Schema;
 use mox_store::db::{Error as DbError, NoFaults};
 use mox_store::queue::{Body, NewEntry, NewMessage, ReportKind};
-use mox_store::{Columns, Error, FlagChange, FlagOp, Flags};
+use mox_store::{Account, Columns, Error, FlagChange, FlagOp, Flags};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -24,6 +24,14 @@ impl Fixture {
         db.close().await;
         self.reopen(Arc::new(NoFaults)).await.unwrap();
     }
+}
+
+/// The flags of all messages, in their order.
+async fn flags(account: &Account, mailbox: MailboxId) -> Vec<Flags> {
+    let mut all = Vec::new();
+    let view = account.view(mailbox).await.unwrap();
+    view.for_each(&view.uids(), |e| all.push(e.flags));
+    all
 }
 
 fn queued(f: &Fixture) -> (NewMessage, Vec<NewEntry>) {
@@ -77,6 +85,7 @@ for_each_engine! {
         let account = f.account().await;
         let mailbox = inbox(&account);
         add(&account, mailbox, &[Flags::NONE, Flags::SEEN]).await;
+        let before: Vec<Flags> = flags(&account, mailbox).await;
         drop(account);
         f.taken_back("accounts/ann/account", &[
             "ALTER TABLE message_state DROP COLUMN zone",
@@ -85,10 +94,14 @@ for_each_engine! {
             "DROP TABLE flag_modseqs",
             "DROP TABLE author",
             "DROP TABLE copied",
+            // Flags, as they were when the message came.
+            "ALTER TABLE message_state ADD COLUMN flags INTEGER NOT NULL DEFAULT 65537",
+            "ALTER TABLE expunged ADD COLUMN flags INTEGER NOT NULL DEFAULT 1",
             "UPDATE schema_version SET version = 3 WHERE name = 'account'",
         ]).await;
         let account = f.account().await;
         assert_eq!(clean(&account).await, 2);
+        assert_eq!(flags(&account, mailbox).await, before);
         f.clock.set_zone(60);
         add(&account, mailbox, &[Flags::NONE]).await;
         account.read(move |tx| {

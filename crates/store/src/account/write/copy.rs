@@ -6,7 +6,6 @@ use crate::change::ChangeKind;
 use crate::db;
 use crate::error::Error;
 use crate::flags::Flags;
-use crate::index::column;
 use crate::mailbox::SpecialUse;
 use crate::params;
 use crate::uidset::UidSet;
@@ -179,9 +178,9 @@ impl WriteTx<'_> {
         };
         let uid = self.next_uid(to)?;
         self.tx.exec(
-            "INSERT INTO message_state (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            params![self.account(), to, uid, id, column(flags, &keywords), modseq, state.size, state.received, self.now, state.zone],
+            "INSERT INTO message_state (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            params![self.account(), to, uid, id, modseq, state.size, state.received, self.now, state.zone],
         )?;
         self.index(to)?.insert(uid.get(), flags, &keywords);
         Tally::of(flags).add_to(self.mailbox_mut(to)?, ByteSize(u64::try_from(state.size).unwrap_or(0)));

@@ -48,19 +48,17 @@ impl WriteTx<'_> {
     pub(super) fn take_out(&mut self, mailbox: MailboxId, set: &UidSet, moved: bool) -> Result<(), Error> {
         let modseq = self.modseq();
         let size = self.size_of(mailbox, set)?;
-        // Junk flags are cleared, so that a filter is told to forget the message.
-        let keep = !i64::from((Flags::JUNK | Flags::NOTJUNK).bits());
         self.for_ranges(
             mailbox,
             set,
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone, moved) \
-             SELECT account_id, mailbox_id, uid, id, flags & $5, $6, size, received, saved, zone, $7 FROM message_state \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, moved) \
+             SELECT account_id, mailbox_id, uid, id, $5, size, received, saved, zone, $6 FROM message_state \
              WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4",
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, flags, modseq, size, received, saved, zone, moved) \
-             SELECT s.account_id, s.mailbox_id, s.uid, s.id, s.flags & $5, $6::bigint, s.size, s.received, s.saved, s.zone, $7::bigint \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, moved) \
+             SELECT s.account_id, s.mailbox_id, s.uid, s.id, $5::bigint, s.size, s.received, s.saved, s.zone, $6::bigint \
              FROM message_state s, unnest($3::bigint[], $4::bigint[]) AS r(a, b) \
              WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN r.a AND r.b",
-            params![keep, modseq, moved],
+            params![modseq, moved],
         )?;
         self.for_ranges(
             mailbox,
