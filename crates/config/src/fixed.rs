@@ -96,6 +96,14 @@ pub struct Static {
     /// also allows its own machine.
     #[config(optional)]
     pub webhook_private_networks: Vec<IpPrefix>,
+    /// Take the Bcc header out of messages that users submit over SMTP. Most clients leave it out themselves; what a client leaves
+    /// in, all recipients see.
+    #[config(optional)]
+    pub remove_submitted_bcc: bool,
+    /// Networks, as 10.0.0.0/8 or 127.0.0.1, whose clients may connect, ask over HTTP, and fail to log in as often as they like: for
+    /// monitoring, a proxy in front, or an office behind one address.
+    #[config(optional)]
+    pub rate_limit_exempt_networks: Vec<IpPrefix>,
 }
 
 impl Static {

@@ -1,7 +1,7 @@
 //! The logins of all accounts: what SASL asks, answered from the directory and the store.
 
 use crate::metrics::Metrics;
-use mox_base::{AccountId, Address, Secret};
+use mox_base::{AccountId, Address, IpPrefix, Secret};
 use mox_net::RateLimit;
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, scram};
@@ -43,9 +43,21 @@ pub struct Login {
 impl Logins {
     /// For the accounts of a directory. `tasks` owns the recording of attempts, which ends after [`Self::close`].
     pub fn new(store: Store, credentials: Credentials, directory: SharedDirectory, metrics: Metrics, tasks: TaskTracker) -> Self {
+        Self::sparing(&[], store, credentials, directory, metrics, tasks)
+    }
+
+    /// The same, with networks whose failures don't count.
+    pub fn sparing(
+        networks: &[IpPrefix],
+        store: Store,
+        credentials: Credentials,
+        directory: SharedDirectory,
+        metrics: Metrics,
+        tasks: TaskTracker,
+    ) -> Self {
         let (attempts, writer) = credentials.login_attempts();
         tasks.spawn(writer.run());
-        let (attempts, failures) = (Mutex::new(Some(attempts)), RateLimit::failed_authentication());
+        let (attempts, failures) = (Mutex::new(Some(attempts)), RateLimit::failed_authentication().sparing(networks));
         Self { inner: Arc::new(Inner { store, credentials, directory, failures, metrics, attempts, tasks }) }
     }
 

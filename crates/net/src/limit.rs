@@ -2,13 +2,14 @@
 //! often it fails to authenticate.
 //!
 //! An address counts in three classes, itself and two networks around it, each with a limit of its own; a thing that would exceed
-//! any of them is refused and not counted. Time is cut into fixed windows. What is kept is one number per class and
-//! address seen in the current window.
+//! any of them is refused and not counted. What counts is what happened within a window of time that ends now and moves in tenths of
+//! its length, so that nobody gets twice the limit around the turn of a minute. What is kept is one number per class, tenth and
+//! address. Networks that an administrator names are spared: they are neither refused nor counted.
 
-use mox_base::Timestamp;
-use std::collections::HashMap;
+use mox_base::{IpPrefix, Timestamp};
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// The most of something for an address, the network around it and the larger network around that.
@@ -18,22 +19,37 @@ pub type ClassLimits = [u32; 3];
 #[derive(Debug)]
 pub struct RateLimit {
     windows: Mutex<Vec<Window>>,
+    spared: Vec<IpPrefix>,
 }
+
+/// How many of each address.
+type Counts = HashMap<(u8, IpAddr), u32>;
 
 #[derive(Debug)]
 struct Window {
-    /// None: everything counts until it is released.
-    length: Option<Duration>,
+    /// Zero: everything counts until it is released.
+    length: Duration,
     limits: ClassLimits,
-    current: i64,
-    counts: HashMap<(u8, IpAddr), u32>,
+    /// In all of the window.
+    counts: Counts,
+    /// By tenths, those that had something, ascending.
+    tenths: VecDeque<(i64, Counts)>,
 }
+
+/// A window moves by this part of its length.
+const TENTHS: u32 = 10;
 
 impl RateLimit {
     /// A limit in each of several windows.
     pub fn new(windows: impl IntoIterator<Item = (Duration, ClassLimits)>) -> Self {
-        let window = |(length, limits)| Window { length: Some(length), limits, current: 0, counts: HashMap::new() };
-        Self { windows: Mutex::new(windows.into_iter().map(window).collect()) }
+        let windows = windows.into_iter().map(|(length, limits)| Window::new(length, limits)).collect();
+        Self { windows: Mutex::new(windows), spared: Vec::new() }
+    }
+
+    /// The limit, but not for these networks.
+    #[must_use]
+    pub fn sparing(self, networks: &[IpPrefix]) -> Self {
+        Self { spared: networks.to_vec(), ..self }
     }
 
     /// Failed authentications, one limit for SMTP submission, IMAP and the web: 10 per minute and 50 per day for an address,
@@ -50,15 +66,18 @@ impl RateLimit {
 
     /// Whether one more would be within the limits.
     pub fn allows(&self, ip: IpAddr, now: Timestamp) -> bool {
-        self.locked().iter_mut().all(|w| w.allows(ip, now))
+        is_spared(&self.spared, ip) || self.locked().iter_mut().all(|w| w.allows(ip, now))
     }
 
     /// Counts one more, if that is within the limits; says whether it is.
     pub fn add(&self, ip: IpAddr, now: Timestamp) -> bool {
+        if is_spared(&self.spared, ip) {
+            return true;
+        }
         let mut windows = self.locked();
         let allowed = windows.iter_mut().all(|w| w.allows(ip, now));
         if allowed {
-            windows.iter_mut().for_each(|w| w.add(ip));
+            windows.iter_mut().for_each(|w| w.add(ip, now));
         }
         allowed
     }
@@ -67,26 +86,42 @@ impl RateLimit {
     pub fn reset(&self, ip: IpAddr, now: Timestamp) {
         for window in self.locked().iter_mut() {
             window.roll(now);
-            let [own, _, _] = keys(ip);
-            if let Some(n) = window.counts.get(&own).copied() {
-                window.subtract(ip, n);
-            }
+            window.forget(ip);
         }
     }
 
-    fn locked(&self) -> std::sync::MutexGuard<'_, Vec<Window>> {
+    fn locked(&self) -> MutexGuard<'_, Vec<Window>> {
         // Counts are whole between statements.
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn is_spared(networks: &[IpPrefix], ip: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(ip))
+}
+
 impl Window {
+    fn new(length: Duration, limits: ClassLimits) -> Self {
+        Self { length, limits, counts: Counts::new(), tenths: VecDeque::new() }
+    }
+
+    /// The tenth of a time. A clock that was set back makes the last one longer.
+    fn tenth(&self, now: Timestamp) -> i64 {
+        let tenth = i64::try_from((self.length / TENTHS).as_micros()).unwrap_or(i64::MAX).max(1);
+        let last = self.tenths.back().map_or(i64::MIN, |(last, _)| *last);
+        now.micros().div_euclid(tenth).max(last)
+    }
+
+    /// Forgets what has left the window.
     fn roll(&mut self, now: Timestamp) {
-        let Some(length) = self.length else { return };
-        let index = now.secs().div_euclid(i64::try_from(length.as_secs()).unwrap_or(i64::MAX).max(1));
-        if index != self.current {
-            self.current = index;
-            self.counts = HashMap::new();
+        if self.length.is_zero() {
+            return;
+        }
+        let first = self.tenth(now).saturating_sub(i64::from(TENTHS));
+        while let Some((_, counts)) = self.tenths.pop_front_if(|(tenth, _)| *tenth <= first) {
+            for (key, n) in counts {
+                take(&mut self.counts, key, n);
+            }
         }
     }
 
@@ -95,21 +130,46 @@ impl Window {
         keys(ip).iter().zip(self.limits).all(|(key, limit)| self.counts.get(key).copied().unwrap_or(0) < limit)
     }
 
-    fn add(&mut self, ip: IpAddr) {
-        for key in keys(ip) {
-            let count = self.counts.entry(key).or_default();
-            *count = count.saturating_add(1);
+    fn add(&mut self, ip: IpAddr, now: Timestamp) {
+        let tenth = if self.length.is_zero() { 0 } else { self.tenth(now) };
+        if self.tenths.back().is_none_or(|(last, _)| *last != tenth) {
+            self.tenths.push_back((tenth, Counts::new()));
+        }
+        let last = self.tenths.back_mut().map(|(_, counts)| counts);
+        for counts in last.into_iter().chain([&mut self.counts]) {
+            for key in keys(ip) {
+                let count = counts.entry(key).or_default();
+                *count = count.saturating_add(1);
+            }
         }
     }
 
-    fn subtract(&mut self, ip: IpAddr, n: u32) {
-        for key in keys(ip) {
-            if let Some(count) = self.counts.get_mut(&key) {
-                *count = count.saturating_sub(n);
-                if *count == 0 {
-                    self.counts.remove(&key);
-                }
+    /// Takes one away that was added before.
+    fn release(&mut self, ip: IpAddr) {
+        for counts in self.tenths.iter_mut().map(|(_, counts)| counts).chain([&mut self.counts]) {
+            for key in keys(ip) {
+                take(counts, key, 1);
             }
+        }
+    }
+
+    fn forget(&mut self, ip: IpAddr) {
+        let [own, ..] = keys(ip);
+        for (_, counts) in &mut self.tenths {
+            let Some(n) = counts.get(&own).copied() else { continue };
+            for key in keys(ip) {
+                take(counts, key, n);
+                take(&mut self.counts, key, n);
+            }
+        }
+    }
+}
+
+fn take(counts: &mut Counts, key: (u8, IpAddr), n: u32) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count = count.saturating_sub(n);
+        if *count == 0 {
+            counts.remove(&key);
         }
     }
 }
@@ -118,35 +178,46 @@ impl Window {
 #[derive(Debug)]
 pub struct OpenLimit {
     window: Mutex<Window>,
+    spared: Vec<IpPrefix>,
 }
 
 impl OpenLimit {
     /// A limit.
     pub fn new(limits: ClassLimits) -> Self {
-        Self { window: Mutex::new(Window { length: None, limits, current: 0, counts: HashMap::new() }) }
+        Self { window: Mutex::new(Window::new(Duration::ZERO, limits)), spared: Vec::new() }
+    }
+
+    /// The limit, but not for these networks.
+    #[must_use]
+    pub fn sparing(self, networks: &[IpPrefix]) -> Self {
+        Self { spared: networks.to_vec(), ..self }
     }
 
     /// Counts a connection, if that is within the limits. To be released when it closes.
     pub fn open(self: &std::sync::Arc<Self>, ip: IpAddr) -> Option<OpenGuard> {
+        if is_spared(&self.spared, ip) {
+            return Some(OpenGuard { counted: None });
+        }
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         if !window.allows(ip, Timestamp::EPOCH) {
             return None;
         }
-        window.add(ip);
-        Some(OpenGuard { limit: std::sync::Arc::clone(self), ip })
+        window.add(ip, Timestamp::EPOCH);
+        Some(OpenGuard { counted: Some((std::sync::Arc::clone(self), ip)) })
     }
 }
 
 /// A connection that counts as open until this is dropped.
 #[derive(Debug)]
 pub struct OpenGuard {
-    limit: std::sync::Arc<OpenLimit>,
-    ip: IpAddr,
+    counted: Option<(std::sync::Arc<OpenLimit>, IpAddr)>,
 }
 
 impl Drop for OpenGuard {
     fn drop(&mut self) {
-        self.limit.window.lock().unwrap_or_else(PoisonError::into_inner).subtract(self.ip, 1);
+        if let Some((limit, ip)) = &self.counted {
+            limit.window.lock().unwrap_or_else(PoisonError::into_inner).release(*ip);
+        }
     }
 }
 
@@ -191,7 +262,51 @@ mod tests {
         limit.reset(a, t0);
         assert!(limit.allows(b, t0));
         assert!(limit.add(b, t0) && !limit.add(b, t0));
-        assert!(limit.add(b, t1), "a new window");
+        assert!(limit.add(b, t1), "a window later");
+    }
+
+    #[test]
+    fn windows_move_in_tenths() {
+        let minute = Duration::from_secs(60);
+        let limit = RateLimit::new([(minute, [10, 30, 90])]);
+        let a = ip("192.0.2.1");
+        let at = |seconds| Timestamp::from_secs(seconds);
+        // One each six seconds fills it, and then there is room for one each six seconds: never for ten at once.
+        for n in 0..10 {
+            assert!(limit.add(a, at(54 + 6 * n)), "{n}");
+        }
+        assert!(!limit.add(a, at(113)));
+        for n in 0..100 {
+            assert!(limit.add(a, at(114 + 6 * n)) && !limit.add(a, at(115 + 6 * n)), "{n}");
+        }
+        // A clock set back frees nothing, and a success everything.
+        assert!(!limit.add(a, at(10)));
+        limit.reset(a, at(714));
+        assert!((0..10).all(|_| limit.add(a, at(714))) && !limit.add(a, at(714)));
+        // In the end nothing is left in memory.
+        assert!(limit.allows(a, at(10_000)));
+        let windows = limit.locked();
+        assert!(windows.iter().all(|window| window.counts.is_empty() && window.tenths.is_empty()));
+    }
+
+    #[test]
+    fn some_networks_are_spared() {
+        let networks = ["192.0.2.0/28".parse().unwrap(), "2001:db8::/32".parse().unwrap()];
+        let limit = RateLimit::new([(Duration::from_secs(60), [1, 1, 1])]).sparing(&networks);
+        let now = Timestamp::from_secs(60);
+        for spared in ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.2"] {
+            assert!((0..5).all(|_| limit.add(ip(spared), now)) && limit.allows(ip(spared), now), "{spared}");
+        }
+        // They don't count for their networks either.
+        assert!(limit.add(ip("192.0.2.16"), now) && !limit.add(ip("192.0.2.16"), now));
+        let open = Arc::new(OpenLimit::new([1, 1, 1]).sparing(&networks));
+        let several: Vec<_> = (0..5).map(|_| open.open(ip("192.0.2.1"))).collect();
+        assert!(several.iter().all(Option::is_some));
+        let (first, second) = (open.open(ip("192.0.2.16")), open.open(ip("192.0.2.17")));
+        assert!(first.is_some() && second.is_none());
+        drop(several);
+        drop(first);
+        assert!(open.open(ip("192.0.2.17")).is_some());
     }
 
     #[test]

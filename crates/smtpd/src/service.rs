@@ -80,7 +80,8 @@ impl Service {
         let (new_connections, open_connections) = if settings.localserve {
             (RateLimit::new([]), OpenLimit::new([u32::MAX; 3]))
         } else {
-            (RateLimit::new_connections(), OpenLimit::new([30, 90, 270]))
+            let spared = settings.unlimited.as_slice();
+            (RateLimit::new_connections().sparing(spared), OpenLimit::new([30, 90, 270]).sparing(spared))
         };
         Arc::new(Self {
             settings,
@@ -121,13 +122,7 @@ impl Service {
             listener = listener.settings.name,
             "new connection"
         );
-        if listener.settings.implicit_tls {
-            let Some(tls) = &listener.settings.tls else { return };
-            if let Err(error) = stream.start_tls(tls, &[]).await {
-                tracing::debug!(cid, %error, "tls handshake");
-                return;
-            }
-        }
+        // Before any handshake, which costs us more than the client; while it lasts, the connection counts as open.
         let now = self.clock.now();
         let busy = |text: &str| Some(Reply::new(421, (4, 7, 0), text));
         let mut open = None;
@@ -141,6 +136,16 @@ impl Service {
             open = self.open_connections.open(ip);
             if open.is_none() { busy("too many open connections from your ip or network") } else { None }
         };
+        if listener.settings.implicit_tls {
+            let (None, Some(tls)) = (&refusal, &listener.settings.tls) else {
+                tracing::debug!(cid, refusal = ?refusal.map(|reply| reply.to_string()), "closing without a handshake");
+                return;
+            };
+            if let Err(error) = stream.start_tls(tls, &[]).await {
+                tracing::debug!(cid, %error, "tls handshake");
+                return;
+            }
+        }
         Connection::new(self, listener, stream, cid).run(refusal).await;
         drop(open);
         tracing::debug!(cid, "connection closed");

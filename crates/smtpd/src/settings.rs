@@ -1,6 +1,6 @@
 //! What the service is told by the configuration.
 
-use mox_base::{ByteSize, Domain};
+use mox_base::{ByteSize, Domain, IpPrefix};
 use mox_delivery::spool::SpoolSettings;
 use mox_net::ServerTls;
 use mox_smtp::server::{Kind, Limits};
@@ -18,6 +18,10 @@ pub struct Settings {
     pub localserve: bool,
     /// Where messages are kept while they come in.
     pub spool: SpoolSettings,
+    /// Take `Bcc` out of submitted messages.
+    pub remove_bcc: bool,
+    /// Networks whose clients may connect as often as they like.
+    pub unlimited: Vec<IpPrefix>,
 }
 
 /// Settings of one listening socket.

@@ -31,7 +31,7 @@ impl Http {
     /// A text for the operator.
     pub(super) fn new(shared: &Shared, mode: Mode, metrics: mox_httpd::webapi::Metrics, life: &Life) -> Result<Self, String> {
         let limit = match mode {
-            Mode::Serve => request_limit(),
+            Mode::Serve => request_limit().sparing(&shared.live.settings().rate_limit_exempt_networks),
             // All clients are this machine's, and load tests are among what it is for.
             Mode::Localserve { .. } => RateLimit::new([]),
         };

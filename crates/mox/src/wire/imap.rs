@@ -14,7 +14,10 @@ use tokio_util::sync::CancellationToken;
 /// What all connections share.
 pub(super) fn service(shared: &Shared, mode: Mode, stop: CancellationToken) -> Arc<mox_imapd::Service> {
     let (new_connections, open_connections) = match mode {
-        Mode::Serve => (RateLimit::new_connections(), OpenLimit::new([30, 90, 270])),
+        Mode::Serve => {
+            let spared = shared.live.settings().rate_limit_exempt_networks.as_slice();
+            (RateLimit::new_connections().sparing(spared), OpenLimit::new([30, 90, 270]).sparing(spared))
+        }
         // All clients are this machine's, and load tests are among what it is for.
         Mode::Localserve { .. } => (RateLimit::new([]), OpenLimit::new([u32::MAX; 3])),
     };

@@ -146,7 +146,8 @@ impl Services {
         close_idle_accounts(store.clone(), life);
         let directory = SharedDirectory::new(directory);
         let credentials = Credentials::open(&store).await.map_err(|e| format!("opening credentials: {e}"))?;
-        let logins = Logins::new(store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
+        let spared = &live.settings().rate_limit_exempt_networks;
+        let logins = Logins::sparing(spared, store.clone(), credentials.clone(), directory.clone(), login_metrics, life.background.clone());
 
         let evaluate = !live.settings().no_outgoing_dmarc_reports;
         let reports = Reports::open(&store, mode, evaluate, report_metrics).await?;

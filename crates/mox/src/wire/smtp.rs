@@ -39,6 +39,8 @@ pub(super) fn service(shared: &Shared, mode: Mode, pedantic: bool, parts: Parts)
         pedantic,
         localserve: mode != Mode::Serve,
         spool: SpoolSettings { in_memory: IN_MEMORY, folder },
+        remove_bcc: shared.live.settings().remove_submitted_bcc,
+        unlimited: shared.live.settings().rate_limit_exempt_networks.clone(),
     };
     let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
     let ids = connection_ids(shared)?;

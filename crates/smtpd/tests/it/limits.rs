@@ -2,6 +2,7 @@
 
 use crate::world::{Client, World};
 use mox_smtpd::ListenerSettings;
+use tokio::io::AsyncReadExt as _;
 
 #[tokio::test]
 async fn open_connections_and_their_rate() {
@@ -49,6 +50,77 @@ async fn silent_clients_are_told_to_go() {
     }
     client.play("S: 421 4.4.2 timeout, closing connection\nX:").await;
     assert_eq!(before.elapsed().as_secs(), 1800);
+    world.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_phase_has_its_time() {
+    let world = World::new().await;
+    // Message data: three minutes without any.
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    client.send("EHLO x.example\r\nMAIL FROM:<>\r\nRCPT TO:<ann@mox.example>\r\nDATA\r\nhalf a").await;
+    for code in ["250", "250", "250", "354"] {
+        client.skip(code).await;
+    }
+    let before = tokio::time::Instant::now();
+    client.play("S: 421 4.4.2 timeout, closing connection\nX:").await;
+    assert_eq!(before.elapsed().as_secs(), 180);
+    // A chunk of BDAT likewise.
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    client.send("EHLO x.example\r\nMAIL FROM:<>\r\nRCPT TO:<ann@mox.example>\r\nBDAT 1000 LAST\r\nhalf a").await;
+    for code in ["250", "250", "250"] {
+        client.skip(code).await;
+    }
+    let before = tokio::time::Instant::now();
+    client.play("S: 421 4.4.2 timeout, closing connection\nX:").await;
+    assert_eq!(before.elapsed().as_secs(), 180);
+    // An exchange of SASL has that of a command.
+    let mut client = world.connect(&world.submission());
+    client.skip("220").await;
+    client.send("EHLO x.example").await;
+    client.skip("250").await;
+    client.send("AUTH PLAIN").await;
+    client.skip("334").await;
+    let before = tokio::time::Instant::now();
+    client.play("S: 421 4.4.2 timeout, closing connection\nX:").await;
+    assert_eq!(before.elapsed().as_secs(), 300);
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_reads_nothing_is_left() {
+    let world = World::new().await;
+    let mut client = world.connect(&world.incoming());
+    client.skip("220").await;
+    let commands = 900;
+    client.send(&vec!["EHLO x.example"; commands].join("\r\n")).await;
+    tokio::time::sleep(std::time::Duration::from_secs(301)).await;
+    let mut got = Vec::new();
+    client.stream.read_to_end(&mut got).await.unwrap();
+    let replies = String::from_utf8_lossy(&got).matches("250 SMTPUTF8").count();
+    assert!(replies > 0 && replies < commands, "{replies} replies, so the server waited");
+    world.close().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_count_while_they_shake_hands() {
+    let world = World::new().await;
+    let implicit = crate::tls::listener(&world, |settings| settings.implicit_tls = true);
+    // They say nothing: each handshake has a minute.
+    let silent: Vec<_> = (0..30).map(|_| world.connect(&implicit)).collect();
+    tokio::time::sleep(std::time::Duration::from_secs(59)).await;
+    let before = tokio::time::Instant::now();
+    assert_eq!(world.connect(&implicit).line().await, None);
+    assert_eq!(before.elapsed().as_secs(), 0, "whoever is refused isn't worth a handshake");
+    world.connect(&world.incoming()).play("S: 421 4.7.0 too many open connections from your ip or network\nX:").await;
+    for mut client in silent {
+        assert_eq!(client.line().await, None);
+    }
+    assert_eq!(before.elapsed().as_secs(), 1);
+    world.connect(&world.incoming()).skip("220").await;
     world.close().await;
 }
 

@@ -221,6 +221,8 @@ impl World {
             pedantic: false,
             localserve: false,
             spool: SpoolSettings { in_memory: 64 << 10, folder: folder.path().join("tmp") },
+            remove_bcc: false,
+            unlimited: Vec::new(),
         };
         adjust(&mut settings);
         let stop = CancellationToken::new();
