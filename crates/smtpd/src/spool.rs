@@ -99,8 +99,8 @@ impl Receiver {
 
 impl Received {
     /// The message without what others wrote in our name: fields `Authentication-Results` that say that we checked something,
-    /// RFC 8601 §5. Everything else stays as it is. What was read for verification is still the message as it came, so that a
-    /// signature of such a field, however odd, verifies.
+    /// RFC 8601 §5. What was read for verification is still the message as it came, so that a signature of such a field, however
+    /// odd, verifies.
     ///
     /// # Errors
     /// The spool fails.
@@ -109,13 +109,22 @@ impl Received {
             let id = field.is("Authentication-Results").then(|| authserv_id(&String::from_utf8_lossy(field.value))).flatten();
             id.is_some_and(|id| id.trim_end_matches('.').parse::<Domain>().is_ok_and(|id| id == *us))
         };
+        self.without(ours, settings).await
+    }
+
+    /// The message without the header fields for which `drop` holds. Everything else stays as it is.
+    ///
+    /// # Errors
+    /// The spool fails.
+    pub(crate) async fn without(self, drop: impl Fn(&Field<'_>) -> bool, settings: &SpoolSettings) -> io::Result<Self> {
         let headers = Headers::new(&self.header);
-        if !headers.fields().any(|field| ours(&field)) {
+        if !headers.fields().any(|field| drop(&field)) {
             return Ok(self);
         }
         let before = u64::try_from(headers.section().len()).unwrap_or(u64::MAX);
+        let kept = headers.without(drop);
         let mut rewritten = Receiver::default();
-        rewritten.push(&headers.without(ours), settings).await;
+        rewritten.push(&kept, settings).await;
         let mut at = before;
         loop {
             let (content, from) = (self.content.clone(), at);

@@ -9,7 +9,7 @@ use crate::spool::Received;
 use mox_base::{Address, Path, Timestamp};
 use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, UniqueSender};
 use mox_message::header::canonical_name;
-use mox_message::{Headers, envelope, ident};
+use mox_message::{Field, Headers, envelope, ident};
 use mox_smtp::Reply;
 use mox_smtp::grammar::{Hold, Return};
 use mox_smtp::server::{Answer, Envelope};
@@ -61,6 +61,8 @@ impl Connection {
             check_pedantic(&headers)?;
         }
         let extra = extra_data(&headers)?;
+        let message = self.without_private_fields(message).await?;
+        let headers = Headers::new(&message.header);
         let unique_sender = self.unique_sender(&envelope, &directory, &author)?;
         self.simulated_at_submission(&envelope).await?;
 
@@ -102,6 +104,16 @@ impl Connection {
         let entries: Vec<i64> = queued.iter().map(|entry| entry.id.0).collect();
         tracing::info!(cid = self.cid, account = login.account.name, ?entries, "message queued");
         Ok(())
+    }
+
+    /// The message without what is for this server only: data for webhooks, and, where that is wanted, hidden recipients.
+    async fn without_private_fields(&self, message: Received) -> Result<Received, Refused> {
+        let settings = &self.service.settings;
+        let private = |field: &Field<'_>| is_extra(field) || (settings.remove_bcc && field.is("Bcc"));
+        message.without(private, &settings.spool).await.map_err(|error| {
+            tracing::error!(cid = self.cid, %error, "taking header fields out of a message");
+            ("queueerror", storage_error(&error))
+        })
     }
 
     /// The fields that every message has to have, RFC 6409 §8, as far as this one lacks them; and its Message-ID.
@@ -215,15 +227,16 @@ fn check_pedantic(headers: &Headers<'_>) -> Result<(), Refused> {
     Ok(())
 }
 
-/// The values of `X-Mox-Extra-` fields by the rest of their names. The fields stay in the message.
+/// Whether a field is `X-Mox-Extra-…`.
+fn is_extra(field: &Field<'_>) -> bool {
+    field.name.get(..EXTRA.len()).is_some_and(|start| start.eq_ignore_ascii_case(EXTRA.as_bytes()))
+}
+
+/// The values of `X-Mox-Extra-` fields by the rest of their names.
 fn extra_data(headers: &Headers<'_>) -> Result<BTreeMap<String, String>, Refused> {
     let mut extra = BTreeMap::new();
-    for field in headers.fields() {
-        let name = String::from_utf8_lossy(field.name);
-        if !name.get(..EXTRA.len()).is_some_and(|start| start.eq_ignore_ascii_case(EXTRA)) {
-            continue;
-        }
-        let key = canonical_name(name.get(EXTRA.len()..).unwrap_or_default());
+    for field in headers.fields().filter(is_extra) {
+        let key = canonical_name(&String::from_utf8_lossy(field.name.get(EXTRA.len()..).unwrap_or_default()));
         if extra.insert(key, field.text().trim().to_owned()).is_some() {
             return Err(("badheader", Reply::new(554, (5, 6, 0), "duplicate x-mox-extra- header")));
         }

@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::dns::Iprev;
 use mox_base::Path;
 use mox_mailauth::results::dnssec_remark;
-use mox_message::compose::{AuthMethod, AuthProperty, AuthResults, Received, ReceivedFrom, ReceivedProtocol};
+use mox_message::compose::{AuthMethod, AuthProperty, AuthResults, Received, ReceivedFrom, ReceivedProtocol, ReceivedTls};
 use mox_smtp::server::Envelope;
 
 impl Connection {
@@ -29,7 +29,7 @@ impl Connection {
             },
             require_tls: envelope.mail.parameters.requiretls,
             id: &self.id,
-            tls: tls.map(|tls| (tls.version, tls.cipher.as_str())),
+            tls: tls.map(|tls| ReceivedTls { version: tls.version, suite: &tls.cipher, group: &tls.group }),
             recipient,
             date: self.service.clock.now(),
         }

@@ -8,7 +8,7 @@ pub mod auth_results;
 pub mod received;
 
 pub use auth_results::{AuthMethod, AuthProperty, AuthResults, authserv_id};
-pub use received::{Received, ReceivedFrom, ReceivedProtocol};
+pub use received::{Received, ReceivedFrom, ReceivedProtocol, ReceivedTls};
 
 use crate::date::DateTime;
 use crate::encoded_word;

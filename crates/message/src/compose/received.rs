@@ -19,12 +19,23 @@ pub struct Received<'a> {
     pub require_tls: bool,
     /// The transaction's id.
     pub id: &'a str,
-    /// TLS version, as `TLS1.3`, and the cipher suite's IANA name.
-    pub tls: Option<(&'a str, &'a str)>,
+    /// TLS, if the connection was encrypted.
+    pub tls: Option<ReceivedTls<'a>>,
     /// The recipient, if it is the only one to see this.
     pub recipient: Option<&'a Path>,
     /// When.
     pub date: Timestamp,
+}
+
+/// The TLS of a `Received` field, RFC 8314 §4.3.
+#[derive(Clone, Copy, Debug)]
+pub struct ReceivedTls<'a> {
+    /// As `TLS1.3`.
+    pub version: &'a str,
+    /// The cipher suite's IANA name.
+    pub suite: &'a str,
+    /// The key exchange's IANA name; empty if it isn't known.
+    pub group: &'a str,
 }
 
 /// The client of a `Received` field.
@@ -107,8 +118,12 @@ impl Received<'_> {
             f.token("(requiretls)");
         }
         f.token("id").token(self.id);
-        if let Some((version, suite)) = self.tls {
-            f.token(&format!("({version}")).token(&format!("{suite})"));
+        if let Some(ReceivedTls { version, suite, group }) = self.tls {
+            f.token(&format!("({version}"));
+            match group {
+                "" => f.token(&format!("{suite})")),
+                group => f.token(suite).token(&format!("{group})")),
+            };
         }
         if let Some(path) = self.recipient {
             f.token("for").token(&format!("<{}>", path.for_smtputf8(utf8)));
@@ -143,7 +158,7 @@ mod tests {
             protocol: ReceivedProtocol { extended: true, smtputf8: true, tls: true, authenticated: false },
             require_tls: true,
             id: "yg7stJIwxJhuCm7D1KSgXA",
-            tls: Some(("TLS1.3", "TLS_AES_128_GCM_SHA256")),
+            tls: Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "" }),
             recipient: Some(&rcpt),
             date: Timestamp::from_secs(1_136_214_245),
         };
@@ -162,5 +177,7 @@ mod tests {
             	+0000
         "#]]
         .assert_eq(&r.to_field().replace("\r\n", "\n"));
+        r.tls = Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "X25519MLKEM768" });
+        assert!(r.to_field().replace("\r\n\t", " ").contains(" (TLS1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768); "));
     }
 }

@@ -23,7 +23,7 @@ async fn a_message_is_completed_and_queued() {
     assert_eq!(message.extra.get("Order-Id").map(String::as_str), Some("7"));
     let names: Vec<&str> =
         text.split("\r\n").take_while(|l| !l.is_empty()).filter(|l| !l.starts_with('\t')).map(|l| l.split(':').next().unwrap()).collect();
-    assert_eq!(names, ["Received", "Message-Id", "Date", "Authentication-Results", "From", "X-Mox-Extra-order-id", "Bcc"]);
+    assert_eq!(names, ["Received", "Message-Id", "Date", "Authentication-Results", "From", "Bcc"]);
     let unfolded = text.replace("\r\n\t", " ");
     assert!(
         unfolded.contains("Received: from host.mox.example by host.mox.example ([198.51.100.2]) via tcp with ESMTPA id "),
@@ -32,6 +32,31 @@ async fn a_message_is_completed_and_queued() {
     assert!(unfolded.contains(" for <bob@x.example>; ") && !text.contains("192.0.2.7"), "{unfolded}");
     assert!(unfolded.contains("Authentication-Results: host.mox.example; auth=pass smtp.mailfrom=ann@mox.example\r\n"), "{unfolded}");
     assert_eq!(message.message_id, unfolded.split("Message-Id: ").nth(1).unwrap().split("\r\n").next().unwrap());
+    drop(client);
+    world.close().await;
+}
+
+#[tokio::test]
+async fn what_is_for_us_only_stays_here() {
+    let world = World::with(|settings| settings.remove_bcc = true).await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    // Small, and so large that it waits in a file.
+    for lines in [1, 5000] {
+        client.play(BEGIN).await;
+        let header =
+            "bcc: Cas <cas@mox.example>,\r\n\thidden@x.example\r\nFrom: <ann@mox.example>\r\nx-mox-extra-a: 1\r\nTo: <bob@x.example>";
+        let body = "a line of a message\r\n".repeat(lines);
+        client.send(&format!("{header}\r\n\r\n{body}.")).await;
+        client.skip("250").await;
+        let (_, message, text) = world.queued().await.pop().unwrap();
+        let kept = format!("\r\nFrom: <ann@mox.example>\r\nTo: <bob@x.example>\r\n\r\n{body}");
+        assert!(
+            text.ends_with(&kept) && !text.contains("hidden") && !text.to_lowercase().contains("x-mox"),
+            "{}",
+            &text[..1000.min(text.len())]
+        );
+        assert_eq!(message.extra.get("A").map(String::as_str), Some("1"));
+    }
     drop(client);
     world.close().await;
 }
