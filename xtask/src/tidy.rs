@@ -1,8 +1,10 @@
-//! Checks of the source that no compiler makes: which crate may use which, how long files are, words that must not stay.
+//! Checks of the source that no compiler makes: which crate may use which, how long files are, words that must not stay, limits
+//! without a test.
 //!
 //! All findings are reported before it fails, each as `file:line: what`, so that one run is enough.
 
 mod edges;
+mod limits;
 mod manifests;
 mod words;
 
@@ -28,6 +30,7 @@ pub(crate) fn tidy() -> Result<(), Failure> {
     let mut findings = edges::check(&packages);
     findings.extend(manifests::check(&packages));
     findings.extend(words::check(&sources));
+    findings.extend(limits::check(&sources));
     findings.extend(lengths(&sources));
     if findings.is_empty() {
         println!("tidy: {} packages, {} files, nothing found", packages.len(), sources.len());
