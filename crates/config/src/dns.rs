@@ -267,13 +267,17 @@ impl Zone<'_> {
 
 /// Addresses from which others see us connect, as far as the configuration has them.
 pub fn sending_ips(fixed: &Static) -> BTreeSet<IpAddr> {
+    let nated = fixed.listeners.values().any(|l| l.ips_nated || !l.nat_ips.is_empty());
     let listeners = fixed.listeners.values().filter(|l| l.enabled_smtp().is_some() && !l.ips_nated);
     let own = listeners.flat_map(|l| if l.nat_ips.is_empty() { &l.ips } else { &l.nat_ips });
     let proxies = fixed.transports.values().filter_map(|transport| match transport.method() {
         Method::Socks(socks) => Some(&socks.remote_ips),
+        // Behind NAT these are addresses that nobody else sees.
+        Method::Direct(direct) if !nated => Some(&direct.outgoing_ips),
         _ => None,
     });
-    own.chain(proxies.flatten()).copied().filter(|ip| !ip.is_unspecified()).collect()
+    let outgoing = fixed.outgoing_ips.iter().filter(|_| !nated);
+    own.chain(outgoing).chain(proxies.flatten()).copied().filter(|ip| !ip.is_unspecified()).collect()
 }
 
 /// The record of a DKIM key, RFC 6376 §3.6.1.
@@ -312,6 +316,19 @@ mod tests {
 
     const STATIC: &str = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nACME:\n\tle:\n\t\tDirectoryURL: https://acme-v02.api.letsencrypt.org/directory\n\t\tContactEmail: x@example.org\nListeners:\n\tpublic:\n\t\tIPs:\n\t\t\t- 0.0.0.0\n\t\t\t- 2001:db8::1\n\t\tSMTP:\n\t\t\tEnabled: true\n\t\tTLS:\n\t\t\tACME: le\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\nHostTLSRPT:\n\tAccount: ann\n\tMailbox: TLSRPT\n\tLocalpart: tls-reports\nTransports:\n\tp:\n\t\tSocks:\n\t\t\tAddress: 127.0.0.1:1080\n\t\t\tRemoteIPs:\n\t\t\t\t- 198.51.100.7\n\t\t\tRemoteHostname: p.example.org\n";
     const DYNAMIC: &str = "Domains:\n\texample.org:\n\t\tClientSettingsDomain: mail.example.org\n\t\tDMARC:\n\t\t\tLocalpart: dmarc,reports\n\t\t\tAccount: ann\n\t\t\tMailbox: DMARC\n\t\tMTASTS:\n\t\t\tPolicyID: 20260101T000000\n\t\t\tMode: enforce\n\t\t\tMaxAge: 24h0m0s\n\t\tDKIM:\n\t\t\tSelectors:\n\t\t\t\ta:\n\t\t\t\t\tPrivateKeyFile: a.pem\n\t\t\t\tb:\n\t\t\t\t\tPrivateKeyFile: b.pem\nAccounts:\n";
+
+    #[test]
+    fn addresses_that_mail_is_sent_from() {
+        let more = "OutgoingIPs:\n\t- 198.51.100.9\nTransports:\n\tq:\n\t\tDirect:\n\t\t\tOutgoingIPs:\n\t\t\t\t- 198.51.100.10\n";
+        let text = STATIC.replace("Transports:\n", more);
+        let show = |text: &str| {
+            let fixed: Static = sconf::parse("mox.conf", text.as_bytes()).unwrap().value;
+            sending_ips(&fixed).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(show(&text), "198.51.100.7 198.51.100.9 198.51.100.10 2001:db8::1");
+        // Behind NAT, ours say nothing to others.
+        assert_eq!(show(&text.replace("\t\tSMTP:\n", "\t\tNATIPs:\n\t\t\t- 192.0.2.5\n\t\tSMTP:\n")), "192.0.2.5 198.51.100.7");
+    }
 
     #[test]
     fn a_zone() {

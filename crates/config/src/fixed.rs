@@ -7,6 +7,7 @@ use crate::transport::Transport;
 use crate::value::{AsciiLocalpart, LogLevel, MailboxName, UnicodeDomain};
 use mox_base::{IpPrefix, Localpart};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// The static configuration.
@@ -74,6 +75,12 @@ pub struct Static {
     /// Ways for outgoing messages, for use by routes in domains.conf. A transport without a method delivers directly.
     #[config(optional)]
     pub transports: BTreeMap<String, Transport>,
+    /// Addresses of this machine from which mail is sent directly, best first. If a receiver refuses mail from one because of a block
+    /// list, another of the same family is used for that receiver for some hours, and for all after several such refusals. A family
+    /// without an address here isn't used. Default: the addresses of listeners with SMTP, if they are no more than one of each
+    /// family; else the system chooses.
+    #[config(optional, name = "OutgoingIPs")]
+    pub outgoing_ips: Vec<IpAddr>,
     /// How long after each failed attempt the next is made to deliver a message from the queue, e.g. 30m: one interval for each
     /// attempt but the last, after which the message fails. The sender is told of the delay once it has lasted an hour. Default: 7m30s,
     /// then each time twice as long, 8 attempts in about 16 hours. RFC 5321 advises at least 30m, and 4 to 5 days in all.

@@ -57,6 +57,6 @@ pub use pem::PemError;
 pub use problem::{FieldPath, Lines, Problem, Problems};
 pub use submit::{AuthMethod, RequireTls, Submit};
 pub use text::{AsciiText, DestinationKey, DurationText, HttpUrl, MxPattern, RouteDomain, SmtpError};
-pub use transport::{Mechanism, Method, SmtpAuth, Transport, TransportDirect, TransportFail, TransportSmtp, TransportSocks};
+pub use transport::{Mechanism, Method, SmtpAuth, SocksAuth, Transport, TransportDirect, TransportFail, TransportSmtp, TransportSocks};
 pub use value::{AsciiLocalpart, LogLevel, MailboxName, Pattern, UnicodeDomain};
 pub use web::{InternalService, WebForward, WebHandler, WebInternal, WebRedirect, WebStatic};

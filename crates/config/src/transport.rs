@@ -3,6 +3,7 @@
 use crate::choice::choices;
 use crate::schema::Section;
 use crate::text::AsciiText;
+use crate::value::UnicodeDomain;
 use mox_base::{Domain, Secret};
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub struct Transport {
     /// Deliver directly, with connections through a SOCKS5 proxy.
     #[config(optional)]
     pub socks: Option<TransportSocks>,
-    /// Deliver directly, with one family of IP addresses.
+    /// Deliver directly, with one family of IP addresses, or from certain addresses of this machine.
     #[config(optional)]
     pub direct: Option<TransportDirect>,
     /// Fail deliveries at once.
@@ -71,11 +72,17 @@ impl Transport {
 /// A smarthost.
 #[derive(Clone, Debug, PartialEq, Eq, Section)]
 pub struct TransportSmtp {
-    /// Host to connect to, whose certificate is verified against this name.
+    /// Host to connect to, whose certificate is verified against this name. If DNSSEC vouches for its addresses and it has TLSA
+    /// records at the port, they decide about the certificate instead (DANE, RFC 7673). MTA-STS is for MX hosts only.
     pub host: Domain,
     /// Default 465 for Submissions, 587 for Submission, 25 for SMTP.
     #[config(optional)]
     pub port: u16,
+    /// Host is a domain, e.g. that of your address, and the servers to connect to are found by its SRV records at
+    /// _submissions._tcp or _submission._tcp (RFC 6186, RFC 8314). A server's certificate is verified against the server's name if
+    /// DNSSEC vouches for the SRV records, else against Host. Not for SMTP, which has no such records.
+    #[config(optional, name = "SRV")]
+    pub srv: bool,
     /// Accept a certificate that can't be verified.
     #[config(optional, name = "STARTTLSInsecureSkipVerify")]
     pub starttls_insecure_skip_verify: bool,
@@ -144,9 +151,21 @@ pub struct TransportSocks {
     pub remote_ips: Vec<IpAddr>,
     /// Host name in EHLO, to which the addresses should resolve.
     pub remote_hostname: Domain,
+    /// Log in at the proxy with user name and password (RFC 1929), which are not encrypted.
+    #[config(optional)]
+    pub auth: Option<SocksAuth>,
 }
 
-/// Delivery with one address family.
+/// How to log in at a proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Section)]
+pub struct SocksAuth {
+    /// Name to log in with, at most 255 bytes.
+    pub username: String,
+    /// Password to log in with, at most 255 bytes.
+    pub password: Secret<String>,
+}
+
+/// Delivery with a choice of our addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Section)]
 pub struct TransportDirect {
     /// Don't connect to IPv4 addresses.
@@ -155,6 +174,14 @@ pub struct TransportDirect {
     /// Don't connect to IPv6 addresses.
     #[config(optional, name = "DisableIPv6")]
     pub disable_ipv6: bool,
+    /// Addresses of this machine to connect from, best first, instead of those for all mail; with routes of accounts and domains,
+    /// each can have its own. A family without an address here isn't used. As with OutgoingIPs in general, one that is refused because
+    /// of a block list is avoided for some hours.
+    #[config(optional, name = "OutgoingIPs")]
+    pub outgoing_ips: Vec<IpAddr>,
+    /// Host name in EHLO, to which these addresses should resolve. Default: the host name of this machine.
+    #[config(optional)]
+    pub hostname: Option<UnicodeDomain>,
 }
 
 /// Failure on purpose.

@@ -60,6 +60,8 @@ pub struct Metrics {
     pub requiretls_unsupported: Family<RequireTlsLabels, Counter>,
     /// Connections repeated without TLS.
     pub plaintext_fallback: Counter,
+    /// Refusals because of the address we connected from.
+    pub source_refused: Counter,
     /// Hosts with TLSA records.
     pub dane_required: Counter,
     /// Those of which none can be used.
@@ -88,6 +90,7 @@ impl Default for Metrics {
             destinations_authentic: Counter::default(),
             requiretls_unsupported: Family::default(),
             plaintext_fallback: Counter::default(),
+            source_refused: Counter::default(),
             dane_required: Counter::default(),
             dane_unverified: Counter::default(),
             dane_gather_errors: Counter::default(),
@@ -123,6 +126,7 @@ impl Metrics {
             self.plaintext_fallback.clone(),
         );
         for (name, help, counter) in [
+            ("mox_queue_source_refused", "Refusals because the address we connected from is in a block list.", &self.source_refused),
             ("mox_queue_destination_dane_required", "Hosts with TLSA records.", &self.dane_required),
             ("mox_queue_destination_dane_starttlsunverified", "Hosts with TLSA records that cannot be used.", &self.dane_unverified),
             ("mox_queue_destination_dane_gathertlsa_errors", "Failed lookups of TLSA records.", &self.dane_gather_errors),

@@ -20,17 +20,20 @@ mod process;
 mod routes;
 mod runner;
 mod schedule;
+mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use aftermath::AccountAftermath;
 pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
 pub use hosts::{Destinations, HostAddresses, NoAddresses, addresses, destinations};
-pub use routes::{DEFAULT_MECHANISMS, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
+pub use routes::{DEFAULT_MECHANISMS, Direct, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
 pub use runner::Runner;
 pub use schedule::{Schedule, Variation};
+pub use sources::SourceIps;
 
 use self::pressure::Pressure;
+use self::sources::Refusals;
 use crate::metrics::Metrics;
 use crate::reports::DeadAddresses;
 use crate::tls::TlsPolicies;
@@ -39,7 +42,7 @@ use mox_net::{ClientTls, Dial};
 use mox_store::Store;
 use mox_store::directory::SharedDirectory;
 use mox_store::queue::{Aftermath, Owner, Queue};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// How mail is sent.
@@ -57,8 +60,8 @@ pub struct Settings {
     pub schedule: Schedule,
     /// Whether names and 8-bit mail are treated strictly.
     pub pedantic: bool,
-    /// Our addresses for connections: the first of a family is used, none leaves it to the system.
-    pub local_ips: Vec<IpAddr>,
+    /// Our addresses for connections to recipients' hosts.
+    pub sources: SourceIps,
 }
 
 impl Settings {
@@ -71,7 +74,7 @@ impl Settings {
             max_per_host: 5,
             schedule: Schedule::new(Vec::new()),
             pedantic: false,
-            local_ips: Vec::new(),
+            sources: SourceIps { ips: Vec::new(), only: false },
         }
     }
 }
@@ -119,6 +122,7 @@ struct Inner {
     owner: Owner,
     aftermath: Arc<dyn Aftermath>,
     pressure: Pressure,
+    refusals: Refusals,
 }
 
 impl Inner {
@@ -128,10 +132,6 @@ impl Inner {
 
     fn ehlo(&self) -> Host {
         Host::Domain(self.settings.hostname.clone())
-    }
-
-    fn local_ip(&self, to: IpAddr) -> Option<IpAddr> {
-        self.settings.local_ips.iter().copied().find(|ip| ip.is_ipv4() == to.is_ipv4())
     }
 
     fn aftermath(&self) -> Arc<dyn Aftermath> {

@@ -229,7 +229,7 @@ impl Client {
             None => self.open(url, &**dial, true).await?,
             Some(proxy) if proxy.socks => {
                 let (through, lookup) = (Arc::clone(dial), Arc::clone(lookup));
-                let dial = SocksDial { through, lookup, host: proxy.url.host.to_string(), port: proxy.url.port };
+                let dial = SocksDial { through, lookup, host: proxy.url.host.to_string(), port: proxy.url.port, login: None };
                 self.open(url, &dial, true).await?
             }
             Some(proxy) => {

@@ -3,7 +3,7 @@
 use crate::dial::{Dial, DialError, DialFuture};
 use crate::listen::Listener;
 use crate::stream::Stream;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,7 @@ pub struct World(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     listeners: BTreeMap<SocketAddr, mpsc::Sender<Stream>>,
+    silent: BTreeSet<SocketAddr>,
     last_port: u16,
 }
 
@@ -35,6 +36,11 @@ impl World {
         Listener::memory(addr, from)
     }
 
+    /// Makes an address swallow all that is sent to it: who connects waits for ever.
+    pub fn silent(&self, addr: SocketAddr) {
+        self.state().silent.insert(addr);
+    }
+
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // The state is whole between statements, also when a test panicked.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -43,12 +49,15 @@ impl World {
 
 impl Dial for World {
     fn dial(&self, to: SocketAddr, from: Option<IpAddr>) -> DialFuture<'_> {
-        let (listener, port) = {
+        let (listener, silent, port) = {
             let mut state = self.state();
             state.last_port = state.last_port.checked_add(1).unwrap_or(1024).max(1024);
-            (state.listeners.get(&to).cloned(), state.last_port)
+            (state.listeners.get(&to).cloned(), state.silent.contains(&to), state.last_port)
         };
         Box::pin(async move {
+            if silent {
+                return std::future::pending().await;
+            }
             let refused = || DialError::Io(io::ErrorKind::ConnectionRefused.into());
             let ip = from.unwrap_or(if to.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
             let (ours, theirs) = Stream::pair(SocketAddr::new(ip, port), to);

@@ -1,11 +1,11 @@
-//! Dialling through a SOCKS5 proxy without authentication, RFC 1928.
+//! Dialling through a SOCKS5 proxy, RFC 1928, with user name and password where it wants them, RFC 1929.
 //!
 //! Only CONNECT to addresses: names are resolved by us, because what DNS says decides about TLS. The proxy's own address is
 //! looked up for each connection, so that it may move.
 
 use crate::dial::{Dial, DialError, DialFuture};
 use crate::stream::Stream;
-use mox_base::Lookup;
+use mox_base::{Lookup, Secret};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
+const USER_NAME_AND_PASSWORD: u8 = 2;
+/// The version of the exchange of user name and password, RFC 1929 §2.
+const LOGIN_VERSION: u8 = 1;
 const CONNECT: u8 = 1;
 const IPV4: u8 = 1;
 const NAME: u8 = 3;
@@ -33,6 +36,17 @@ pub struct SocksDial {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Who we are, if it wants to know.
+    pub login: Option<SocksLogin>,
+}
+
+/// A name and a password for a proxy, RFC 1929: each of 1 to 255 octets. They go over the wire as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocksLogin {
+    /// The name.
+    pub user: String,
+    /// The password.
+    pub password: Secret<String>,
 }
 
 impl Dial for SocksDial {
@@ -40,7 +54,7 @@ impl Dial for SocksDial {
     fn dial(&self, to: SocketAddr, _from: Option<IpAddr>) -> DialFuture<'_> {
         Box::pin(async move {
             let mut stream = self.dial_proxy().await?;
-            match tokio::time::timeout(TIMEOUT, connect(&mut stream, to)).await {
+            match tokio::time::timeout(TIMEOUT, connect(&mut stream, to, self.login.as_ref())).await {
                 Ok(Ok(())) => Ok(stream),
                 Ok(Err(e)) => Err(DialError::Io(e)),
                 Err(_) => Err(DialError::Timeout),
@@ -70,13 +84,19 @@ impl SocksDial {
 }
 
 /// Asks a proxy to connect to an address; from then on the stream is a connection to that.
-async fn connect(stream: &mut Stream, to: SocketAddr) -> io::Result<()> {
-    // RFC 1928 §3: the version, and one method.
-    stream.write_all(&[VERSION, 1, NO_AUTHENTICATION]).await?;
+async fn connect(stream: &mut Stream, to: SocketAddr, login: Option<&SocksLogin>) -> io::Result<()> {
+    // RFC 1928 §3: the version, and the methods that we can.
+    let methods: &[u8] = match login {
+        None => &[VERSION, 1, NO_AUTHENTICATION],
+        Some(_) => &[VERSION, 2, NO_AUTHENTICATION, USER_NAME_AND_PASSWORD],
+    };
+    stream.write_all(methods).await?;
     stream.flush().await?;
-    match (stream.read_u8().await?, stream.read_u8().await?) {
-        (VERSION, NO_AUTHENTICATION) => {}
-        (VERSION, _) => return Err(io::Error::other("proxy wants authentication")),
+    match (stream.read_u8().await?, stream.read_u8().await?, login) {
+        (VERSION, NO_AUTHENTICATION, _) => {}
+        (VERSION, USER_NAME_AND_PASSWORD, Some(login)) => log_in(stream, login).await?,
+        (VERSION, _, Some(_)) => return Err(io::Error::other("proxy wants another kind of authentication than user name and password")),
+        (VERSION, _, None) => return Err(io::Error::other("proxy wants authentication")),
         _ => return Err(io::Error::other("not a SOCKS5 proxy")),
     }
     // RFC 1928 §4.
@@ -115,6 +135,21 @@ async fn connect(stream: &mut Stream, to: SocketAddr) -> io::Result<()> {
     Ok(())
 }
 
+/// RFC 1929 §2.
+async fn log_in(stream: &mut Stream, login: &SocksLogin) -> io::Result<()> {
+    let mut request = vec![LOGIN_VERSION];
+    for text in [&login.user, login.password.expose()] {
+        let length = u8::try_from(text.len()).ok().filter(|n| *n > 0);
+        request.push(length.ok_or_else(|| io::Error::other("user name and password for a proxy have 1 to 255 octets"))?);
+        request.extend_from_slice(text.as_bytes());
+    }
+    stream.write_all(&request).await?;
+    stream.flush().await?;
+    // Some proxies answer with the version of SOCKS instead; what counts is the second octet.
+    let (_version, status) = (stream.read_u8().await?, stream.read_u8().await?);
+    if status == 0 { Ok(()) } else { Err(io::Error::other("proxy refuses user name and password")) }
+}
+
 const fn meaning(reply: u8) -> &'static str {
     match reply {
         1 => "general failure",
@@ -145,8 +180,16 @@ mod tests {
     }
 
     /// A proxy that answers with these bytes, and what it was sent.
-    #[expect(clippy::disallowed_methods, reason = "a peer of a test ends with the test's runtime")]
     async fn try_proxy(answers: Vec<&'static [u8]>, to: &str) -> (Result<String, String>, Vec<u8>) {
+        try_proxy_as(None, answers, to).await
+    }
+
+    fn ann(password: &str) -> Option<SocksLogin> {
+        Some(SocksLogin { user: "ann".to_owned(), password: Secret::new(password.to_owned()) })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a peer of a test ends with the test's runtime")]
+    async fn try_proxy_as(login: Option<SocksLogin>, answers: Vec<&'static [u8]>, to: &str) -> (Result<String, String>, Vec<u8>) {
         let world = World::new();
         let mut listener = world.listen("192.0.2.9:1080".parse().unwrap());
         let proxy = tokio::spawn(async move {
@@ -161,7 +204,7 @@ mod tests {
             }
             heard
         });
-        let dial = SocksDial { through: Arc::new(world), lookup: Arc::new(Unasked), host: "192.0.2.9".to_owned(), port: 1080 };
+        let dial = SocksDial { through: Arc::new(world), lookup: Arc::new(Unasked), host: "192.0.2.9".to_owned(), port: 1080, login };
         let result = match dial.dial(to.parse().unwrap(), None).await {
             Ok(mut stream) => {
                 let mut text = String::new();
@@ -181,6 +224,27 @@ mod tests {
         let (result, heard) = try_proxy(vec![&[5, 0], b"\x05\x00\x00\x03\x04name\x12\x34ok"], "[2001:db8::1]:25").await;
         assert_eq!(result.as_deref(), Ok("ok"));
         assert_eq!(heard[3..], [&[5, 1, 0, 4, 0x20, 1, 0xd, 0xb8][..], &[0; 11], &[1, 0, 25]].concat());
+    }
+
+    #[tokio::test]
+    async fn logs_in_where_the_proxy_wants_it() {
+        let granted = b"\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34220 hi\r\n";
+        let (result, heard) = try_proxy_as(ann("pw"), vec![&[5, 2], &[1, 0], granted], "192.0.2.1:25").await;
+        assert_eq!(result.as_deref(), Ok("220 hi\r\n"));
+        assert_eq!(heard, [&[5, 2, 0, 2][..], b"\x01\x03ann\x02pw", &[5, 1, 0, 1, 192, 0, 2, 1, 0, 25]].concat());
+        // A proxy that doesn't ask isn't told.
+        let (result, heard) = try_proxy_as(ann("pw"), vec![&[5, 0], granted], "192.0.2.1:25").await;
+        assert!(result.is_ok() && !heard.windows(2).any(|w| w == b"pw"), "{result:?}");
+        for (login, answers, want) in [
+            (ann("wrong"), vec![&[5u8, 2][..], &[1, 1]], "proxy refuses user name and password"),
+            (ann("pw"), vec![&[5, 0xff]], "proxy wants another kind of authentication than user name and password"),
+            (ann("pw"), vec![&[5, 1]], "proxy wants another kind of authentication than user name and password"),
+            (ann(""), vec![&[5, 2]], "user name and password for a proxy have 1 to 255 octets"),
+            (ann(&"x".repeat(256)), vec![&[5, 2]], "user name and password for a proxy have 1 to 255 octets"),
+            (None, vec![&[5, 2]], "proxy wants authentication"),
+        ] {
+            assert_eq!(try_proxy_as(login, answers, "192.0.2.1:25").await.0, Err(want.to_owned()));
+        }
     }
 
     #[tokio::test]

@@ -49,7 +49,7 @@ pub enum SessionError {
 /// See [`SessionError`].
 pub async fn open(mut stream: Stream, hello: &Hello, random: Arc<dyn Random>) -> Result<Stream, SessionError> {
     let timeouts = Timeouts { command: hello.patience, ..Timeouts::default() };
-    let settings = Settings { ehlo: hello.ehlo.clone(), tls: hello.mode, auth: None, timeouts };
+    let settings = Settings { ehlo: hello.ehlo.clone(), tls: hello.mode, auth: None, chunking: false, timeouts };
     let mut session = Session::new(settings, random, None);
     // Why the handshake failed, in more words than the session keeps.
     let mut handshake = None;

@@ -10,6 +10,7 @@
 
 #![warn(clippy::indexing_slicing, clippy::panic)]
 
+pub mod chunk;
 pub mod client;
 pub mod dot;
 pub mod extensions;

@@ -5,7 +5,7 @@ use crate::fixed::{Acme, Static, Storage};
 use crate::listener::{Listener, ListenerTls};
 use crate::pem;
 use crate::problem::FieldPath;
-use crate::transport::{Method, Transport, TransportSmtp};
+use crate::transport::{Method, Transport, TransportDirect, TransportSmtp};
 use crate::value::MailboxName;
 use base64::Engine as _;
 use std::collections::BTreeMap;
@@ -26,6 +26,7 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
     if let Some(storage) = &fixed.storage {
         check_storage(c, &FieldPath::root("Storage"), storage, outside);
     }
+    check_outgoing_ips(c, &FieldPath::root("OutgoingIPs"), "", &fixed.outgoing_ips);
     for (i, interval) in fixed.queue_retry_intervals.iter().enumerate() {
         if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
             c.error(&FieldPath::root("QueueRetryIntervals").item(i), "queue retry intervals: must be between 1s and 168h");
@@ -179,27 +180,66 @@ fn check_transport(c: &mut Checker<'_>, at: &FieldPath, name: &str, transport: &
                 check_smtp_transport(c, &at, name, smtp);
             }
             Method::Submission(smtp) => check_smtp_transport(c, &at.field("Submission"), name, smtp),
-            Method::Smtp(smtp) => check_smtp_transport(c, &at.field("SMTP"), name, smtp),
+            Method::Smtp(smtp) => {
+                let at = at.field("SMTP");
+                if smtp.srv {
+                    c.error(&at.field("SRV"), format!("transport {name}: SRV records exist for Submissions and Submission only"));
+                }
+                check_smtp_transport(c, &at, name, smtp);
+            }
             Method::Socks(socks) => {
                 let at = at.field("Socks");
                 let port = socks.address.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
                 if !port.is_some_and(|p| p.parse::<u16>().is_ok_and(|p| p > 0)) {
                     c.error(&at.field("Address"), format!("transport {name}: address {:?} is not host:port", socks.address));
                 }
+                if let Some(auth) = &socks.auth {
+                    let at = at.field("Auth");
+                    for (field, value) in [("Username", &auth.username), ("Password", auth.password.expose())] {
+                        // RFC 1929 §2.
+                        if !(1..=255).contains(&value.len()) {
+                            c.error(&at.field(field), format!("transport {name}: {field} must have 1 to 255 bytes"));
+                        }
+                    }
+                }
             }
-            Method::Direct(direct) if direct.disable_ipv4 && direct.disable_ipv6 => {
-                c.error(&at.field("Direct"), format!("transport {name}: IPv4 and IPv6 can't both be disabled"));
-            }
+            Method::Direct(direct) => check_direct_transport(c, &at.field("Direct"), name, direct),
             Method::Fail(fail) if !(400..600).contains(&fail.code()) => {
                 let at = at.field("Fail").field("SMTPCode");
                 c.error(&at, format!("transport {name}: SMTPCode {} is not from 400 to 599", fail.code()));
             }
-            Method::Normal | Method::Direct(_) | Method::Fail(_) => {}
+            Method::Normal | Method::Fail(_) => {}
+        }
+    }
+}
+
+fn check_direct_transport(c: &mut Checker<'_>, at: &FieldPath, name: &str, direct: &TransportDirect) {
+    if direct.disable_ipv4 && direct.disable_ipv6 {
+        c.error(at, format!("transport {name}: IPv4 and IPv6 can't both be disabled"));
+    }
+    check_outgoing_ips(c, &at.field("OutgoingIPs"), &format!("transport {name}: "), &direct.outgoing_ips);
+    for (i, ip) in direct.outgoing_ips.iter().enumerate() {
+        if if ip.is_ipv4() { direct.disable_ipv4 } else { direct.disable_ipv6 } {
+            c.error(&at.field("OutgoingIPs").item(i), format!("transport {name}: {ip} is of a disabled family"));
+        }
+    }
+}
+
+fn check_outgoing_ips(c: &mut Checker<'_>, at: &FieldPath, prefix: &str, ips: &[IpAddr]) {
+    for (i, ip) in ips.iter().enumerate() {
+        if ip.is_unspecified() || ip.is_multicast() {
+            c.error(&at.item(i), format!("{prefix}{ip} is no address to connect from"));
+        }
+        if ips.iter().take(i).any(|before| before == ip) {
+            c.error(&at.item(i), format!("{prefix}duplicate address {ip}"));
         }
     }
 }
 
 fn check_smtp_transport(c: &mut Checker<'_>, at: &FieldPath, name: &str, smtp: &TransportSmtp) {
+    if smtp.srv && smtp.port != 0 {
+        c.error(&at.field("Port"), format!("transport {name}: the port comes from SRV records"));
+    }
     let Some(auth) = &smtp.auth else { return };
     for (i, mechanism) in auth.mechanisms.iter().enumerate() {
         if auth.mechanisms.iter().take(i).any(|m| m == mechanism) {

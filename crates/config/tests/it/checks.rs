@@ -119,6 +119,18 @@ fn transports() {
             "mox.conf:21: transport c: address \"localhost\" is not host:port",
         ]
     );
+    let transports = "OutgoingIPs:\n\t- 0.0.0.0\n\t- 192.0.2.1\n\t- 192.0.2.1\nTransports:\n\ta:\n\t\tSubmissions:\n\t\t\tHost: x.example\n\t\t\tPort: 465\n\t\t\tSRV: true\n\tb:\n\t\tSMTP:\n\t\t\tHost: x.example\n\t\t\tSRV: true\n\tc:\n\t\tSocks:\n\t\t\tAddress: localhost:1\n\t\t\tRemoteIPs:\n\t\t\t\t- 10.0.0.1\n\t\t\tRemoteHostname: x.example\n\t\t\tAuth:\n\t\t\t\tUsername: LONG\n\t\t\t\tPassword: p\n\td:\n\t\tDirect:\n\t\t\tDisableIPv6: true\n\t\t\tOutgoingIPs:\n\t\t\t\t- 2001:db8::1\n\t\t\tHostname: other.example\nPostmaster:";
+    assert_eq!(
+        fixed(&[("Postmaster:", &transports.replace("LONG", &"x".repeat(256)))]),
+        [
+            "mox.conf:9: 0.0.0.0 is no address to connect from",
+            "mox.conf:11: duplicate address 192.0.2.1",
+            "mox.conf:16: transport a: the port comes from SRV records",
+            "mox.conf:21: transport b: SRV records exist for Submissions and Submission only",
+            "mox.conf:29: transport c: Username must have 1 to 255 bytes",
+            "mox.conf:35: transport d: 2001:db8::1 is of a disabled family",
+        ]
+    );
 }
 
 #[test]

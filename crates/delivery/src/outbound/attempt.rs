@@ -10,6 +10,7 @@ use self::host::mode_name;
 use super::connection::{Cancelled, Connection};
 use super::failure::{Failure, REQUIRETLS_SECODE, Remote};
 use super::routes::Transport;
+use super::sources::{Source, SourceIps};
 use super::{Inner, Mode, earlier};
 use crate::tls::{AboutAttempt, SessionResults};
 use mox_base::Host;
@@ -78,10 +79,12 @@ struct Manner {
     require_eight_bit_mime: bool,
     /// As many recipients in a transaction as the host says; else all.
     split: bool,
-    /// For all that is said about a message.
+    /// For all that is said before messages, and then about a message.
     patience: Duration,
     /// Whether the host has addresses of both families.
     dual_stack: bool,
+    /// Our address, if it was chosen by us.
+    source: Option<Source>,
 }
 
 /// An attempt while it is going on.
@@ -99,6 +102,12 @@ struct Attempt<'a> {
     dial: Arc<dyn Dial>,
     /// Who we say we are.
     ehlo: Host,
+    /// Our addresses.
+    sources: SourceIps,
+    /// Failures of hosts that others may improve, by the recipient's place in the claim.
+    reopened: Vec<Option<Failure>>,
+    /// The host doesn't know BDAT, though it says so.
+    without_chunks: bool,
 }
 
 /// What went wrong with a host as a whole.
@@ -130,6 +139,9 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
         sessions: SessionResults::default(),
         dial: Arc::clone(&inner.ports.dial),
         ehlo: inner.ehlo(),
+        sources: inner.settings.sources.clone(),
+        reopened: vec![None; claim.entries.len()],
+        without_chunks: false,
     };
     let (transport, ran) = attempt.run(kept).await;
     attempt.collect();
@@ -199,10 +211,19 @@ impl<'a> Attempt<'a> {
             }
             (_, Mode::Local(address)) => self.local(*address).await,
             (Some(Transport::Relay(relay)), _) => self.relay(&name, relay).await,
-            (Some(Transport::Direct { ipv4, ipv6 }), _) => self.direct(*ipv4, *ipv6).await,
+            (Some(Transport::Direct(direct)), _) => {
+                if !direct.from.is_empty() {
+                    self.sources = SourceIps { ips: direct.from.clone(), only: true };
+                }
+                if let Some(hostname) = &direct.hostname {
+                    self.ehlo = Host::Domain(hostname.clone());
+                }
+                self.direct(direct.ipv4, direct.ipv6).await
+            }
             (Some(Transport::Socks { dial, hostname }), _) => {
                 self.dial = Arc::clone(dial);
                 self.ehlo = Host::Domain(hostname.clone());
+                self.sources = SourceIps::default();
                 self.direct(true, true).await
             }
             (None, _) => self.direct(true, true).await,

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long a shutdown waits for the reply to a complete message.
@@ -87,6 +88,8 @@ pub(super) struct Connection {
     message_sent: bool,
     /// Its place among the connections to the host.
     place: Option<OwnedSemaphorePermit>,
+    /// When all has to be said. Only the reply to a complete message may come later.
+    deadline: Option<Instant>,
 }
 
 enum Event {
@@ -118,7 +121,7 @@ impl Connection {
             bindings = Some(bindings_of(&stream));
         }
         let session = Session::new(settings, random, bindings);
-        let mut connection = Self { session, stream, tls, shutdown, message_sent: false, place: None };
+        let mut connection = Self { session, stream, tls, shutdown, message_sent: false, place: None, deadline: None };
         Ok(match connection.drive(None).await? {
             Event::Ready => Ok(connection),
             Event::Failed(e) => {
@@ -137,6 +140,20 @@ impl Connection {
     /// Keeps something as long as the connection lasts.
     pub(super) fn keep(&mut self, place: Option<OwnedSemaphorePermit>) {
         self.place = place;
+    }
+
+    /// Gives all that is said from now on so much time.
+    pub(super) fn hurry(&mut self, patience: Duration) {
+        self.deadline = Instant::now().checked_add(patience);
+    }
+
+    /// How long something may take of which so much is the limit.
+    fn patience(&self, limit: Duration) -> Duration {
+        match self.deadline {
+            // RFC 5321 §4.5.3.2.6: who doesn't wait for this reply makes duplicates.
+            Some(deadline) if !self.message_sent => limit.min(deadline.saturating_duration_since(Instant::now())),
+            _ => limit,
+        }
     }
 
     /// TLS version and cipher suite, and whether the certificate was verified; empty in the clear.
@@ -180,6 +197,7 @@ impl Connection {
     /// Says goodbye. Nothing depends on it.
     pub(super) async fn quit(mut self) {
         self.message_sent = false;
+        self.deadline = None;
         self.session.quit();
         // Ready, Done and Failed don't come after QUIT; whatever comes, the connection ends here.
         if self.drive(None).await.is_ok() {
@@ -236,6 +254,7 @@ impl Connection {
     }
 
     async fn write(&mut self, bytes: &[u8]) -> Result<Result<(), String>, Cancelled> {
+        let patience = self.patience(WRITE_TIMEOUT);
         let writing = async {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
@@ -243,7 +262,7 @@ impl Connection {
         tokio::select! {
             biased;
             () = patient_shutdown(&self.shutdown, self.message_sent) => Err(Cancelled),
-            written = tokio::time::timeout(WRITE_TIMEOUT, writing) => Ok(match written {
+            written = tokio::time::timeout(patience, writing) => Ok(match written {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(e)) => Err(format!("writing: {e}")),
                 Err(_) => Err("timeout writing".to_owned()),
@@ -252,6 +271,7 @@ impl Connection {
     }
 
     async fn read(&mut self, buffer: &mut [u8], patience: Duration) -> Result<Result<usize, String>, Cancelled> {
+        let patience = self.patience(patience);
         tokio::select! {
             biased;
             () = patient_shutdown(&self.shutdown, self.message_sent) => Err(Cancelled),

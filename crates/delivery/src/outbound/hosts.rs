@@ -1,6 +1,7 @@
 //! Which hosts take mail for a domain, and in which order their addresses are tried. RFC 5321 §5.1, RFC 7505.
 
 use super::failure::Failure;
+use mox_base::dns::{Record, RecordKind, Srv};
 use mox_base::{Domain, ExtendedError, Host, Lookup, LookupError, Random};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -166,7 +167,7 @@ pub async fn addresses(lookup: &dyn Lookup, host: &Host, dialed: &[IpAddr], alia
     let (original, name) = if aliases { aliases_of(lookup, domain).await? } else { (None, domain.clone()) };
     let dual_stack = answer.records.iter().any(IpAddr::is_ipv4) && answer.records.iter().any(IpAddr::is_ipv6);
     Ok(HostAddresses {
-        ips: order(answer.records, dialed),
+        ips: alternate(&order(answer.records, dialed)),
         dual_stack,
         authentic: original.unwrap_or(answer.authentic),
         expanded: (answer.authentic && name != *domain).then_some(name),
@@ -208,10 +209,122 @@ fn order(mut ips: Vec<IpAddr>, dialed: &[IpAddr]) -> Vec<IpAddr> {
     ips
 }
 
+/// The same with families in turns, RFC 8305 §4: when one family doesn't work here, the second address does.
+fn alternate(ips: &[IpAddr]) -> Vec<IpAddr> {
+    let Some(first) = ips.first() else { return Vec::new() };
+    let (mut same, mut other): (Vec<IpAddr>, Vec<IpAddr>) = ips.iter().rev().copied().partition(|ip| ip.is_ipv4() == first.is_ipv4());
+    let mut turns = Vec::with_capacity(ips.len());
+    while !same.is_empty() || !other.is_empty() {
+        turns.extend(same.pop());
+        turns.extend(other.pop());
+    }
+    turns
+}
+
+/// A server that takes submissions for a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    /// Its name.
+    pub(super) host: Domain,
+    /// Its port.
+    pub(super) port: u16,
+}
+
+/// Finds servers of a service by SRV records, RFC 6186 §3.1, in the order of RFC 2782; and whether DNSSEC vouches for them.
+///
+/// # Errors
+/// All temporary: the domain is in our own configuration, and mail must not bounce because of it.
+pub(super) async fn servers(
+    lookup: &dyn Lookup,
+    random: &dyn Random,
+    domain: &Domain,
+    service: &str,
+) -> Result<(Vec<Server>, bool), Failure> {
+    let name = format!("_{service}._tcp.{}", domain.ascii());
+    let answer = timely(lookup.query(&name, RecordKind::Srv)).await;
+    let answer = answer.map_err(|e| Failure::temporary(format!("looking up SRV records {name}: {e}")))?;
+    let mut left: Vec<Srv> = answer.records.into_iter().filter_map(|r| if let Record::Srv(srv) = r { Some(srv) } else { None }).collect();
+    left.sort_by_key(|srv| (srv.priority, srv.weight));
+    let mut servers = Vec::with_capacity(left.len());
+    while let Some(priority) = left.first().map(|srv| srv.priority) {
+        let chosen = by_weight(left.iter().take_while(|srv| srv.priority == priority).map(|srv| srv.weight), random);
+        let srv = left.remove(chosen);
+        // RFC 2782: a target of "." means that there is no such service.
+        if let Ok(host) = Domain::parse_lax(&srv.target) {
+            servers.push(Server { host, port: srv.port });
+        }
+    }
+    if servers.is_empty() {
+        return Err(Failure::temporary(format!("SRV records {name} name no server")));
+    }
+    Ok((servers, answer.authentic))
+}
+
+/// Chooses one by chance, in proportion to weights, RFC 2782; those that weigh nothing only rarely.
+fn by_weight(weights: impl Iterator<Item = u16> + Clone, random: &dyn Random) -> usize {
+    let total = weights.clone().fold(0u64, |sum, w| sum.saturating_add(u64::from(w)));
+    let chosen = random.u64() % total.saturating_add(1);
+    let mut sum: u64 = 0;
+    for (place, weight) in weights.enumerate() {
+        sum = sum.saturating_add(u64::from(weight));
+        if sum >= chosen {
+            return place;
+        }
+    }
+    0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use mox_testkit::{SeededRandom, Zone};
+
+    #[tokio::test]
+    async fn servers_by_priority_and_weight() {
+        let srv = |priority, weight, port, target: &str| Record::Srv(Srv { priority, weight, port, target: target.to_owned() });
+        let zone = Zone::new()
+            .with("_submission._tcp.a.example", RecordKind::Srv, srv(20, 0, 587, "last.a.example"))
+            .with("_submission._tcp.a.example", RecordKind::Srv, srv(10, 0, 587, "rare.a.example"))
+            .with("_submission._tcp.a.example", RecordKind::Srv, srv(10, 30, 588, "often.a.example"))
+            .with("_submission._tcp.none.example", RecordKind::Srv, srv(0, 0, 0, ""))
+            .temporary("_submission._tcp.temp.example", None)
+            .signed();
+        let random = SeededRandom::default();
+        let found = async |domain: &str| servers(&zone, &random, &domain.parse().unwrap(), "submission").await;
+        let mut first = std::collections::BTreeMap::new();
+        for _ in 0..200 {
+            let (servers, authentic) = found("a.example").await.unwrap();
+            assert!(authentic);
+            let names: Vec<String> = servers.iter().map(|s| format!("{}:{}", s.host, s.port)).collect();
+            assert_eq!((names.len(), names[2].as_str()), (3, "last.a.example:587"));
+            *first.entry(names[0].clone()).or_insert(0) += 1;
+        }
+        assert!(first["often.a.example:588"] > 150 && first["rare.a.example:587"] > 0, "{first:?}");
+        for (domain, want) in [
+            ("none.example", "SRV records _submission._tcp.none.example name no server"),
+            ("missing.example", "looking up SRV records _submission._tcp.missing.example: no such record (authentic)"),
+            (
+                "temp.example",
+                "looking up SRV records _submission._tcp.temp.example: temporary DNS failure: planned, for _submission._tcp.temp.example",
+            ),
+        ] {
+            let failure = found(domain).await.unwrap_err();
+            assert_eq!((failure.permanent, failure.text.as_str()), (false, want));
+        }
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let ips = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
+        for (given, want) in [
+            (vec!["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"], vec!["192.0.2.1", "2001:db8::1", "192.0.2.2", "192.0.2.3"]),
+            (vec!["2001:db8::1", "192.0.2.1", "192.0.2.2"], vec!["2001:db8::1", "192.0.2.1", "192.0.2.2"]),
+            (vec!["192.0.2.1", "192.0.2.2"], vec!["192.0.2.1", "192.0.2.2"]),
+            (vec![], vec![]),
+        ] {
+            assert_eq!(alternate(&ips(&given)), ips(&want));
+        }
+    }
 
     fn zone() -> Zone {
         Zone::new()

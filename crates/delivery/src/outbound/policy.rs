@@ -158,6 +158,45 @@ pub(super) async fn of_host(
     })
 }
 
+/// How to verify a server of a relay, and the name that is asked for: by its TLSA records if it has some that can be used and DNSSEC vouches for its
+/// name and addresses, RFC 7673 §3; else by authorities. MTA-STS is about MX hosts only, RFC 8461 §1.
+///
+/// `names`: the server, if DNSSEC vouches for it; the name that its certificate has to have otherwise; the domain whose service it is.
+///
+/// # Errors
+/// The records can't be looked up now: whoever can make that fail must not be able to switch DANE off.
+pub(super) async fn of_relay(
+    inner: &Inner,
+    (server, expected, service): (Option<&Domain>, &Host, Option<&Domain>),
+    port: u16,
+    expanded: Option<&Domain>,
+) -> Result<(ClientTls, String), Failure> {
+    let by_authorities =
+        || (inner.ports.verified_tls.clone(), expected.domain().map_or_else(|| expected.to_string(), |d| d.ascii().to_owned()));
+    let Some(host) = server else { return Ok(by_authorities()) };
+    let gathered = match dane::gather(&*inner.ports.lookup, Base { host, expanded }, port).await {
+        Ok(None) => return Ok(by_authorities()),
+        Ok(Some(gathered)) => gathered,
+        Err(e) => {
+            inner.metrics.dane_gather_errors.inc();
+            return Err(Failure::temporary(format!("looking up TLSA records of {} at port {port}: {e}", host.ascii())));
+        }
+    };
+    inner.metrics.dane_required.inc();
+    let records = gathered.usable();
+    if records.is_empty() {
+        // RFC 7673 §3.4: as if there were none.
+        inner.metrics.dane_unverified.inc();
+        return Ok(by_authorities());
+    }
+    let names = dane::names(&gathered, host, service.map(|domain| (domain, domain)));
+    let sni = names.first().unwrap_or(host).ascii().to_owned();
+    let dane = Some(DaneCheck { records, names, severity: Severity::Refuse });
+    let made = inner.ports.verified_tls.checking(Check { pkix: Severity::Ignore, pkix_name: None, dane });
+    let (config, _findings) = made.map_err(|e| Failure::ours(format!("setting up TLS: {e}")))?;
+    Ok((config, sni))
+}
+
 /// What MTA-STS makes of a host's certificate. RFC 8461 §5.
 fn sts_of(inner: &Inner, domain: &DomainTls, host: &Host, results: &mut SessionResults) -> Result<Severity, Failure> {
     let Some(policy) = domain.sts.in_effect() else { return Ok(Severity::Ignore) };

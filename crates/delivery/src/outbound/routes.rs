@@ -1,11 +1,12 @@
 //! Which transport an attempt takes: forced by an administrator, found by routes, or straight to the recipient's hosts.
 
-use mox_base::{ByteSize, Domain, Host};
+use mox_base::{Domain, Host};
 use mox_net::Dial;
 use mox_sasl::Mechanism;
 use mox_sasl::scram::Hash;
 use mox_smtp::client::Auth;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// The text of a fail transport that has none.
@@ -15,12 +16,7 @@ const FAIL_TEXT: &str = "delivery fails explicitly as per configuration";
 #[derive(Clone, Debug)]
 pub enum Transport {
     /// To the recipient's own hosts.
-    Direct {
-        /// Over IPv4.
-        ipv4: bool,
-        /// Over IPv6.
-        ipv6: bool,
-    },
+    Direct(Box<Direct>),
     /// Through a host that relays for us.
     Relay(Box<Relay>),
     /// To the recipient's own hosts, through a proxy.
@@ -46,6 +42,25 @@ impl Transport {
     }
 }
 
+/// How the recipient's own hosts are reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Over IPv4.
+    pub ipv4: bool,
+    /// Over IPv6.
+    pub ipv6: bool,
+    /// From these of our addresses only; none: as all mail.
+    pub from: Vec<IpAddr>,
+    /// What they are called, in EHLO, if it isn't the name of this server.
+    pub hostname: Option<Domain>,
+}
+
+impl Default for Direct {
+    fn default() -> Self {
+        Self { ipv4: true, ipv6: true, from: Vec::new(), hostname: None }
+    }
+}
+
 /// A host that relays for us.
 #[derive(Clone, Debug)]
 pub struct Relay {
@@ -53,6 +68,8 @@ pub struct Relay {
     pub host: Host,
     /// Its port.
     pub port: u16,
+    /// The service whose SRV records at the host tell of servers and ports, as `submission`, RFC 6186 §3.1.
+    pub srv: Option<&'static str>,
     /// How TLS is used.
     pub tls: RelayTls,
     /// Who we are.
@@ -72,6 +89,13 @@ pub enum RelayTls {
     Opportunistic,
     /// None.
     Plain,
+}
+
+impl RelayTls {
+    /// Whether the certificate is verified.
+    pub(super) const fn is_verified(self) -> bool {
+        matches!(self, Self::Immediate | Self::Required)
+    }
 }
 
 /// The mechanisms for relays when the configuration names none, best first. PLAIN only if named.
@@ -176,11 +200,6 @@ impl SharedRouting {
     pub fn replace(&self, routing: Routing) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(routing);
     }
-}
-
-/// How long sending a message of this size to a relay may take.
-pub(super) fn relay_patience(size: ByteSize) -> std::time::Duration {
-    std::time::Duration::from_secs((size.0 >> 20).saturating_add(60))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use super::attempt::{Kept, attempt};
 use super::pressure::Pressure;
 use super::process::{Took, interrupted, process};
 use super::schedule::Variation;
+use super::sources::Refusals;
 use super::{Inner, Ports, Settings, SharedRouting};
 use crate::copies;
 use crate::metrics::Metrics;
@@ -63,7 +64,21 @@ impl Runner {
         let owner = Owner(ports.random.u64().cast_signed());
         let aftermath = Arc::new(AccountAftermath::new(directory.clone()));
         let pressure = Pressure::new(settings.max_per_host);
-        Self { inner: Arc::new(Inner { queue, store, directory, routing, settings, ports, metrics, owner, aftermath, pressure }) }
+        Self {
+            inner: Arc::new(Inner {
+                queue,
+                store,
+                directory,
+                routing,
+                settings,
+                ports,
+                metrics,
+                owner,
+                aftermath,
+                pressure,
+                refusals: Refusals::default(),
+            }),
+        }
     }
 
     pub(super) fn inner(&self) -> &Inner {

@@ -1,7 +1,10 @@
 //! The queue against a next hop that fails, delays and disconnects at every step, in memory and without waiting.
 
+mod chunks;
 mod dmarc_reports;
 mod peer;
+mod reaching;
+mod relays;
 mod reports;
 mod scenarios;
 mod tls;

@@ -44,10 +44,13 @@ fn watched(live: &Live) -> Watched {
         }
     }
     for transport in fixed.transports.values() {
-        if let Method::Socks(socks) = transport.method() {
-            ips.extend(&socks.remote_ips);
+        match transport.method() {
+            Method::Socks(socks) => ips.extend(&socks.remote_ips),
+            Method::Direct(direct) => ips.extend(&direct.outgoing_ips),
+            _ => {}
         }
     }
+    ips.extend(&fixed.outgoing_ips);
     let ips: Vec<IpAddr> = ips.into_iter().filter(|ip| is_public(*ip)).collect();
     Watched { zones, ips: Some(ips) }
 }

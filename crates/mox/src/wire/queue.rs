@@ -10,7 +10,7 @@ use crate::ctl::{Output, QueueAction, QueueFilter};
 use mox_base::{Lookup, QueueId, Timestamp};
 use mox_config::{DurationText, Static, duration};
 use mox_delivery::metrics::Metrics;
-use mox_delivery::outbound::{self, Ports, Runner, Schedule, Settings};
+use mox_delivery::outbound::{self, Ports, Runner, Schedule, Settings, SourceIps};
 use mox_delivery::tls::TlsPolicies;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
@@ -50,17 +50,26 @@ pub(super) fn runner(
         },
         pedantic,
         schedule: Schedule::new(fixed.queue_retry_intervals.iter().map(DurationText::duration).collect()),
-        local_ips: local_ips(fixed),
+        sources: sources(fixed),
         ..Settings::new(fixed.hostname.domain().clone())
     };
     let (queue, store) = (shared.queue.clone(), shared.store.clone());
     Ok(Runner::new(queue, store, shared.directory.clone(), shared.routing.clone(), settings, ports, metrics))
 }
 
-/// Our addresses for connections to others: those that mail comes in at, since they are the ones with names and in SPF records.
-fn local_ips(fixed: &Static) -> Vec<IpAddr> {
+/// Our addresses for connections to others: those configured; else those that mail comes in at, since they are the ones with names and in SPF records, if
+/// it is clear which.
+fn sources(fixed: &Static) -> SourceIps {
+    if !fixed.outgoing_ips.is_empty() {
+        return SourceIps { ips: fixed.outgoing_ips.clone(), only: true };
+    }
     let with_smtp = fixed.listeners.values().filter(|l| l.enabled_smtp().is_some());
-    with_smtp.flat_map(|l| l.ips.iter().copied()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).collect()
+    let mut ips: Vec<IpAddr> = with_smtp.flat_map(|l| l.ips.iter().copied()).filter(|ip| !ip.is_loopback()).collect();
+    ips.sort_unstable();
+    ips.dedup();
+    let is_clear =
+        !ips.iter().any(IpAddr::is_unspecified) && [true, false].iter().all(|v4| ips.iter().filter(|ip| ip.is_ipv4() == *v4).count() <= 1);
+    SourceIps { ips: if is_clear { ips } else { Vec::new() }, only: false }
 }
 
 /// Does it and says what was done.

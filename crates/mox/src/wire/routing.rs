@@ -2,8 +2,8 @@
 
 use mox_base::{Host, Lookup};
 use mox_config::{Dynamic, Mechanism, Method, RouteDomain, SmtpAuth, Static, TransportSmtp};
-use mox_delivery::outbound::{DomainPattern, Relay, RelayTls, Route, Routing, Transport};
-use mox_net::{Dial, SocksDial};
+use mox_delivery::outbound::{Direct, DomainPattern, Relay, RelayTls, Route, Routing, Transport};
+use mox_net::{Dial, SocksDial, SocksLogin};
 use mox_sasl::client::Credentials;
 use mox_sasl::scram::Hash;
 use mox_smtp::client::Auth;
@@ -48,17 +48,23 @@ fn pattern(config: &RouteDomain) -> DomainPattern {
 
 fn transport(config: &mox_config::Transport, world: &World) -> Transport {
     match config.method() {
-        Method::Normal => Transport::Direct { ipv4: true, ipv6: true },
-        Method::Direct(direct) => Transport::Direct { ipv4: !direct.disable_ipv4, ipv6: !direct.disable_ipv6 },
-        Method::Submissions(smtp) => Transport::Relay(Box::new(relay(smtp, 465, RelayTls::Immediate))),
-        Method::Submission(smtp) => Transport::Relay(Box::new(relay(smtp, 587, starttls(smtp)))),
-        Method::Smtp(smtp) => Transport::Relay(Box::new(relay(smtp, 25, starttls(smtp)))),
+        Method::Normal => Transport::Direct(Box::default()),
+        Method::Direct(direct) => Transport::Direct(Box::new(Direct {
+            ipv4: !direct.disable_ipv4,
+            ipv6: !direct.disable_ipv6,
+            from: direct.outgoing_ips.clone(),
+            hostname: direct.hostname.as_ref().map(|name| name.domain().clone()),
+        })),
+        Method::Submissions(smtp) => Transport::Relay(Box::new(relay(smtp, (465, "submissions"), RelayTls::Immediate))),
+        Method::Submission(smtp) => Transport::Relay(Box::new(relay(smtp, (587, "submission"), starttls(smtp)))),
+        Method::Smtp(smtp) => Transport::Relay(Box::new(relay(smtp, (25, "smtp"), starttls(smtp)))),
         Method::Socks(socks) => {
             // `config test` has seen that it is host:port; an IPv6 address is in brackets.
             let (host, port) = socks.address.rsplit_once(':').unwrap_or((&socks.address, ""));
             let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
             let through = Arc::clone(&world.dial);
-            let dial = SocksDial { through, lookup: Arc::clone(&world.lookup), host, port: port.parse().unwrap_or(1080) };
+            let login = socks.auth.as_ref().map(|auth| SocksLogin { user: auth.username.clone(), password: auth.password.clone() });
+            let dial = SocksDial { through, lookup: Arc::clone(&world.lookup), host, port: port.parse().unwrap_or(1080), login };
             Transport::Socks { dial: Arc::new(dial), hostname: socks.remote_hostname.clone() }
         }
         Method::Fail(fail) => Transport::Fail { code: fail.code(), text: fail.smtp_message.as_ref().map(|text| text.as_str().to_owned()) },
@@ -73,8 +79,14 @@ const fn starttls(config: &TransportSmtp) -> RelayTls {
     }
 }
 
-fn relay(config: &TransportSmtp, default_port: u16, tls: RelayTls) -> Relay {
-    Relay { host: Host::Domain(config.host.clone()), port: config.port_or(default_port), tls, auth: config.auth.as_ref().map(auth) }
+fn relay(config: &TransportSmtp, (default_port, service): (u16, &'static str), tls: RelayTls) -> Relay {
+    Relay {
+        host: Host::Domain(config.host.clone()),
+        port: config.port_or(default_port),
+        srv: config.srv.then_some(service),
+        tls,
+        auth: config.auth.as_ref().map(auth),
+    }
 }
 
 fn auth(config: &SmtpAuth) -> Auth {
@@ -102,14 +114,20 @@ mod tests {
 
     #[test]
     fn what_transports_become() {
-        let fixed = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nListeners:\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\nTransports:\n\tnone: nil\n\tv6:\n\t\tDirect:\n\t\t\tDisableIPv4: true\n\ts:\n\t\tSubmissions:\n\t\t\tHost: x.example\n\t\t\tAuth:\n\t\t\t\tUsername: u\n\t\t\t\tPassword: p\n\tp:\n\t\tSMTP:\n\t\t\tHost: x.example\n\t\t\tPort: 2525\n\t\t\tNoSTARTTLS: true\n\tf:\n\t\tFail:\n\t\t\tSMTPMessage: no\n\tk:\n\t\tSocks:\n\t\t\tAddress: 127.0.0.1:1080\n\t\t\tRemoteIPs:\n\t\t\t\t- 198.51.100.7\n\t\t\tRemoteHostname: p.example\n";
+        let fixed = "DataDir: ../data\nLogLevel: info\nHostname: mx.example.org\nListeners:\nPostmaster:\n\tAccount: ann\n\tMailbox: Postmaster\nTransports:\n\tnone: nil\n\tv6:\n\t\tDirect:\n\t\t\tDisableIPv4: true\n\t\t\tOutgoingIPs:\n\t\t\t\t- 2001:db8::1\n\t\t\tHostname: v6.example\n\ts:\n\t\tSubmissions:\n\t\t\tHost: x.example\n\t\t\tAuth:\n\t\t\t\tUsername: u\n\t\t\t\tPassword: p\n\tp:\n\t\tSMTP:\n\t\t\tHost: x.example\n\t\t\tPort: 2525\n\t\t\tNoSTARTTLS: true\n\tf:\n\t\tFail:\n\t\t\tSMTPMessage: no\n\tk:\n\t\tSocks:\n\t\t\tAddress: 127.0.0.1:1080\n\t\t\tRemoteIPs:\n\t\t\t\t- 198.51.100.7\n\t\t\tRemoteHostname: p.example\n";
         let dynamic = "Domains:\n\texample.org:\n\t\tRoutes:\n\t\t\t-\n\t\t\t\tTransport: f\nAccounts:\n\tann:\n\t\tDomain: example.org\nRoutes:\n\t-\n\t\tFromDomain:\n\t\t\t- .\n\t\tToDomain:\n\t\t\t- .example\n\t\tMinimumAttempts: 2\n\t\tTransport: s\n";
         let fixed: Static = parse("mox.conf", fixed.as_bytes()).unwrap().value;
         let dynamic: Dynamic = parse("domains.conf", dynamic.as_bytes()).unwrap().value;
         let world = World { lookup: Arc::new(mox_testkit::Zone::new()), dial: Arc::new(mox_net::TcpDial::default()) };
         let routing = routing(&fixed, &dynamic, &world);
-        assert!(matches!(routing.transports["none"], Transport::Direct { ipv4: true, ipv6: true }));
-        assert!(matches!(routing.transports["v6"], Transport::Direct { ipv4: false, ipv6: true }));
+        assert!(matches!(&routing.transports["none"], Transport::Direct(d) if **d == Direct::default()));
+        let v6 = Direct {
+            ipv4: false,
+            from: vec!["2001:db8::1".parse().unwrap()],
+            hostname: Some("v6.example".parse().unwrap()),
+            ..Direct::default()
+        };
+        assert!(matches!(&routing.transports["v6"], Transport::Direct(d) if **d == v6));
         assert!(
             matches!(&routing.transports["s"], Transport::Relay(r) if (r.port, r.tls) == (465, RelayTls::Immediate) && r.auth.as_ref().unwrap().mechanisms.len() == 5)
         );

@@ -69,8 +69,19 @@ pub(super) async fn iprev(cx: &Context<'_>) -> Section<ReverseNames> {
         wanted.extend(own.iter().filter(|ip| !ip.is_unspecified() && !ip.is_loopback()).map(|ip| (*ip, host.clone())));
     }
     for transport in cx.input.fixed.transports.values() {
-        if let Method::Socks(socks) = transport.method() {
-            wanted.extend(socks.remote_ips.iter().map(|ip| (*ip, socks.remote_hostname.clone())));
+        match transport.method() {
+            Method::Socks(socks) => wanted.extend(socks.remote_ips.iter().map(|ip| (*ip, socks.remote_hostname.clone()))),
+            Method::Direct(direct) if !cx.nat => {
+                let name = direct.hostname.as_ref().map_or(host, |name| name.domain());
+                wanted.extend(direct.outgoing_ips.iter().map(|ip| (*ip, name.clone())));
+            }
+            _ => {}
+        }
+    }
+    if !cx.nat {
+        let plain = cx.input.fixed.outgoing_ips.iter().filter(|ip| !ip.is_loopback());
+        for ip in plain {
+            wanted.entry(*ip).or_insert_with(|| host.clone());
         }
     }
     let names = crate::together::all(wanted.keys().map(|ip| cx.lookup().ptr(*ip))).await;

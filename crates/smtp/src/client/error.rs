@@ -37,6 +37,8 @@ pub enum ErrorKind {
     Tls,
     /// Authentication.
     Auth,
+    /// The server announces CHUNKING but doesn't know BDAT: it may be told without, on another connection.
+    Chunking,
     /// The message can't be sent as it is.
     Message,
     /// The connection broke or the server was silent.

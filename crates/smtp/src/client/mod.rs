@@ -47,6 +47,8 @@ pub struct Settings {
     pub tls: TlsMode,
     /// Who we are, where the server wants to know.
     pub auth: Option<Auth>,
+    /// Whether messages go in chunks to servers with CHUNKING, RFC 3030.
+    pub chunking: bool,
     /// Time limits.
     pub timeouts: Timeouts,
 }

@@ -1,10 +1,16 @@
 //! Sending one message: MAIL, RCPT, DATA, pipelined where the server can, RFC 2920. Every recipient gets a result.
+//!
+//! To servers with CHUNKING (RFC 3030) the message goes in chunks by BDAT, once all RCPT are answered and only if somebody is accepted: a server that
+//! refuses all must read no message, and one that doesn't know BDAT after all must not take lines of the message for commands of ours. Nothing is lost
+//! by that: DATA can't be followed by the message before its reply, either. Chunks are pipelined, a few at once.
 
 use super::{Action, Error, ErrorKind, Session, Stage, State, Timeouts};
+use crate::chunk::ChunkWriter;
 use crate::dot::DotWriter;
 use crate::extensions::Extensions;
 use crate::grammar::{Body, Mail, MailParameters, Rcpt, RcptParameters, Return};
 use crate::reply::Reply;
+use bytes::BytesMut;
 use mox_base::Path;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -35,6 +41,9 @@ pub struct Transaction {
 /// Commands on their way at most. More could fill the buffers of both directions, RFC 2920 §3.1.
 const WINDOW: usize = 100;
 
+/// Chunks on their way at most: what is sent in vain if the server refuses one.
+const CHUNK_WINDOW: usize = 4;
+
 /// A transaction in progress.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -45,10 +54,22 @@ pub(super) struct Progress {
     expected: VecDeque<Expected>,
     mail_sent: bool,
     rcpts_sent: usize,
+    /// DATA is sent, or the first chunk.
     data_sent: bool,
+    /// Whether the message goes in chunks.
+    chunking: bool,
+    /// A chunk was accepted, so the server knows BDAT.
+    bdat_known: bool,
     /// What failed for all.
     failure: Option<Error>,
-    writer: Option<DotWriter>,
+    writer: Option<Writer>,
+}
+
+/// How the message is written.
+#[derive(Debug)]
+enum Writer {
+    Dots(DotWriter),
+    Chunks(ChunkWriter),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +77,8 @@ enum Expected {
     Mail,
     Rcpt(usize),
     Data,
+    /// The reply to a chunk that isn't the last.
+    Chunk,
     /// The reply to the message.
     End,
     /// The reply to a lone dot, sent because nobody wants the message.
@@ -63,7 +86,7 @@ enum Expected {
 }
 
 impl Progress {
-    fn new(transaction: Transaction, pipelining: bool) -> Self {
+    fn new(transaction: Transaction, pipelining: bool, chunking: bool) -> Self {
         let results = vec![None; transaction.recipients.len()];
         Self {
             transaction,
@@ -73,13 +96,20 @@ impl Progress {
             mail_sent: false,
             rcpts_sent: 0,
             data_sent: false,
+            chunking,
+            bdat_known: false,
             failure: None,
             writer: None,
         }
     }
 
     pub(super) fn wants_body(&self) -> bool {
-        self.writer.is_some()
+        match &self.writer {
+            None => false,
+            Some(Writer::Dots(_)) => true,
+            // The first chunk by itself, until the server is known to know BDAT.
+            Some(Writer::Chunks(_)) => self.expected.len() < if self.pipelining && self.bdat_known { CHUNK_WINDOW } else { 1 },
+        }
     }
 
     pub(super) fn stage(&self) -> Stage {
@@ -93,7 +123,7 @@ impl Progress {
     pub(super) fn patience(&self, timeouts: &Timeouts) -> Duration {
         match self.expected.front() {
             Some(Expected::Data) => timeouts.data_start,
-            Some(Expected::End | Expected::NoEnd) => timeouts.data_end,
+            Some(Expected::Chunk | Expected::End | Expected::NoEnd) => timeouts.data_end,
             _ => timeouts.command,
         }
     }
@@ -121,7 +151,7 @@ impl Progress {
     }
 
     /// Writes the commands that may be sent now.
-    fn send(&mut self, extensions: &Extensions, out: &mut bytes::BytesMut) {
+    fn send(&mut self, extensions: &Extensions, out: &mut BytesMut) {
         let window = if self.pipelining { WINDOW } else { 1 };
         while self.expected.len() < window && self.failure.is_none() {
             if !self.mail_sent {
@@ -135,6 +165,13 @@ impl Progress {
                 out.extend_from_slice(line.as_bytes());
                 self.expected.push_back(Expected::Rcpt(self.rcpts_sent));
                 self.rcpts_sent = self.rcpts_sent.saturating_add(1);
+            } else if self.chunking {
+                // RFC 3030 §2: no command comes before the chunks.
+                if !self.data_sent && self.expected.is_empty() && self.is_any_accepted() {
+                    self.data_sent = true;
+                    self.writer = Some(Writer::Chunks(ChunkWriter::default()));
+                }
+                return;
             } else if !self.data_sent && (self.is_any_accepted() || self.is_any_open()) {
                 self.data_sent = true;
                 self.expected.push_back(Expected::Data);
@@ -193,7 +230,8 @@ impl Progress {
 impl Session {
     /// Begins a transaction. Possible after [`Action::Ready`] and [`Action::Done`] while [`Self::is_usable`].
     pub fn begin(&mut self, transaction: Transaction) {
-        let progress = Box::new(Progress::new(transaction, self.extensions.pipelining));
+        let chunking = self.extensions.chunking && self.settings.chunking;
+        let progress = Box::new(Progress::new(transaction, self.extensions.pipelining, chunking));
         let problem = if self.is_usable() {
             self.unsupported(&progress.transaction)
         } else {
@@ -255,11 +293,23 @@ impl Session {
                 let error = Error::status(Stage::Data, reply);
                 progress.failure.get_or_insert(error);
             }
-            Some(Expected::Data) if progress.is_any_accepted() => progress.writer = Some(DotWriter::default()),
+            Some(Expected::Data) if progress.is_any_accepted() => progress.writer = Some(Writer::Dots(DotWriter::default())),
             Some(Expected::Data) => {
                 // RFC 2920 §3.1: the server wants a message that has no recipient.
                 self.output.extend_from_slice(b".\r\n");
                 progress.expected.push_back(Expected::NoEnd);
+            }
+            Some(Expected::Chunk | Expected::End) if progress.chunking && !progress.bdat_known && matches!(reply.code, 500 | 502) => {
+                // A server, or something before it, that passes on what it doesn't know: it may read the message as commands.
+                let error = Error::status(Stage::Data, reply).of_kind(ErrorKind::Chunking).temporary();
+                self.state = State::Transaction(progress);
+                return self.botch(error);
+            }
+            Some(Expected::Chunk) if reply.code == 250 => progress.bdat_known = true,
+            Some(Expected::Chunk) => {
+                // RFC 3030 §2: what the server has is undefined now, and RSET has to follow.
+                progress.failure.get_or_insert(Error::status(Stage::Data, reply));
+                progress.writer = None;
             }
             Some(Expected::End) => {
                 self.needs_reset = false;
@@ -289,7 +339,8 @@ impl Session {
 
     /// The reply to the message: every recipient that was accepted shares it.
     fn end(&mut self, mut progress: Progress, reply: Reply) {
-        if reply.code == 250 {
+        // A message of which a chunk was refused isn't whole, whatever the server says.
+        if reply.code == 250 && progress.failure.is_none() {
             for result in progress.results.iter_mut().filter(|r| matches!(r, Some(Ok(_)))) {
                 *result = Some(Ok(reply.clone()));
             }
@@ -314,8 +365,17 @@ impl Session {
     /// The next piece of the message, in answer to [`Action::Body`].
     pub fn body(&mut self, piece: &[u8]) {
         let State::Transaction(progress) = &mut self.state else { return };
-        let Some(writer) = &mut progress.writer else { return };
-        if let Err(bad) = writer.write(piece, &mut self.output) {
+        let written = match &mut progress.writer {
+            None => return,
+            Some(Writer::Dots(writer)) => writer.write(piece, &mut self.output),
+            Some(Writer::Chunks(writer)) => writer.write(piece).inspect(|()| {
+                while let Some(chunk) = writer.chunk() {
+                    bdat(&chunk, "", &mut self.output);
+                    progress.expected.push_back(Expected::Chunk);
+                }
+            }),
+        };
+        if let Err(bad) = written {
             self.bad_message(&bad.to_string());
         }
     }
@@ -325,7 +385,11 @@ impl Session {
         let State::Transaction(progress) = &mut self.state else { return };
         let Some(writer) = progress.writer.take() else { return };
         progress.expected.push_back(Expected::End);
-        if let Err(bad) = writer.finish(&mut self.output) {
+        let finished = match writer {
+            Writer::Dots(writer) => writer.finish(&mut self.output),
+            Writer::Chunks(writer) => writer.finish().map(|chunk| bdat(&chunk, " LAST", &mut self.output)),
+        };
+        if let Err(bad) = finished {
             self.bad_message(&bad.to_string());
         }
     }
@@ -338,4 +402,10 @@ impl Session {
     fn bad_message(&mut self, why: &str) {
         self.botch(Error::new(false, ErrorKind::Message, Stage::Data, why));
     }
+}
+
+/// `BDAT SP chunk-size [ SP "LAST" ]` and the chunk, RFC 3030 §2.
+fn bdat(chunk: &[u8], last: &str, out: &mut BytesMut) {
+    out.extend_from_slice(format!("BDAT {}{last}\r\n", chunk.len()).as_bytes());
+    out.extend_from_slice(chunk);
 }

@@ -39,6 +39,7 @@ fn parse(text: &str) -> (Settings, VecDeque<Step>) {
         ehlo: mox_base::Host::Domain("us.example".parse().unwrap()),
         tls: TlsMode::Skip,
         auth: None,
+        chunking: true,
         timeouts: Timeouts::default(),
     };
     let mut steps = VecDeque::new();
@@ -52,6 +53,7 @@ fn parse(text: &str) -> (Settings, VecDeque<Step>) {
                         ("required", _) => settings.tls = TlsMode::Required,
                         ("opportunistic", _) => settings.tls = TlsMode::Opportunistic,
                         ("immediate", _) => settings.tls = TlsMode::Immediate,
+                        ("no-chunking", _) => settings.chunking = false,
                         ("auth", names) => {
                             settings.auth = Some(Auth {
                                 credentials: Credentials { user: "ann".to_owned(), password: Secret::new("pw".to_owned()) },
@@ -237,4 +239,107 @@ fn many_recipients_are_sent_in_windows() {
         }
     }
     assert_eq!((outstanding, replies), (0, 252));
+}
+
+/// A session with a server that has these extensions, and a message begun whose recipient is accepted.
+fn with_message_begun(extensions: &str) -> Session {
+    let (settings, _) = parse("");
+    let mut session = Session::new(settings, Arc::new(Counting), None);
+    session.receive(b"220 mx.example\r\n");
+    while !matches!(session.next(), Action::Read(_)) {}
+    session.receive(format!("250-mx.example\r\n{extensions}250 HELP\r\n").as_bytes());
+    assert_eq!(session.next(), Action::Ready);
+    session.begin(transaction("a@us.example b@mx.example"));
+    loop {
+        match session.next() {
+            Action::Send(_) => {}
+            Action::Read(_) => session.receive(b"250 ok\r\n"),
+            Action::Body => return session,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Gives a message of so many pieces of 64 KiB, and answers each chunk but the last as told, by its number. The sizes of the chunks that were sent before
+/// the first reply, those sent in all, and the result.
+fn in_chunks(mut session: Session, pieces: usize, reply: impl Fn(usize) -> &'static str) -> (usize, Vec<String>, String) {
+    let piece = [&[b'.'; 62][..], b"\r\n"].concat().repeat(1024);
+    let (mut given, mut sent, mut answered, mut before_reply) = (0, Vec::new(), 0, None);
+    let mut whole = Vec::new();
+    loop {
+        match session.next() {
+            Action::Body if given < pieces => {
+                given += 1;
+                session.body(&piece);
+            }
+            Action::Body => session.body_end(),
+            Action::Send(bytes) => {
+                let mut rest = &bytes[..];
+                while !rest.is_empty() {
+                    let line = rest.iter().position(|b| *b == b'\n').unwrap() + 1;
+                    let command = String::from_utf8(rest[..line].to_vec()).unwrap().trim_end().to_owned();
+                    let length: usize = command.split(' ').nth(1).unwrap().parse().unwrap();
+                    whole.extend_from_slice(&rest[line..line + length]);
+                    rest = &rest[line + length..];
+                    sent.push(command);
+                }
+            }
+            Action::Read(_) => {
+                before_reply.get_or_insert(sent.len());
+                assert!(sent.len() > answered, "nothing to wait for");
+                session.receive(format!("{}\r\n", reply(answered)).as_bytes());
+                answered += 1;
+            }
+            Action::Done(results) => {
+                if results[0].is_ok() {
+                    assert_eq!(whole, piece.repeat(pieces));
+                }
+                let result = results[0].as_ref().map_or_else(describe, |reply| format!("ok {}", reply.code));
+                return (before_reply.unwrap(), sent, format!("{result}{}", if session.is_usable() { "" } else { ", closed" }));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn large_messages_go_in_chunks_of_one_size() {
+    let (before_reply, sent, result) = in_chunks(with_message_begun("250-CHUNKING\r\n250-PIPELINING\r\n"), 11, |_| "250 ok");
+    assert_eq!(sent, ["BDAT 131072", "BDAT 131072", "BDAT 131072", "BDAT 131072", "BDAT 131072", "BDAT 65536 LAST"]);
+    assert_eq!((before_reply, result.as_str()), (1, "ok 250"));
+    // One by one.
+    let (_, sent, result) = in_chunks(with_message_begun("250-CHUNKING\r\n"), 4, |_| "250 ok");
+    assert_eq!((sent.len(), result.as_str()), (2, "ok 250"));
+}
+
+#[test]
+fn a_refused_chunk_ends_the_message() {
+    for (refused, reply, chunks, want) in [
+        (0, "552 5.3.4 too large", 1, "permanent status data 552"),
+        (0, "451 4.3.0 disk full", 1, "temporary status data 451"),
+        (0, "502 5.5.1 what", 1, "temporary chunking data 502, closed"),
+        (0, "500 5.5.1 what", 1, "temporary chunking data 500, closed"),
+        // Some more are on their way then, but the last isn't among them.
+        (1, "552 5.3.4 too large", 5, "permanent status data 552"),
+        (2, "502 5.5.1 what", 6, "permanent status data 502"),
+        (1, "421 4.3.2 shutting down", 5, "temporary status data 421, closed"),
+    ] {
+        let session = with_message_begun("250-CHUNKING\r\n250-PIPELINING\r\n");
+        let answer = move |n: usize| {
+            if n < refused {
+                "250 ok"
+            } else if n == refused {
+                reply
+            } else {
+                "503 5.5.1 chunk before was refused"
+            }
+        };
+        let (_, sent, result) = in_chunks(session, 40, answer);
+        assert_eq!((sent.len(), result.as_str()), (chunks, want), "{reply} to chunk {refused}");
+        assert!(!sent.iter().any(|c| c.ends_with("LAST")), "{sent:?}");
+    }
+    // Also if the server takes the last after all: a part is missing.
+    let session = with_message_begun("250-CHUNKING\r\n250-PIPELINING\r\n");
+    let (_, sent, result) = in_chunks(session, 5, |n| if n == 1 { "452 4.3.1 full" } else { "250 ok" });
+    assert_eq!((sent.last().unwrap().as_str(), result.as_str()), ("BDAT 65536 LAST", "temporary status data 452"));
 }

@@ -16,25 +16,18 @@ impl Attempt<'_> {
         remote: &Remote,
         sent: u32,
     ) -> Result<(), HostFailure> {
-        let handed = tokio::time::timeout(manner.patience, self.transactions(manner, &mut connection, remote, sent > 0)).await;
-        match handed {
-            Ok(Ok(())) => {}
-            Ok(Err(e)) => return Err(e),
-            Err(_) => {
-                self.fail_open(&Failure::temporary("the session took too long").at(remote));
-                return Ok(());
+        connection.hurry(manner.patience);
+        let sent = match self.transactions(manner, &mut connection, remote, sent).await {
+            Ok(sent) => sent,
+            Err(e) => {
+                if matches!(e, HostFailure::Stale) && connection.is_usable() {
+                    connection.quit().await;
+                }
+                return Err(e);
             }
-        }
-        let require_tls = self.first().and_then(|e| e.require_tls);
-        let kept = Kept {
-            connection,
-            remote: remote.clone(),
-            manner,
-            sent: sent.saturating_add(1),
-            transport: String::new(),
-            require_tls,
-            tlsmode: self.tlsmode,
         };
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        let kept = Kept { connection, remote: remote.clone(), manner, sent, transport: String::new(), require_tls, tlsmode: self.tlsmode };
         let all_delivered = self.results.iter().all(|r| matches!(r, Some(Ok(_))));
         if all_delivered && kept.connection.is_usable() {
             self.kept = Some(kept);
@@ -44,30 +37,34 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    /// Transactions until every open recipient has a result.
-    pub(super) async fn transactions(
-        &mut self,
-        manner: Manner,
-        connection: &mut Connection,
-        remote: &Remote,
-        reused: bool,
-    ) -> Result<(), HostFailure> {
-        let rcpt_max = connection.extensions().limits.rcpt_max.filter(|_| manner.split);
+    /// Transactions until every open recipient has a result. `sent`: as many were on this connection before; returns how many now are.
+    ///
+    /// All recipients have the same domain, so that RCPTDOMAINMAX (RFC 9422 §4.3), at least 1, is never exceeded.
+    async fn transactions(&mut self, manner: Manner, connection: &mut Connection, remote: &Remote, sent: u32) -> Result<u32, HostFailure> {
+        let limits = connection.extensions().limits;
+        let rcpt_max = limits.rcpt_max.filter(|_| manner.split).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1);
         let dsn = connection.extensions().dsn;
+        let reused = sent > 0;
+        let mut sent = sent;
         let mut first = true;
         loop {
             let mut batch = self.open();
-            batch.truncate(rcpt_max.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1));
+            batch.truncate(rcpt_max);
             if batch.is_empty() {
-                return Ok(());
+                return Ok(sent);
+            }
+            // RFC 9422 §4.1.
+            if limits.mail_max.is_some_and(|max| sent >= max) {
+                return Err(HostFailure::Stale);
             }
             let (transaction, mut message) = match self.prepare(manner, connection, &batch).await {
                 Ok(prepared) => prepared,
                 Err(failure) => {
                     self.fail_open(&failure);
-                    return Ok(());
+                    return Ok(sent);
                 }
             };
+            sent = sent.saturating_add(1);
             let results = connection.transact(transaction, &mut message).await?;
             // A server may end a connection at any time between messages, RFC 5321 §3.8.
             if reused && first && !connection.is_usable() && results.iter().all(|r| r.as_ref().is_err_and(before_message)) {
@@ -76,6 +73,7 @@ impl Attempt<'_> {
             first = false;
             // RFC 5321 §4.5.3.1.10: whoever was one too many goes into another transaction, while that gets us further.
             let again = manner.split && connection.is_usable() && results.iter().any(Result::is_ok);
+            let without_chunks = results.iter().any(|r| r.as_ref().is_err_and(|e| e.kind == ErrorKind::Chunking));
             for (position, (index, result)) in batch.into_iter().zip(results).enumerate() {
                 let result = match result {
                     Ok(reply) => {
@@ -83,15 +81,21 @@ impl Attempt<'_> {
                         Ok(Delivered { code: reply.code, secode, remote: remote.clone(), dsn })
                     }
                     Err(e) if again && position > 0 && e.stage == Stage::Rcpt && matches!(e.code(), Some(452 | 552)) => continue,
+                    Err(e) if e.kind == ErrorKind::Chunking => continue,
                     Err(e) => {
                         if e.kind == ErrorKind::RequireTlsUnsupported {
                             let labels = crate::metrics::RequireTlsLabels { reason: "norequiretls" };
                             self.inner.metrics.requiretls_unsupported.get_or_create(&labels).inc();
                         }
-                        Err(self.other_family(Failure::of_session(&e, remote), manner.dual_stack))
+                        Err(self.judge(Failure::of_session(&e, remote), manner))
                     }
                 };
                 self.set(index, result);
+            }
+            if without_chunks {
+                tracing::info!(host = remote.name, "the host announces CHUNKING, but doesn't know BDAT");
+                self.without_chunks = true;
+                return Err(HostFailure::Stale);
             }
             if !connection.is_usable() {
                 self.fail_open(&Failure::temporary("connection not usable for a further transaction").at(remote));
@@ -99,19 +103,14 @@ impl Attempt<'_> {
         }
     }
 
-    pub(super) fn fail_open(&mut self, failure: &Failure) {
+    fn fail_open(&mut self, failure: &Failure) {
         for index in self.open() {
             self.set(index, Err(failure.clone()));
         }
     }
 
     /// The transaction for these recipients, and the message as this host gets it.
-    pub(super) async fn prepare(
-        &self,
-        manner: Manner,
-        connection: &Connection,
-        batch: &[usize],
-    ) -> Result<(Transaction, Outgoing), Failure> {
+    async fn prepare(&self, manner: Manner, connection: &Connection, batch: &[usize]) -> Result<(Transaction, Outgoing), Failure> {
         let message = &self.claim.message;
         let entries: Vec<&Entry> = batch.iter().filter_map(|i| self.claim.entries.get(*i)).collect();
         let extensions = connection.extensions();

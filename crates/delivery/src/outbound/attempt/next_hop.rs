@@ -1,9 +1,10 @@
 //! Which hosts an attempt turns to: our own listener, a relay, or the hosts of the recipient's domain one after another.
 
 use super::super::failure::{Failure, Remote};
-use super::super::hosts::{Destinations, addresses, destinations};
+use super::super::hosts::{Destinations, Server, addresses, destinations, servers};
 use super::super::policy::{self, DomainTls};
-use super::super::routes::{Relay, RelayTls, relay_patience};
+use super::super::routes::{Relay, RelayTls};
+use super::super::sources::SourceIps;
 use super::host::Hop;
 use super::{Attempt, HostFailure, Manner, requiretls_failure};
 use crate::tls::SessionResults;
@@ -14,11 +15,12 @@ use std::time::Duration;
 
 const SMTP_PORT: u16 = 25;
 
-/// For all that is said on one connection.
+/// For getting a connection ready, and then for all that is said on it but the reply to a complete message. More than enough for one wait that is as
+/// long as RFC 5321 §4.5.3.2 allows.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
-/// For getting a connection to a relay ready.
-const RELAY_SETUP: Duration = Duration::from_secs(60);
+/// The same with our own listener.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The name of the own server in localserve, as DSNs show it.
 const LOCAL_NAME: &str = "localhost";
@@ -31,6 +33,8 @@ impl Attempt<'_> {
             name: LOCAL_NAME.to_owned(),
             port: address.port(),
             mode: TlsMode::Opportunistic,
+            tls: self.inner.ports.opportunistic_tls.clone(),
+            sni: LOCAL_NAME.to_owned(),
             verified: false,
             fallback: false,
             policy: None,
@@ -42,16 +46,45 @@ impl Attempt<'_> {
                 data_end: patience,
                 quit: Duration::from_secs(5),
             },
-            setup: RELAY_SETUP,
-            local_ips: false,
-            manner: Manner { require_eight_bit_mime: false, split: false, patience: RELAY_SETUP, dual_stack: false },
+            sources: SourceIps::default(),
+            manner: Manner { require_eight_bit_mime: false, split: false, patience: LOCAL_TIMEOUT, dual_stack: false, source: None },
         };
         self.host(&hop, vec![address.ip()]).await
     }
 
     /// Through a relay.
     pub(super) async fn relay(&mut self, name: &str, relay: &Relay) -> Result<(), HostFailure> {
-        let prefixed = |failure: Failure| HostFailure::Failed(Failure { text: format!("transport {name}: {}", failure.text), ..failure });
+        self.through(relay).await.map_err(|e| match e {
+            HostFailure::Failed(failure) => HostFailure::Failed(Failure { text: format!("transport {name}: {}", failure.text), ..failure }),
+            other => other,
+        })
+    }
+
+    async fn through(&mut self, relay: &Relay) -> Result<(), HostFailure> {
+        let require_tls = self.first().and_then(|e| e.require_tls);
+        if require_tls == Some(true) && !relay.tls.is_verified() {
+            // RFC 8689 §4.2.1: no certainty about the next hop.
+            return Err(HostFailure::Failed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
+        }
+        let (service, Host::Domain(domain)) = (relay.srv, &relay.host) else {
+            return self.relay_host(relay, &relay.host, relay.port, true).await;
+        };
+        let Some(service) = service else { return self.relay_host(relay, &relay.host, relay.port, true).await };
+        let ports = &self.inner.ports;
+        let (found, authentic) = self.unless_shutdown(servers(&*ports.lookup, &*ports.random, domain, service)).await?;
+        let mut last = None;
+        for Server { host, port } in found {
+            let ended = self.relay_host(relay, &Host::Domain(host), port, authentic).await;
+            if self.is_over(ended, &mut last)? {
+                return Ok(());
+            }
+        }
+        Err(HostFailure::Failed(self.none_left(last)))
+    }
+
+    /// Through one server of a relay. `authentic`: DNSSEC vouches for its name, or the configuration has it.
+    async fn relay_host(&mut self, relay: &Relay, host: &Host, port: u16, authentic: bool) -> Result<(), HostFailure> {
+        let inner = self.inner;
         let (mode, verified) = match relay.tls {
             RelayTls::Immediate => (TlsMode::Immediate, true),
             RelayTls::Required => (TlsMode::Required, true),
@@ -59,39 +92,42 @@ impl Attempt<'_> {
             RelayTls::Opportunistic => (TlsMode::Opportunistic, false),
             RelayTls::Plain => (TlsMode::Skip, false),
         };
-        let require_tls = self.first().and_then(|e| e.require_tls);
-        if require_tls == Some(true) && !verified {
-            // RFC 8689 §4.2.1: no certainty about the next hop.
-            return Err(prefixed(requiretls_failure(true, "the transport doesn't verify TLS, which the message requires")));
-        }
-        let dialed = self.dialed_before(&relay.host.to_string());
-        let finding = async { Ok(addresses(&*self.inner.ports.lookup, &relay.host, &dialed, false).await?) };
-        let found = self.unless_shutdown(finding).await.map_err(|e| match e {
-            HostFailure::Failed(failure) => prefixed(failure),
-            other => other,
-        })?;
+        let name = host_name(host);
+        let remote = Remote::named(name.clone());
+        let dialed = self.dialed_before(&name);
+        let looking = addresses(&*inner.ports.lookup, host, &dialed, verified && authentic);
+        let finding = async { looking.await.map_err(|none| none.failure.at(&remote)) };
+        let found = self.unless_shutdown(finding).await?;
+        // RFC 6186 §6: a name that anybody could have put into DNS proves nothing.
+        let expected = if authentic { host } else { &relay.host };
+        let (tls, sni) = if verified {
+            let names = (host.domain().filter(|_| authentic && found.authentic), expected, relay.host.domain());
+            let looking = async { policy::of_relay(inner, names, port, found.expanded.as_ref()).await.map_err(|f| f.at(&remote)) };
+            self.unless_shutdown(looking).await?
+        } else {
+            (inner.ports.opportunistic_tls.clone(), host_name(expected))
+        };
         let hop = Hop {
-            name: relay.host.domain().map_or_else(|| host_ip(&relay.host), |d| d.ascii().to_owned()),
-            port: relay.port,
+            name,
+            port,
             mode,
+            tls,
+            sni,
             verified,
             fallback: false,
             policy: None,
             auth: relay.auth.as_ref(),
             timeouts: Timeouts::default(),
-            setup: RELAY_SETUP,
-            local_ips: false,
+            sources: SourceIps::default(),
             manner: Manner {
                 require_eight_bit_mime: true,
-                split: false,
-                patience: relay_patience(self.claim.message.size),
+                split: true,
+                patience: SESSION_TIMEOUT,
                 dual_stack: found.dual_stack,
+                source: None,
             },
         };
-        self.host(&hop, found.ips).await.map_err(|e| match e {
-            HostFailure::Failed(failure) => prefixed(failure),
-            other => other,
-        })
+        self.host(&hop, found.ips).await
     }
 
     /// To the recipient's own hosts.
@@ -107,52 +143,67 @@ impl Attempt<'_> {
         self.sessions = sessions;
         let domain_tls = domain_tls?;
         let mut last = None;
-        let mut only_requiretls = true;
         for host in &found.hosts {
-            match self.direct_host(host, &found, &domain_tls, (ipv4, ipv6)).await {
-                Err(HostFailure::Failed(failure)) => {
-                    tracing::debug!(host = %host, error = failure.text, "next hop failed");
-                    only_requiretls &= failure.is_requiretls();
-                    if failure.permanent && !failure.of_host {
-                        return Err(HostFailure::Failed(failure));
-                    }
-                    last = Some(more_hopeful(last, failure));
-                }
-                Err(other) => return Err(other),
-                // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
-                Ok(()) => match self.reopen() {
-                    Some(failure) => {
-                        only_requiretls &= failure.is_requiretls();
-                        last = Some(more_hopeful(last, failure));
-                    }
-                    None => return Ok(()),
-                },
+            let ended = self.direct_host(host, &found, &domain_tls, (ipv4, ipv6)).await;
+            if self.is_over(ended, &mut last)? {
+                return Ok(());
             }
         }
-        let mut last = last.unwrap_or_else(|| Failure::temporary("no host to deliver to"));
-        if only_requiretls && last.is_requiretls() {
-            last = Failure { permanent: true, ..last };
+        Err(HostFailure::Failed(self.none_left(last)))
+    }
+
+    /// Whether the attempt is over after a host: there, results are final. If not, `last` is what the next host may improve.
+    fn is_over(&mut self, ended: Result<(), HostFailure>, last: &mut Option<Failure>) -> Result<bool, HostFailure> {
+        let failure = match ended {
+            // Who was refused for now by this host may have more luck with the next, unless somebody was delivered.
+            Ok(()) => match self.reopen() {
+                Some(failure) => failure,
+                None => return Ok(true),
+            },
+            Err(HostFailure::Failed(failure)) if failure.permanent && !failure.of_host => return Err(HostFailure::Failed(failure)),
+            Err(HostFailure::Failed(failure)) => {
+                tracing::debug!(error = failure.text, "next hop failed");
+                failure
+            }
+            Err(other) => return Err(other),
+        };
+        *last = Some(more_hopeful(last.take(), failure));
+        Ok(false)
+    }
+
+    /// The failure of an attempt in which no host delivered. Recipients that a host refused for reasons of their own get those.
+    fn none_left(&mut self, last: Option<Failure>) -> Failure {
+        let last = last.unwrap_or_else(|| Failure::temporary("no host to deliver to"));
+        if last.is_requiretls() {
+            // Whatever else happened was less hopeful: all hosts lack it.
+            return Failure { permanent: true, ..last };
         }
-        Err(HostFailure::Failed(last))
+        for (index, failure) in std::mem::take(&mut self.reopened).into_iter().enumerate() {
+            if let Some(failure) = failure.filter(|_| self.results.get(index).is_some_and(Option::is_none)) {
+                self.set(index, Err(failure));
+            }
+        }
+        last
     }
 
     /// When nobody was delivered, takes back results that another host may improve; the last of them.
-    pub(super) fn reopen(&mut self) -> Option<Failure> {
+    fn reopen(&mut self) -> Option<Failure> {
         if self.results.iter().any(|r| matches!(r, Some(Ok(_)))) {
             return None;
         }
         let mut last = None;
-        for slot in &mut self.results {
+        for (slot, reopened) in self.results.iter_mut().zip(&mut self.reopened) {
             if matches!(slot, Some(Err(failure)) if !failure.suppressed && (!failure.permanent || failure.of_host))
                 && let Some(Err(failure)) = slot.take()
             {
+                *reopened = Some(failure.clone());
                 last = Some(failure);
             }
         }
         last
     }
 
-    pub(super) async fn direct_host(
+    async fn direct_host(
         &mut self,
         host: &Host,
         destinations: &Destinations,
@@ -160,7 +211,7 @@ impl Attempt<'_> {
         (ipv4, ipv6): (bool, bool),
     ) -> Result<(), HostFailure> {
         let inner = self.inner;
-        let name = host.domain().map_or_else(|| host_ip(host), |d| d.ascii().to_owned());
+        let name = host_name(host);
         let remote = Remote::named(name.clone());
         inner.metrics.destinations.inc();
         let dialed = self.dialed_before(&name);
@@ -192,38 +243,47 @@ impl Attempt<'_> {
             name,
             port: SMTP_PORT,
             mode: tls.mode,
+            tls: tls.config.clone(),
+            sni: tls.sni.clone(),
             verified: tls.verified,
             fallback: tls.fallback,
             policy: Some(tls),
             auth: None,
             timeouts: Timeouts::default(),
-            setup: SESSION_TIMEOUT,
-            local_ips: true,
+            sources: self.sources.clone(),
             manner: Manner {
                 require_eight_bit_mime: self.inner.settings.pedantic,
                 split: true,
                 patience: SESSION_TIMEOUT,
                 dual_stack: found.dual_stack,
+                source: None,
             },
         };
         self.host(&hop, ips).await
     }
 
-    pub(super) fn dialed_before(&self, host: &str) -> Vec<IpAddr> {
+    fn dialed_before(&self, host: &str) -> Vec<IpAddr> {
         self.first().map(|e| e.dialed.of(host).to_vec()).unwrap_or_default()
     }
 }
 
 /// Of the failures of two hosts, the one that says how the attempt ended: the later, but a temporary one rather than a
-/// permanent one.
+/// permanent one, and any rather than a lack of REQUIRETLS, which counts only if all lack it.
 fn more_hopeful(before: Option<Failure>, now: Failure) -> Failure {
     match before {
+        Some(before) if before.is_requiretls() != now.is_requiretls() => {
+            if now.is_requiretls() {
+                before
+            } else {
+                now
+            }
+        }
         Some(before) if now.permanent && !before.permanent => before,
         _ => now,
     }
 }
 
-fn host_ip(host: &Host) -> String {
+fn host_name(host: &Host) -> String {
     match host {
         Host::Ip(ip) => ip.to_string(),
         Host::Domain(domain) => domain.ascii().to_owned(),

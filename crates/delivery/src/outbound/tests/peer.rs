@@ -5,6 +5,7 @@ use mox_net::memory::World;
 use mox_net::{ServerTls, Stream};
 use mox_store::{Columns, Error, ReadTx, UidSet};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -50,6 +51,12 @@ struct State {
     connections: usize,
     open: usize,
     most_open: usize,
+    /// Whom connections came from.
+    clients: Vec<IpAddr>,
+    /// Addresses of clients that hear this in answer to MAIL.
+    unwanted: Option<(IpAddr, String)>,
+    /// The replies to chunks that aren't normal, by their number.
+    chunks: BTreeMap<usize, Does>,
     /// Commands, as received.
     lines: Vec<String>,
     /// Messages that were acknowledged, with the recipients that were.
@@ -123,10 +130,26 @@ impl Peer {
         self.state().tls = Some(tls);
     }
 
+    /// Says this to MAIL from a client at an address.
+    pub(super) fn unwanted(&self, ip: &str, reply: &str) {
+        self.state().unwanted = Some((ip.parse().unwrap(), reply.to_owned()));
+    }
+
+    /// Does this when it has read a chunk.
+    pub(super) fn at_chunk(&self, number: usize, does: Does) {
+        self.state().chunks.insert(number, does);
+    }
+
+    /// Whom connections came from, in order.
+    pub(super) fn clients(&self) -> Vec<IpAddr> {
+        self.state().clients.clone()
+    }
+
     pub(super) fn well_behaved(&self) {
         let mut state = self.state();
         state.steps.clear();
         state.rcpts.clear();
+        state.chunks.clear();
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -173,6 +196,7 @@ impl Peer {
         {
             let mut state = self.state();
             state.connections += 1;
+            state.clients.push(stream.remote_addr().ip());
             state.open += 1;
             state.most_open = state.most_open.max(state.open);
         }
@@ -181,7 +205,10 @@ impl Peer {
     }
 
     async fn converse(&self, stream: Stream) -> Option<()> {
+        let client = stream.remote_addr().ip();
         let mut stream = BufReader::new(stream);
+        let mut chunks: Vec<Vec<u8>> = Vec::new();
+        let mut refused = false;
         self.step(Step::Greeting, &mut stream, "220 peer ready").await?;
         let mut accepted: Vec<String> = Vec::new();
         let mut mail = false;
@@ -200,7 +227,11 @@ impl Peer {
                 }
                 "MAIL" => {
                     accepted.clear();
-                    mail = self.step(Step::Mail, &mut stream, "250 2.1.0 ok").await?.starts_with("250");
+                    chunks.clear();
+                    refused = false;
+                    let unwanted = self.state().unwanted.clone().filter(|(ip, _)| *ip == client).map(|(_, reply)| reply);
+                    let normally = unwanted.as_deref().unwrap_or("250 2.1.0 ok");
+                    mail = self.step(Step::Mail, &mut stream, normally).await?.starts_with("250");
                 }
                 "RCPT" if !mail => stream.write_all(b"503 5.5.1 no MAIL\r\n").await.ok()?,
                 "RCPT" => {
@@ -221,12 +252,34 @@ impl Peer {
                         self.message(&mut stream, &accepted).await?;
                     }
                 }
+                "BDAT" => {
+                    let mut chunk = vec![0; line.split(' ').nth(1)?.parse().ok()?];
+                    stream.read_exact(&mut chunk).await.ok()?;
+                    let does = self.state().chunks.get(&chunks.len()).cloned();
+                    chunks.push(chunk);
+                    let last = line.ends_with(" LAST");
+                    let reply = match does {
+                        Some(Does::Closes) => return None,
+                        Some(Does::Hangs) => std::future::pending().await,
+                        Some(Does::Says(reply)) => reply,
+                        None if refused => "503 5.5.1 a chunk before was refused".to_owned(),
+                        None => "250 2.0.0 taken".to_owned(),
+                    };
+                    refused |= !reply.starts_with("250");
+                    stream.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
+                    stream.flush().await.ok()?;
+                    if last && reply.starts_with("250") {
+                        self.state().messages.push((accepted.clone(), String::from_utf8(chunks.concat()).ok()?));
+                    }
+                }
                 "QUIT" => {
                     stream.write_all(b"221 2.0.0 bye\r\n").await.ok()?;
                     return Some(());
                 }
                 "RSET" => {
                     accepted.clear();
+                    chunks.clear();
+                    refused = false;
                     stream.write_all(b"250 2.0.0 ok\r\n").await.ok()?;
                 }
                 "STARTTLS" if !self.state().extensions.iter().any(|e| e == "STARTTLS") => {

@@ -241,7 +241,7 @@ async fn sender_domain_disabled_waits() {
 #[tokio::test(start_paused = true)]
 async fn transports() {
     let fail = |code| Transport::Fail { code, text: None };
-    let relay = Relay { host: Host::Domain("mx2.b.example".parse().unwrap()), port: 587, tls: RelayTls::Plain, auth: None };
+    let relay = Relay { host: Host::Domain("mx2.b.example".parse().unwrap()), port: 587, srv: None, tls: RelayTls::Plain, auth: None };
     let routing = Routing {
         transports: BTreeMap::from([
             ("fail5".to_owned(), fail(550)),

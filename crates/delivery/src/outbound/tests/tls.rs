@@ -23,14 +23,14 @@ impl PolicySource for Served {
 }
 
 /// An authority, and a host with a certificate of it.
-struct Pki {
-    server: ServerTls,
-    key: Vec<u8>,
-    ca: Vec<u8>,
-    roots: ClientTls,
+pub(super) struct Pki {
+    pub(super) server: ServerTls,
+    pub(super) key: Vec<u8>,
+    pub(super) ca: Vec<u8>,
+    pub(super) roots: ClientTls,
 }
 
-fn pki(name: &str, expired: bool) -> Pki {
+pub(super) fn pki(name: &str, expired: bool) -> Pki {
     let mut params = CertificateParams::new(vec![]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -63,7 +63,7 @@ pub(super) fn day(time: Timestamp) -> i64 {
     i64::from(year) * 10_000 + i64::from(month) * 100 + i64::from(day)
 }
 
-fn tlsa(usage: u8, selector: u8, data: &[u8]) -> Tlsa {
+pub(super) fn tlsa(usage: u8, selector: u8, data: &[u8]) -> Tlsa {
     Tlsa { usage, selector, matching: 1, data: Sha256::digest(data).to_vec() }
 }
 
@@ -134,7 +134,7 @@ impl Case {
 }
 
 /// Whether the message came over an encrypted connection: nothing but EHLO came between the handshake and MAIL.
-fn was_encrypted(peer: &Peer) -> bool {
+pub(super) fn was_encrypted(peer: &Peer) -> bool {
     let lines = peer.lines();
     let mail = lines.iter().rposition(|l| l.starts_with("MAIL")).unwrap();
     lines[..mail].iter().rev().find(|l| !l.starts_with("EHLO")).is_some_and(|l| l == "(TLS)")

@@ -1,0 +1,193 @@
+//! From which of our addresses a host is connected to.
+//!
+//! Addresses are configured, best first: for all mail, or for a transport, which routes choose by account and domain. Receivers look up the address of
+//! who connects in block lists; one that is refused for that is avoided for some hours, if there is another: for the domain that refused it, or for all
+//! once several have. What a receiver says is its own choice, so one alone can't make us change addresses for others. Nothing is remembered over a
+//! restart: the next refusal teaches it again.
+
+use super::failure::Failure;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long an address is avoided after a refusal.
+const AVOIDED: Duration = Duration::from_secs(6 * 3600);
+
+/// So many domains that refuse an address make others avoid it, too.
+const ENOUGH: usize = 3;
+
+/// Refusals remembered; of more, the oldest are forgotten.
+const REMEMBERED: usize = 10_000;
+
+/// Addresses of ours, best first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceIps {
+    /// The addresses.
+    pub ips: Vec<IpAddr>,
+    /// Whether a family without an address isn't used; else the system chooses one.
+    pub only: bool,
+}
+
+impl SourceIps {
+    /// Whether hosts with addresses of this family can be connected to.
+    pub(super) fn has_family_of(&self, to: IpAddr) -> bool {
+        !self.only || self.ips.iter().any(|ip| ip.is_ipv4() == to.is_ipv4())
+    }
+}
+
+/// An address of ours that was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) ip: IpAddr,
+    /// Whether there is another of the family that isn't avoided.
+    pub(super) replaceable: bool,
+}
+
+/// What is known about refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<BTreeMap<(IpAddr, String), Duration>>);
+
+impl Refusals {
+    /// The best address for connecting to another; none leaves it to the system. If all are avoided, the best is used nevertheless.
+    pub(super) fn choose(&self, ours: &SourceIps, to: IpAddr, domain: &str, now: Duration) -> Option<Source> {
+        let of_family: Vec<IpAddr> = ours.ips.iter().copied().filter(|ip| ip.is_ipv4() == to.is_ipv4()).collect();
+        let mut good = of_family.iter().copied().filter(|ip| !self.is_avoided(*ip, domain, now));
+        match good.next() {
+            Some(ip) => Some(Source { ip, replaceable: good.next().is_some() }),
+            None => of_family.first().map(|ip| Source { ip: *ip, replaceable: false }),
+        }
+    }
+
+    fn is_avoided(&self, ip: IpAddr, domain: &str, now: Duration) -> bool {
+        let refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_ip = refusals.range((ip, String::new())..).take_while(|((of, _), _)| *of == ip).filter(|(_, until)| **until > now);
+        let domains: BTreeSet<&str> = of_ip.map(|((_, by), _)| by.as_str()).collect();
+        domains.contains(domain) || domains.len() >= ENOUGH
+    }
+
+    /// A domain's host has refused mail because of our address.
+    pub(super) fn note(&self, ip: IpAddr, domain: &str, now: Duration) {
+        let mut refusals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if refusals.len() >= REMEMBERED {
+            let mut ends: Vec<Duration> = refusals.values().copied().collect();
+            ends.sort_unstable();
+            let middle = ends.get(ends.len() / 2).copied().unwrap_or(now);
+            refusals.retain(|_, until| *until > middle.max(now));
+        }
+        refusals.insert((ip, domain.to_owned()), now.saturating_add(AVOIDED));
+    }
+}
+
+/// Words that replies have when the client's address is in a block list, or has a bad reputation.
+const WORDS: [&str; 15] = [
+    "blocklist",
+    "block list",
+    "blacklist",
+    "black list",
+    "blocked using",
+    "denylist",
+    "dnsbl",
+    "rbl",
+    "spamhaus",
+    "spamcop",
+    "barracuda",
+    "listed by",
+    "listed in",
+    "reputation",
+    "ip address is listed",
+];
+
+/// Whether a host refused mail because of the address it came from, rather than because of a recipient or the message: a refusal by policy (RFC 3463
+/// §3.8, X.7.X, or without an enhanced code) that names the address, or speaks of block lists.
+pub(super) fn is_about_address(failure: &Failure, ip: IpAddr) -> bool {
+    if failure.code < 400 || failure.is_requiretls() || !(failure.secode.is_empty() || failure.secode.starts_with("7.")) {
+        return false;
+    }
+    let text = failure.lines.join(" ").to_ascii_lowercase();
+    // An address is often named in other refusals, too: then only a text about blocking counts.
+    let names_it = has_word(&text, &ip.to_string()) && text.contains("block");
+    names_it || WORDS.iter().any(|word| has_word(&text, word))
+}
+
+/// Whether a text has some words, not as a part of others: `rbl` isn't in `verbland`, but in `bl.rbl.example`.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text.get(at.saturating_add(word.len())..).and_then(|t| t.chars().next());
+        // “blocklisted”, “blacklisting”.
+        let continues = after.is_some_and(|c| c.is_ascii_digit()) || (is_letter(after) && !word.ends_with("list"));
+        !is_letter(before) && !continues
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_best_that_was_not_refused() {
+        let ours = SourceIps { ips: ["192.0.2.1", "2001:db8::1", "192.0.2.2"].map(ip).to_vec(), only: true };
+        let refusals = Refusals::default();
+        let at = Duration::from_secs;
+        let choose =
+            |to: &str, domain: &str, now| refusals.choose(&ours, ip(to), domain, at(now)).map(|s| (s.ip.to_string(), s.replaceable));
+        let first = |replaceable| Some(("192.0.2.1".to_owned(), replaceable));
+        let second = |replaceable| Some(("192.0.2.2".to_owned(), replaceable));
+        assert_eq!(choose("198.51.100.1", "a", 0), first(true));
+        assert_eq!(choose("2001:db8::99", "a", 0), Some(("2001:db8::1".to_owned(), false)));
+        refusals.note(ip("192.0.2.1"), "a", at(0));
+        assert_eq!(choose("198.51.100.1", "a", 1), second(false));
+        assert_eq!(choose("198.51.100.1", "b", 1), first(true), "others don't know");
+        // All refused: the best.
+        refusals.note(ip("192.0.2.2"), "a", at(0));
+        assert_eq!(choose("198.51.100.1", "a", 1), first(false));
+        // After three domains, all avoid it; for a while.
+        refusals.note(ip("192.0.2.1"), "b", at(10));
+        assert_eq!(choose("198.51.100.1", "d", 11), first(true));
+        refusals.note(ip("192.0.2.1"), "c", at(20));
+        assert_eq!(choose("198.51.100.1", "d", 21), second(false));
+        assert_eq!(choose("198.51.100.1", "d", 6 * 3600), first(true), "the first refusal is forgotten");
+        assert_eq!(choose("198.51.100.1", "c", 6 * 3600 + 19), second(false));
+        // A family without an address.
+        let v4 = SourceIps { ips: vec![ip("192.0.2.1")], only: true };
+        assert!(v4.has_family_of(ip("198.51.100.1")) && !v4.has_family_of(ip("2001:db8::9")));
+        assert!(SourceIps { only: false, ..v4.clone() }.has_family_of(ip("2001:db8::9")));
+        assert_eq!(refusals.choose(&SourceIps::default(), ip("198.51.100.1"), "a", at(0)), None);
+    }
+
+    #[test]
+    fn few_refusals_are_remembered() {
+        let refusals = Refusals::default();
+        for n in 0..25_000u64 {
+            refusals.note(ip("192.0.2.1"), &format!("d{n}"), Duration::from_millis(n));
+        }
+        assert!(refusals.0.lock().unwrap().len() <= REMEMBERED);
+        assert!(refusals.is_avoided(ip("192.0.2.1"), "d24999", Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn which_replies_are_about_our_address() {
+        for (code, secode, line, want) in [
+            (554, "7.1", "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", true),
+            (550, "", "550 Your IP 192.0.2.1 was blocked, see https://x.example", true),
+            (421, "7.0", "421 4.7.0 IP not accepted because of its reputation", true),
+            (550, "7.1", "550 5.7.1 Blacklisted", true),
+            (550, "7.1", "550 5.7.1 listed in bl.rbl.example", true),
+            (550, "7.1", "550 5.7.1 message content rejected", false),
+            (550, "7.1", "550 5.7.1 verbland rejects you", false),
+            (550, "7.1", "550 5.7.1 relaying denied for 192.0.2.1", false),
+            (550, "7.1", "550 5.7.1 192.0.2.10 is blocked", false),
+            (550, "1.1", "550 5.1.1 no such user, try our blocklist", false),
+            (0, "", "", false),
+        ] {
+            let failure = Failure { code, secode: secode.to_owned(), lines: vec![line.to_owned()], ..Failure::permanent("refused") };
+            assert_eq!(is_about_address(&failure, ip("192.0.2.1")), want, "{line}");
+        }
+    }
+}
