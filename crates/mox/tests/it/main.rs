@@ -11,6 +11,7 @@ mod clients;
 mod config;
 mod config_edit;
 mod dial;
+mod dialing;
 mod dsn;
 mod hostile;
 mod kill;

@@ -24,22 +24,35 @@ impl Socks {
     /// With `CI=true`, if it isn't installed; if it doesn't start.
     #[must_use]
     pub fn require() -> Option<Self> {
+        Self::require_with(&[])
+    }
+
+    /// The same, for clients with this name and password only, RFC 1929.
+    ///
+    /// # Panics
+    /// See [`Self::require`].
+    #[must_use]
+    pub fn require_login(user: &str, password: &str) -> Option<Self> {
+        Self::require_with(&["-u", user, "-P", password])
+    }
+
+    fn require_with(options: &[&str]) -> Option<Self> {
         let Some(program) = find_program("microsocks") else {
             skip("the program microsocks isn't installed");
             return None;
         };
-        match Self::start(&program) {
+        match Self::start(&program, options) {
             Ok(socks) => Some(socks),
             Err(error) => panic!("microsocks: {error}"),
         }
     }
 
-    fn start(program: &std::path::Path) -> io::Result<Self> {
+    fn start(program: &std::path::Path, options: &[&str]) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("mox-socks-").tempdir()?;
         let log = folder.path().join("log");
         let port = free_port();
         let mut command = Command::new(program);
-        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
+        command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).args(options).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
         let server = Running::start(&mut command)?;
         if wait_for_port(port, Duration::from_secs(10)) {
             return Ok(Self { port, log, _server: server, _folder: folder });
