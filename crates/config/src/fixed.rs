@@ -86,6 +86,11 @@ pub struct Static {
     /// then each time twice as long, 8 attempts in about 16 hours. RFC 5321 advises at least 30m, and 4 to 5 days in all.
     #[config(optional)]
     pub queue_retry_intervals: Vec<DurationText>,
+    /// How long after each failed call a webhook is called again, e.g. 5m: one interval for each attempt but the last. A receiver that
+    /// answers with Retry-After decides itself. Default: 1m, 2m, 4m, 7m30s, 15m, 30m, 1h, 2h, 4h, 8h, 16h, which are 12 attempts in about
+    /// 32 hours.
+    #[config(optional)]
+    pub webhook_retry_intervals: Vec<DurationText>,
     /// Don't send DMARC aggregate reports to domains that ask for them.
     #[config(optional, name = "NoOutgoingDMARCReports")]
     pub no_outgoing_dmarc_reports: bool,

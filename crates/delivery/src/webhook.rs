@@ -21,7 +21,7 @@ pub use call::{Call, Called, signature};
 pub use metrics::Metrics;
 pub use outgoing::{Facts, outgoing};
 pub use runner::{Parts, Runner};
-pub use schedule::MAX_ATTEMPTS;
+pub use schedule::Schedule;
 
 use mox_store::directory::AccountSettings;
 use std::time::Duration;

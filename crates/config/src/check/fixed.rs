@@ -27,9 +27,14 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
         check_storage(c, &FieldPath::root("Storage"), storage, outside);
     }
     check_outgoing_ips(c, &FieldPath::root("OutgoingIPs"), "", &fixed.outgoing_ips);
-    for (i, interval) in fixed.queue_retry_intervals.iter().enumerate() {
-        if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
-            c.error(&FieldPath::root("QueueRetryIntervals").item(i), "queue retry intervals: must be between 1s and 168h");
+    for (name, what, intervals) in [
+        ("QueueRetryIntervals", "queue retry intervals", &fixed.queue_retry_intervals),
+        ("WebhookRetryIntervals", "webhook retry intervals", &fixed.webhook_retry_intervals),
+    ] {
+        for (i, interval) in intervals.iter().enumerate() {
+            if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
+                c.error(&FieldPath::root(name).item(i), format!("{what}: must be between 1s and 168h"));
+            }
         }
     }
     for (name, acme) in &fixed.acme {

@@ -3,7 +3,7 @@
 use super::call::{Call, TIMEOUT};
 use super::keep_retired;
 use super::metrics::Metrics;
-use super::schedule::{MAX_ATTEMPTS, backoff, jitter, retry_after};
+use super::schedule::{Schedule, jitter, retry_after};
 use mox_base::{Clock, Random, Timestamp};
 use mox_net::http::Client;
 use mox_store::db::Error;
@@ -49,6 +49,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What is sent as User-Agent.
     pub agent: String,
+    /// When failed calls are made again.
+    pub schedule: Schedule,
 }
 
 /// Calls webhooks. Clones share it.
@@ -133,8 +135,8 @@ impl Runner {
     /// Starts as many calls as there is room for.
     async fn start_due(&self, calls: &mut JoinSet<()>, shutdown: &CancellationToken) -> Result<usize, Error> {
         let free = MAX_RUNNING.saturating_sub(calls.len());
-        let jitter = jitter(&*self.inner.parts.random);
-        let claimed = self.inner.parts.webhooks.claim(self.inner.claiming(free), move |before| backoff(jitter, before)).await?;
+        let (jitter, schedule) = (jitter(&*self.inner.parts.random), self.inner.parts.schedule.clone());
+        let claimed = self.inner.parts.webhooks.claim(self.inner.claiming(free), move |before| schedule.backoff(jitter, before)).await?;
         let started = claimed.len();
         for webhook in claimed {
             let (inner, shutdown) = (Arc::clone(&self.inner), shutdown.clone());
@@ -186,7 +188,7 @@ impl Inner {
             let done = result.start.after(result.duration);
             Ending::Retire { success, keep_until: keep.map(|period| done.after(period)) }
         };
-        if webhook.attempts > MAX_ATTEMPTS {
+        if webhook.attempts > self.parts.schedule.attempts() {
             // The server ended during the last attempt.
             let result = self.without_answer(webhook, "no answer known of the last attempt");
             let ending = retire(&result, false);
@@ -215,7 +217,7 @@ impl Inner {
             tracing::info!(id, attempt, event, code, error = result.error, "webhook failed");
         }
         // RFC 9110 §15.5.11: gone, for good.
-        let ending = if result.success || result.code == 410 || webhook.attempts >= MAX_ATTEMPTS {
+        let ending = if result.success || result.code == 410 || webhook.attempts >= self.parts.schedule.attempts() {
             retire(&result, result.success)
         } else {
             // RFC 6585 §4, RFC 9110 §15.6.4.
@@ -240,9 +242,9 @@ impl Inner {
     /// Records a result, again and again until it is done: what was delivered but isn't recorded would be delivered again.
     async fn record(&self, outcome: Outcome, shutdown: &CancellationToken) -> Option<Webhook> {
         loop {
-            let jitter = jitter(&*self.parts.random);
+            let (jitter, schedule) = (jitter(&*self.parts.random), self.parts.schedule.clone());
             let more = usize::from(!shutdown.is_cancelled());
-            match self.parts.webhooks.finish(outcome.clone(), self.claiming(more), move |before| backoff(jitter, before)).await {
+            match self.parts.webhooks.finish(outcome.clone(), self.claiming(more), move |before| schedule.backoff(jitter, before)).await {
                 Ok((_, mut next)) => return next.pop(),
                 Err(e) => tracing::error!(error = %e, id = outcome.id.0, "recording the result of a webhook"),
             }

@@ -1,12 +1,10 @@
-//! When a webhook is called again: a minute after the first attempt, then at growing intervals, for about 32 hours.
+//! When a webhook is called again: a minute after the first attempt, then at growing intervals, for about 32 hours; or as configured.
 
 use mox_base::{Random, Timestamp};
+use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a webhook is called.
-pub const MAX_ATTEMPTS: u32 = 12;
-
-/// Seconds from an attempt to the next.
+/// Seconds from an attempt to the next, without configuration.
 const INTERVALS: [u64; 11] = [60, 120, 240, 450, 900, 1800, 3600, 7200, 14400, 28800, 57600];
 
 /// The longest that a receiver can make us wait.
@@ -17,13 +15,43 @@ pub(super) fn jitter(random: &dyn Random) -> u64 {
     9900_u64.saturating_add(random.below(200))
 }
 
-/// How long after an attempt the next is due, given the number of attempts before it. After the last, when it is seen that
-/// the server ended during it.
-pub(super) fn backoff(jitter: u64, attempts_before: u32) -> Duration {
-    let index = usize::try_from(attempts_before).unwrap_or(usize::MAX);
-    let seconds = INTERVALS.get(index).copied().unwrap_or(300);
-    // Ten thousandths of a second are hundred microseconds.
-    Duration::from_micros(seconds.saturating_mul(jitter).saturating_mul(100))
+/// How long after the last attempt it is seen that the server ended during it, at most.
+const AFTER_LAST: Duration = Duration::from_secs(300);
+
+/// The intervals between attempts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    intervals: Arc<[Duration]>,
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self { intervals: INTERVALS.into_iter().map(Duration::from_secs).collect() }
+    }
+}
+
+impl Schedule {
+    /// With these intervals, one for each attempt but the last; none for the default.
+    #[must_use]
+    pub fn new(intervals: Vec<Duration>) -> Self {
+        if intervals.is_empty() { Self::default() } else { Self { intervals: intervals.into() } }
+    }
+
+    /// How often a webhook is called.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.intervals.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// How long after an attempt the next is due, given the number of attempts before it. After the last, when it is seen that
+    /// the server ended during it.
+    pub(super) fn backoff(&self, jitter: u64, attempts_before: u32) -> Duration {
+        let index = usize::try_from(attempts_before).unwrap_or(usize::MAX);
+        let last = || self.intervals.last().copied().unwrap_or(AFTER_LAST).min(AFTER_LAST);
+        let interval = self.intervals.get(index).copied().unwrap_or_else(last);
+        // Jitter is in ten thousandths.
+        interval.saturating_mul(u32::try_from(jitter).unwrap_or(u32::MAX)) / 10_000
+    }
 }
 
 /// When a receiver wants to be called again, by the value of its Retry-After header, RFC 9110 §10.2.3.
@@ -57,17 +85,28 @@ mod tests {
 
     #[test]
     fn twelve_attempts_in_32_hours() {
-        let total: Duration = (0..MAX_ATTEMPTS - 1).map(|before| backoff(10_000, before)).sum();
+        let schedule = Schedule::default();
+        assert_eq!(schedule.attempts(), 12);
+        let total: Duration = (0..11).map(|before| schedule.backoff(10_000, before)).sum();
         assert_eq!(total, Duration::from_secs(31 * 3600 + 59 * 60 + 30));
-        assert_eq!(backoff(10_000, 0), Duration::from_secs(60));
-        assert_eq!(backoff(10_000, 11), Duration::from_secs(300));
+        assert_eq!(schedule.backoff(10_000, 0), Duration::from_secs(60));
+        assert_eq!(schedule.backoff(10_000, 11), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn as_configured() {
+        let schedule = Schedule::new(vec![Duration::from_millis(50), Duration::from_secs(2)]);
+        assert_eq!(schedule.attempts(), 3);
+        let times: Vec<Duration> = (0..4).map(|before| schedule.backoff(10_000, before)).collect();
+        assert_eq!(times, [50, 2000, 2000, 2000].map(Duration::from_millis));
+        assert_eq!(Schedule::new(Vec::new()), Schedule::default());
     }
 
     #[test]
     fn varies_by_a_percent() {
         let random = SeededRandom::new(5);
         for _ in 0..500 {
-            let interval = backoff(jitter(&random), 0);
+            let interval = Schedule::default().backoff(jitter(&random), 0);
             assert!((Duration::from_millis(59_400)..=Duration::from_millis(60_594)).contains(&interval), "{interval:?}");
         }
     }

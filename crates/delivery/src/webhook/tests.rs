@@ -27,6 +27,10 @@ struct Fixture {
 
 impl Fixture {
     async fn new() -> Self {
+        Self::with(Schedule::default()).await
+    }
+
+    async fn with(schedule: Schedule) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = VirtualClock::default();
         let random = Arc::new(SeededRandom::new(1));
@@ -56,6 +60,7 @@ impl Fixture {
             random,
             metrics: Metrics::default(),
             agent: "mox/test (webhook)".to_owned(),
+            schedule,
         });
         Self { webhooks, runner, clock, world, _folder: folder }
     }
@@ -181,20 +186,44 @@ async fn twelve_attempts_then_the_end() {
 }
 
 #[tokio::test]
+async fn a_schedule_of_ones_own() {
+    let f = Fixture::with(Schedule::new(vec![Duration::from_secs(1), Duration::from_secs(5)])).await;
+    let (requests, _task) = receiver(&f.world, "203.0.113.1:80", |_| status("500 Oops"));
+    let id = f.add(1, Event::Failed, URL).await;
+    for (attempt, wait) in [(1, 1000), (2, 5000)] {
+        assert_eq!(f.runner.run_due().await.unwrap(), 1, "{attempt}");
+        let next = f.waiting(id).await.row.next_attempt.since(f.clock.now());
+        assert!(next.as_millis().abs_diff(wait) <= wait / 100, "{next:?}");
+        f.clock.advance(next);
+    }
+    assert_eq!(f.runner.run_due().await.unwrap(), 1);
+    assert_eq!((requests.len(), f.retired().await.remove(0).row.success), (3, false));
+}
+
+#[tokio::test]
 async fn receivers_may_stop_and_delay_calls() {
     let f = Fixture::new().await;
     let answers = |n| match n {
         0 => Some("HTTP/1.1 503 Busy\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        1 => Some("HTTP/1.1 429 Slowly\r\nRetry-After: 300\r\nContent-Length: 0\r\n\r\n".to_owned()),
+        // Not a status for which the header means anything.
+        2 => Some("HTTP/1.1 500 Oops\r\nRetry-After: 9999\r\nContent-Length: 0\r\n\r\n".to_owned()),
         _ => status("410 Gone"),
     };
     let (_requests, _task) = receiver(&f.world, "203.0.113.1:80", answers);
     let id = f.add(1, Event::Failed, URL).await;
+    for (code, wait) in [(503, 600), (429, 300)] {
+        assert_eq!(f.runner.run_due().await.unwrap(), 1, "{code}");
+        assert_eq!(f.waiting(id).await.row.next_attempt, f.clock.now().after(Duration::from_secs(wait)), "{code}");
+        f.clock.advance(Duration::from_secs(wait));
+    }
     assert_eq!(f.runner.run_due().await.unwrap(), 1);
-    assert_eq!(f.waiting(id).await.row.next_attempt, f.clock.now().after(Duration::from_secs(600)));
-    f.clock.advance(Duration::from_secs(600));
+    let wait = f.waiting(id).await.row.next_attempt.since(f.clock.now());
+    assert!(wait < Duration::from_secs(300), "as after any failure: {wait:?}");
+    f.clock.advance(wait);
     assert_eq!(f.runner.run_due().await.unwrap(), 1);
     let retired = f.retired().await.remove(0);
-    assert_eq!((retired.row.attempts, retired.row.success, retired.results[1].code), (2, false, 410));
+    assert_eq!((retired.row.attempts, retired.row.success, retired.results[3].code), (4, false, 410));
 }
 
 #[tokio::test]

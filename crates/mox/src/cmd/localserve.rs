@@ -5,19 +5,20 @@
 
 mod accounts;
 mod files;
+mod temporary;
 
 use crate::cli::{Command, Failure, Flag, Globals, Invocation, Outcome};
 use crate::log::{Format, Log};
-use crate::ports::SystemRandom;
-use crate::wire::{self, Mode, Service, Started, Startup};
+use crate::wire::{self, LoadError, Mode, Service, Started, Startup};
 use accounts::Accounts;
-use mox_base::Random as _;
 use mox_config::LogLevel;
 use mox_net::OfflineDns;
+use mox_store::queue::parse_duration;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use temporary::TemporaryDir;
 
 pub(super) const COMMANDS: &[Command] = &[Command {
     words: "localserve",
@@ -60,6 +61,12 @@ pub(super) const COMMANDS: &[Command] = &[Command {
             which has all there is to know of the domains in it.",
         ),
         Flag::text(
+            "retry",
+            "durations",
+            "comma-separated times after which a failed delivery, or a failed call of a webhook, is tried again, such as 1s,2s,5s: one for each \
+            attempt but the last. instead of those in the configuration, which are hours in all.",
+        ),
+        Flag::text(
             "portbase",
             "int",
             "number added to regular ports, when writing configuration at first launch (default 1000). \
@@ -76,12 +83,16 @@ const ADDRESS: &str = "mox@localhost";
 const PASSWORD: &str = "moxmoxmox";
 const ADMIN_PASSWORD: &str = "moxadmin";
 
+/// Bounds of intervals of `-retry`.
+const MIN_RETRY: Duration = Duration::from_millis(10);
+const MAX_RETRY: Duration = Duration::from_secs(7 * 24 * 3600);
+
 fn localserve(invocation: &Invocation) -> Outcome {
     let flags = &invocation.flags;
     let temporary = if flags.bool("temp") { Some(TemporaryDir::new()?) } else { None };
     let dir = match (&temporary, flags.text("dir")) {
         (Some(_), Some(_)) => return Err(Failure::Error("-temp and -dir can't be used together".into())),
-        (Some(temporary), None) => temporary.0.clone(),
+        (Some(temporary), None) => temporary.path().to_owned(),
         (None, Some(dir)) => PathBuf::from(dir),
         (None, None) => default_dir(),
     };
@@ -95,7 +106,9 @@ fn localserve(invocation: &Invocation) -> Outcome {
     let accounts = Accounts::parse(flags.text("accounts").unwrap_or_default())?;
     let checks_ask = checks_ask(flags.text("dns").unwrap_or("none"))?;
     let init_only = flags.bool("initonly");
-    let exists = dir.join("mox.conf").exists() || dir.exists() && dir.read_dir().is_ok_and(|mut d| d.next().is_some());
+    let retry = retry_intervals(flags.text("retry").unwrap_or_default())?;
+    let used = |dir: &Path| dir.read_dir().is_ok_and(|mut entries| entries.next().is_some());
+    let exists = temporary.is_none() && used(&dir);
     let log = Log::start(Format::Logfmt, LogLevel::Info);
     for (flag, given) in [("ip", ip.is_some()), ("accounts", !accounts.is_empty())] {
         if exists && given && !init_only {
@@ -114,12 +127,30 @@ fn localserve(invocation: &Invocation) -> Outcome {
         return Ok(());
     }
     let globals = Globals { config: dir.join("mox.conf"), ..invocation.globals.clone() };
-    let hint = |e: String| Failure::Error(format!("{e}\n\nhint: to start with a new configuration, -dir must not exist yet"));
-    let mut startup =
-        Startup::load(&globals, Mode::Localserve { any_ports: port_base == Some(0) }, log).map_err(|e| hint(e.to_string()))?;
-    startup.checks_ask = checks_ask;
+    let hint = |error: LoadError| {
+        let hint = match error {
+            LoadError::Configuration(_) => "to start with a new configuration, -dir must not exist yet",
+            LoadError::Socket(_) => "perhaps it is running already; with -portbase 0, free ports are used",
+        };
+        Failure::Error(format!("{error}\nhint: {hint}"))
+    };
+    let mut startup = Startup::load(&globals, Mode::Localserve { any_ports: port_base == Some(0) }, log).map_err(hint)?;
+    (startup.checks_ask, startup.retry) = (checks_ask, retry);
     let status = wire::run(startup, |started| banner(&dir, exists, started)).map_err(Failure::Error)?;
     if status == 0 { Ok(()) } else { Err(Failure::Exit(status)) }
+}
+
+/// The intervals in the value of `-retry`; none if it is empty.
+fn retry_intervals(text: &str) -> Result<Option<Vec<Duration>>, Failure> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let interval = |word: &str| {
+        let micros = parse_duration(word.trim()).and_then(|micros| u64::try_from(micros).ok()).map(Duration::from_micros);
+        let interval = micros.filter(|interval| (MIN_RETRY..=MAX_RETRY).contains(interval));
+        interval.ok_or_else(|| Failure::Error(format!("parsing -retry: {word:?} is no duration from 10ms to 168h")))
+    };
+    text.split(',').map(interval).collect::<Result<_, _>>().map(Some)
 }
 
 /// What the value of `-dns` stands for; none for the system's name servers.
@@ -130,31 +161,6 @@ fn checks_ask(dns: &str) -> Result<Option<OfflineDns>, Failure> {
         file => {
             let text = std::fs::read_to_string(file).map_err(|e| Failure::new(format!("reading zone file {file}"), e))?;
             OfflineDns::parse(&text).map(Some).map_err(|e| Failure::new(format!("zone file {file}"), e))
-        }
-    }
-}
-
-/// A folder that is removed in the end.
-#[derive(Debug)]
-struct TemporaryDir(PathBuf);
-
-impl TemporaryDir {
-    /// A new one, in memory where there is such a file system.
-    fn new() -> Result<Self, Failure> {
-        let mut number = [0; 8];
-        SystemRandom.fill(&mut number);
-        let name = format!("mox-localserve-{:016x}", u64::from_be_bytes(number));
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }.join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| Failure::new(format!("creating {}", dir.display()), e))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for TemporaryDir {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            tracing::warn!(dir = %self.0.display(), %error, "removing temporary directory");
         }
     }
 }

@@ -35,7 +35,7 @@ fn serve(invocation: &Invocation) -> Outcome {
     // Nothing we make is for others.
     let old = umask(FileMode::empty());
     umask(old | FileMode::from_bits_truncate(0o007));
-    let startup = Startup::load(&invocation.globals, Mode::Serve, log).map_err(Failure::Error)?;
+    let startup = Startup::load(&invocation.globals, Mode::Serve, log).map_err(|e| Failure::Error(e.to_string()))?;
     let (uid, gid) = user(startup.settings().user())?;
     tracing::info!(version = super::version::VERSION, pid = std::process::id(), uid = uid.as_raw(), "starting");
     if !startup.settings().no_fix_permissions {

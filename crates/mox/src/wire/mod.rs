@@ -18,6 +18,7 @@ mod queue;
 mod reload;
 mod reports;
 mod routing;
+mod schedules;
 mod selectors;
 mod services;
 mod smtp;
@@ -34,7 +35,7 @@ pub(crate) use listeners::Service;
 #[cfg(test)]
 pub(crate) use listeners::endpoints;
 pub(crate) use selectors::selectors as signing_selectors;
-pub(crate) use startup::{Mode, Startup};
+pub(crate) use startup::{LoadError, Mode, Startup};
 
 use crate::ctl;
 use crate::ports::{SystemClock, SystemRandom};

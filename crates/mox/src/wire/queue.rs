@@ -8,9 +8,9 @@ use super::services::Shared;
 use super::tls_policies::verified_tls;
 use crate::ctl::{Output, QueueAction, QueueFilter};
 use mox_base::{Lookup, QueueId, Timestamp};
-use mox_config::{DurationText, Static, duration};
+use mox_config::{Static, duration};
 use mox_delivery::metrics::Metrics;
-use mox_delivery::outbound::{self, Ports, Runner, Schedule, Settings, SourceIps};
+use mox_delivery::outbound::{self, Ports, Runner, Settings, SourceIps};
 use mox_delivery::tls::TlsPolicies;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
@@ -49,7 +49,7 @@ pub(super) fn runner(
             Mode::Localserve { .. } => outbound::Mode::Local(local.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 1025).into())),
         },
         pedantic,
-        schedule: Schedule::new(fixed.queue_retry_intervals.iter().map(DurationText::duration).collect()),
+        schedule: shared.schedules.queue.clone(),
         sources: sources(fixed),
         ..Settings::new(fixed.hostname.domain().clone())
     };

@@ -5,6 +5,7 @@ use super::http::{Http, client_names};
 use super::listeners::{Endpoint, Service};
 use super::reports::Reports;
 use super::routing::{World, routing};
+use super::schedules::Schedules;
 use super::selectors::selectors;
 use super::startup::{Mode, Startup};
 use super::tls::{self, Sources};
@@ -51,6 +52,7 @@ pub(super) struct Shared {
     pub(super) directory: SharedDirectory,
     pub(super) logins: Logins,
     pub(super) routing: SharedRouting,
+    pub(super) schedules: Schedules,
     /// How proxies of transports are reached.
     world: World,
     credentials: Credentials,
@@ -108,8 +110,10 @@ pub(super) struct Services {
 impl Services {
     /// Opens the store and starts what serves.
     pub(super) async fn start(startup: Startup, clock: Arc<dyn Clock>, random: Arc<dyn Random>, life: &Life) -> Result<Self, String> {
-        let Startup { mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask, acme: acme_settings } =
-            startup;
+        let schedules = Schedules::new(startup.settings(), startup.retry.as_deref());
+        let Startup {
+            mode, live, log, pedantic, data_dir, storage, endpoints, mut sockets, certs, checks_ask, acme: acme_settings, ..
+        } = startup;
         let mut metrics = Metrics::new();
         let queue_metrics = mox_delivery::metrics::Metrics::default();
         queue_metrics.register(metrics.registry_mut());
@@ -165,6 +169,7 @@ impl Services {
             queue,
             directory,
             routing: SharedRouting::new(routing(live.settings(), &snapshot.dynamic, &world)),
+            schedules,
             world,
             logins,
             credentials,

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How this server differs from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,15 +41,34 @@ pub(crate) struct Startup {
     pub(super) certs: BTreeMap<String, Arc<Certificates>>,
     /// What checks of incoming mail ask instead of the system's name servers.
     pub(crate) checks_ask: Option<OfflineDns>,
+    /// Intervals between attempts of the queue and of webhooks, instead of those in the configuration.
+    pub(crate) retry: Option<Vec<Duration>>,
     pub(super) acme: BTreeMap<String, mox_net::acme::Settings>,
+}
+
+/// Why serving can't begin; for the operator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoadError {
+    /// The configuration, or a file that it names, is wrong.
+    #[error("{0}")]
+    Configuration(String),
+    /// An address can't be served at: it is in use, say.
+    #[error("{0}")]
+    Socket(String),
+}
+
+impl From<String> for LoadError {
+    fn from(text: String) -> Self {
+        Self::Configuration(text)
+    }
 }
 
 impl Startup {
     /// Reads the configuration and binds the sockets.
     ///
     /// # Errors
-    /// A text for the operator.
-    pub(crate) fn load(globals: &Globals, mode: Mode, log: Log) -> Result<Self, String> {
+    /// See [`LoadError`].
+    pub(crate) fn load(globals: &Globals, mode: Mode, log: Log) -> Result<Self, LoadError> {
         raise_descriptor_limit();
         let live = open(&globals.config, true)?;
         let fixed = live.settings();
@@ -69,7 +89,8 @@ impl Startup {
             endpoints.iter_mut().for_each(|e| e.addr = SocketAddr::new(e.addr.ip(), 0));
         } else {
             for endpoint in &endpoints {
-                sockets.prepare(endpoint.addr).map_err(|e| format!("{} for {}: {e}", endpoint.service, endpoint.listener))?;
+                let prepared = sockets.prepare(endpoint.addr);
+                prepared.map_err(|e| LoadError::Socket(format!("{} for {}: {e}", endpoint.service, endpoint.listener)))?;
             }
         }
         for feature in mox_config::inactive_features(fixed, &live.snapshot().dynamic) {
@@ -77,7 +98,20 @@ impl Startup {
         }
         let pedantic = globals.pedantic || fixed.pedantic;
         let data_dir = paths.data_dir().to_owned();
-        Ok(Self { mode, pedantic, data_dir, storage, live: Arc::new(live), log, endpoints, sockets, certs, checks_ask: None, acme })
+        Ok(Self {
+            mode,
+            pedantic,
+            data_dir,
+            storage,
+            live: Arc::new(live),
+            log,
+            endpoints,
+            sockets,
+            certs,
+            checks_ask: None,
+            retry: None,
+            acme,
+        })
     }
 
     /// The static configuration.

@@ -39,6 +39,7 @@ pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, metri
         random: Arc::clone(shared.store.random()),
         metrics,
         agent: format!("mox/{} (webhook)", env!("CARGO_PKG_VERSION")),
+        schedule: shared.schedules.webhooks.clone(),
     }))
 }
 
