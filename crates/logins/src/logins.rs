@@ -6,7 +6,7 @@ use mox_net::RateLimit;
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, scram};
 use mox_store::credentials::{Credentials, LoginAttempt, LoginAttempts, LoginRecord, Scram, ScramHash, SetError, Verdict};
-use mox_store::directory::{AccountSettings, SharedDirectory};
+use mox_store::directory::{AccountSettings, Directory, SharedDirectory};
 use mox_store::{Error, Store};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -183,6 +183,10 @@ impl Logins {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.inner.metrics
+    }
+
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.inner.directory.current()
     }
 
     pub(crate) fn store(&self) -> &Store {

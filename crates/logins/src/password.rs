@@ -65,7 +65,13 @@ impl Logins {
         }
         let user = normalized(user);
         let outcome = self.check(&user, password).await;
-        match &outcome {
+        self.ended(client, user, &outcome);
+        outcome
+    }
+
+    /// Counts the outcome of an attempt and records it.
+    pub(crate) fn ended(&self, client: &Client, user: String, outcome: &Result<Login, Refused>) {
+        match outcome {
             Ok(_) => self.succeeded(client.remote_ip),
             Err(Refused::Wrong(_)) => self.failed(client.remote_ip),
             // The client was right, or we don't know.
@@ -84,7 +90,6 @@ impl Logins {
             mechanism: client.mechanism,
             result: outcome.as_ref().map_or_else(Refused::result, |_| AuthResult::Ok),
         });
-        outcome
     }
 
     async fn check(&self, user: &str, password: Secret<String>) -> Result<Login, Refused> {
@@ -94,10 +99,16 @@ impl Logins {
             Answer::Keys(_) | Answer::FakeKeys(_) | Answer::NoKeys | Answer::Unavailable => return Err(Refused::Unavailable),
         }
         // It may have been removed while we hashed.
-        let login = self.find(user).ok_or(Refused::Wrong(Wrong::User))?;
-        match &login.account.login_disabled {
+        self.find(user).ok_or(Refused::Wrong(Wrong::User))?.enabled()
+    }
+}
+
+impl Login {
+    /// Itself, if its account may log in.
+    pub(crate) fn enabled(self) -> Result<Self, Refused> {
+        match &self.account.login_disabled {
             Some(text) => Err(Refused::Disabled(text.clone())),
-            None => Ok(login),
+            None => Ok(self),
         }
     }
 }

@@ -262,6 +262,15 @@ const AUTHOR: Table = Table {
     indexes: &[],
 };
 
+/// Templates of messages to send, see `account::write::template`.
+const TEMPLATE: Table = Table {
+    name: "template",
+    account: true,
+    columns: &[Column::text("name"), Column::text("subject"), Column::text("body"), Column::text("html"), Column::int("changed")],
+    key: Key::Columns(&["name"]),
+    indexes: &[],
+};
+
 /// Those of the mail that was there before.
 const AUTHORS_BEFORE: &str = "INSERT INTO author (account_id, address, verified) \
     SELECT DISTINCT account_id, msg_from, CASE WHEN msg_from_validation IN (1, 2, 3) THEN 1 ELSE 0 END FROM message \
@@ -294,6 +303,7 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         &[Change::Create(&AUTHOR), Change::Run(AUTHORS_BEFORE, AUTHORS_BEFORE)],
         &[Change::Create(&COPIED)],
         &[Change::DropColumn("message_state", "flags"), Change::DropColumn("expunged", "flags")],
+        &[Change::Create(&TEMPLATE)],
     ],
 };
 

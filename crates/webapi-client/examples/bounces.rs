@@ -33,7 +33,7 @@ async fn main() -> Result<(), Failure> {
         ..SendRequest::default()
     };
     // Safe to repeat if there is no answer: it is sent once.
-    let sent = client.send_once(&request, "example-1").await?;
+    let sent = client.send_once(&request, &format!("example-{}", std::process::id())).await?;
     println!("queued {} as {:?}", sent.message_id, sent.submissions.first().map(|s| s.queue_msg_id));
 
     loop {

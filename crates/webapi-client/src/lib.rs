@@ -21,6 +21,12 @@ use mox_net::resolver::ResolverLimits;
 use mox_net::tls::read_roots;
 use mox_net::{ClientTls, Resolver, TcpDial};
 use mox_webapi::error::ErrorBody;
+use mox_webapi::listing::{
+    MailboxListResponse, MessageListRequest, MessageListResponse, QueueCancelRequest, QueueCancelResponse, QueueListRequest,
+    QueueListResponse, QueueRescheduleRequest, QueueRescheduleResponse, SuppressionListRequest,
+};
+use mox_webapi::send::{SendBatchRequest, SendBatchResponse};
+use mox_webapi::template::{TemplateGetResponse, TemplateListRequest, TemplateListResponse, TemplateRequest, TemplateSetRequest};
 use mox_webapi::{
     Empty, MessageFlagsRequest, MessageGetResponse, MessageMoveRequest, MessagePartRequest, MessageRequest, SendRequest, SendResponse,
     SuppressionAddRequest, SuppressionListResponse, SuppressionPresentResponse, SuppressionRequest, Unknown, Wire,
@@ -161,7 +167,8 @@ impl Client {
         match answer.status {
             200 if answer.truncated => Err(CallError::Answer("it is too large".to_owned())),
             200 => Ok(answer.body),
-            400 => Err(CallError::Refused(read(&answer.body)?)),
+            // 403 is for what the key that was used isn't for.
+            400 | 403 => Err(CallError::Refused(read(&answer.body)?)),
             status => {
                 let text = String::from_utf8_lossy(&answer.body);
                 Err(CallError::Status { status, text: text.chars().take(500).collect::<String>().trim_end().to_owned() })
@@ -194,6 +201,14 @@ impl Client {
         let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
         let kind = kind.map_err(|e| CallError::Answer(format!("form: {e}")))?;
         read(&self.post_form("Send", (kind, form.into()), key, MAX_JSON).await?)
+    }
+
+    /// Composes and queues several messages. With a key as [`Self::send_once`].
+    ///
+    /// # Errors
+    /// As above; what became of each message is in the answer.
+    pub async fn send_batch(&self, request: &SendBatchRequest, key: Option<&str>) -> Result<SendBatchResponse, CallError> {
+        read(&self.post("SendBatch", &mox_webapi::write(request), key, MAX_JSON).await?)
     }
 
     /// The account's suppression list.
@@ -282,6 +297,86 @@ impl Client {
     /// As above.
     pub async fn message_move(&self, request: &MessageMoveRequest) -> Result<Empty, CallError> {
         self.call("MessageMove", request).await
+    }
+
+    /// A page of the account's suppression list.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn suppression_page(&self, request: &SuppressionListRequest) -> Result<SuppressionListResponse, CallError> {
+        self.call("SuppressionList", request).await
+    }
+
+    /// The mailboxes.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn mailbox_list(&self) -> Result<MailboxListResponse, CallError> {
+        self.call("MailboxList", &Empty {}).await
+    }
+
+    /// A page of the messages in a mailbox.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn message_list(&self, request: &MessageListRequest) -> Result<MessageListResponse, CallError> {
+        self.call("MessageList", request).await
+    }
+
+    /// A page of what is being sent, or was.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn queue_list(&self, request: &QueueListRequest) -> Result<QueueListResponse, CallError> {
+        self.call("QueueList", request).await
+    }
+
+    /// Takes messages out of the queue.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn queue_cancel(&self, request: &QueueCancelRequest) -> Result<QueueCancelResponse, CallError> {
+        self.call("QueueCancel", request).await
+    }
+
+    /// Changes when messages are tried next.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn queue_reschedule(&self, request: &QueueRescheduleRequest) -> Result<QueueRescheduleResponse, CallError> {
+        self.call("QueueReschedule", request).await
+    }
+
+    /// Keeps a template.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn template_set(&self, request: &TemplateSetRequest) -> Result<Empty, CallError> {
+        self.call("TemplateSet", request).await
+    }
+
+    /// A template.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn template_get(&self, request: &TemplateRequest) -> Result<TemplateGetResponse, CallError> {
+        self.call("TemplateGet", request).await
+    }
+
+    /// A page of the templates.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn template_list(&self, request: &TemplateListRequest) -> Result<TemplateListResponse, CallError> {
+        self.call("TemplateList", request).await
+    }
+
+    /// Removes a template.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn template_remove(&self, request: &TemplateRequest) -> Result<Empty, CallError> {
+        self.call("TemplateRemove", request).await
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::object::{Describe, Object};
 
 object! {
-    /// What a call that failed answers, with HTTP status 400.
+    /// What a call that failed answers, with HTTP status 400, or 403 for code `outOfScope`.
     pub struct ErrorBody {
         /// For programs; see the table of codes.
         "Code" code: String,
@@ -49,6 +49,8 @@ codes! {
     Server = "server",
     /// Something in the request isn't possible; the message says what.
     User = "user",
+    /// The API key that was used isn't for this method, or not for this author. The HTTP status is 403 instead of 400.
+    OutOfScope = "outOfScope",
     /// The address is on the suppression list already, or isn't there to be removed.
     Error = "error",
     /// An address isn't of the form `localpart@domain`.
@@ -75,6 +77,8 @@ codes! {
     SentOverQuota = "sentOverQuota",
     /// The account has no message with this id.
     MessageNotFound = "messageNotFound",
+    /// The account has no template of this name.
+    TemplateNotFound = "templateNotFound",
     /// An index in `PartPath` doesn't exist.
     PartNotFound = "partNotFound",
 }

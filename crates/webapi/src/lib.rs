@@ -16,7 +16,9 @@ pub mod manual;
 pub mod method;
 pub mod openapi;
 pub mod pages;
+pub mod scope;
 pub mod send;
+pub mod template;
 pub mod time;
 pub mod types;
 pub mod webhook;
@@ -27,6 +29,7 @@ pub use method::{
     Empty, METHODS, MessageFlagsRequest, MessageGetResponse, MessageMoveRequest, MessagePartRequest, MessageRequest, Method, ResponseKind,
     SuppressionAddRequest, SuppressionListResponse, SuppressionPresentResponse, SuppressionRequest,
 };
+pub use scope::Scope;
 pub use send::{SendRequest, SendResponse, Submission};
 pub use time::Time;
 pub use types::{File, Message, MessageMeta, NameAddress, Structure, Suppression};

@@ -80,7 +80,7 @@ object! {
         /// With false, messages that wait for delivery. With true, those that were delivered, failed, or were taken out, as long as
         /// they are kept: `KeepRetiredMessagePeriod` of the account.
         "Ended" ended: bool,
-        /// Only these ids, as returned by `Send`. Empty for all.
+        /// Only these ids, as returned by `Send`, at most 1000. Empty for all.
         "QueueMsgIDs" queue_msg_ids: Vec<i64>,
         /// `Next` of the page before; empty for the first page.
         "After" after: String,
@@ -143,8 +143,22 @@ object! {
 
     /// Entries of the queue.
     pub struct QueueCancelRequest {
-        /// Ids, as returned by `Send`; at least one.
+        /// Ids, as returned by `Send`; 1 to 1000.
         "QueueMsgIDs" queue_msg_ids: Vec<i64>,
+    }
+
+    /// When to try entries of the queue.
+    pub struct QueueRescheduleRequest {
+        /// Ids, as returned by `Send`; 1 to 1000.
+        "QueueMsgIDs" queue_msg_ids: Vec<i64>,
+        /// When delivery is tried next, at most 60 days ahead. Null or past: at once.
+        "NextAttempt" next_attempt: Option<Time>,
+    }
+
+    /// What was rescheduled.
+    pub struct QueueRescheduleResponse {
+        /// How many entries were changed. Those that had ended are not among them; those that are held stay so.
+        "Rescheduled" rescheduled: i64,
     }
 
     /// What was cancelled.

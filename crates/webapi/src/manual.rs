@@ -3,6 +3,7 @@
 use crate::error::{ErrorCode, body_object};
 use crate::method::{METHODS, ResponseKind};
 use crate::object::{Describe, Object, Type};
+use crate::scope::{self, Scope};
 use crate::webhook::{Incoming, Outgoing};
 use std::fmt::Write as _;
 
@@ -28,24 +29,56 @@ curl -sS -u mox@localhost:moxmoxmox http://localhost:1080/webapi/v0/Send \\
 - Every field may be left out or be null: it then has its zero value (empty text, 0, false, empty list or map, or null where that is possible).
 - Times are as in RFC 3339, such as `2006-01-02T15:04:05Z`, with any offset.
 - Responses with status 200 are JSON objects, unless a method says otherwise. They may get more fields: ignore those that you don't know.
+- Instead of the password, an API key is as good: see below.
 - Status 401 means that credentials are missing or wrong; 429 that there were too many requests or failed logins, see `Retry-After`.
+
+";
+
+const KEYS: &str = "
+## API keys
+
+An API key is a password for the webapi only: SMTP and IMAP don't take it. An administrator makes one with
+
+```sh
+mox webapi key add -from shop@example.org -expires 8760h <account> <name> send suppressions
+```
+
+which prints the key, this once. It is used with any address that logs in to the account. What follows the name limits the key to some
+methods; each is the name of a method or one of these groups:
+
+| Group | For | Methods |
+|---|---|---|
+";
+
+const ERRORS: &str = "
+With `-from`, messages can be sent from that address only, which is to be given in `From` unless it is the one logged in with. A call that a
+key isn't for answers with status 403 and code `outOfScope`, and does nothing. `mox webapi key list` tells when keys were last used;
+`mox webapi key rm` ends one at once.
 
 ## Errors
 
-A method that fails answers with status 400 and this object:
+A method that fails answers with status 400, or 403 for `outOfScope`, and this object:
 
 ";
 
 /// The manual.
 pub fn markdown() -> String {
     let mut text = INTRODUCTION.to_owned();
+    text.push_str(KEYS);
+    for scope in Scope::ALL {
+        let methods: Vec<String> = scope::methods(*scope).map(|method| format!("`{}`", method.name)).collect();
+        push(&mut text, format_args!("| `{}` | {} | {} |\n", scope.as_str(), cell(scope.about()), methods.join(", ")));
+    }
+    text.push_str(ERRORS);
     let mut described = Vec::new();
     table(&mut text, body_object());
     text.push_str("\n| Code | When |\n|---|---|\n");
     for code in ErrorCode::ALL {
         push(&mut text, format_args!("| `{}` | {} |\n", code.as_str(), cell(code.about())));
     }
-    text.push_str("\n`protocol`, `server` and `user` are possible with any method, others where the method says so.\n\n## Methods\n");
+    text.push_str(
+        "\n`protocol`, `server`, `user` and `outOfScope` are possible with any method, others where the method says so.\n\n## Methods\n",
+    );
     for method in &METHODS {
         push(&mut text, format_args!("\n### {}\n\n{}.\n\n{}\n", method.name, method.summary, method.about.replace('\n', "\n\n")));
         let request = (method.request)();

@@ -3,10 +3,12 @@
 use crate::error::ErrorCode;
 use crate::listing::{
     MailboxListResponse, MessageListRequest, MessageListResponse, QueueCancelRequest, QueueCancelResponse, QueueListRequest,
-    QueueListResponse, SuppressionListRequest,
+    QueueListResponse, QueueRescheduleRequest, QueueRescheduleResponse, SuppressionListRequest,
 };
 use crate::object::{Describe, Object};
-use crate::send::{SendRequest, SendResponse};
+use crate::scope::Scope;
+use crate::send::{SendBatchRequest, SendBatchResponse, SendRequest, SendResponse};
+use crate::template::{TemplateGetResponse, TemplateListRequest, TemplateListResponse, TemplateRequest, TemplateSetRequest};
 use crate::types::{Message, MessageMeta, Structure, Suppression};
 use crate::wire::{ReadError, Unknown, Wire, read};
 
@@ -103,6 +105,8 @@ pub enum ResponseKind {
 pub struct Method {
     /// Its name, in paths.
     pub name: &'static str,
+    /// The group it belongs to, for keys that may do some things only.
+    pub scope: Scope,
     /// In a few words.
     pub summary: &'static str,
     /// In full, a paragraph a line.
@@ -113,7 +117,7 @@ pub struct Method {
     pub check: fn(&str) -> Result<(), ReadError>,
     /// What it answers.
     pub response: ResponseKind,
-    /// Errors beside `protocol`, `server` and `user`.
+    /// Errors beside `protocol`, `server`, `user` and `outOfScope`.
     pub errors: &'static [ErrorCode],
 }
 
@@ -125,7 +129,7 @@ impl Method {
 
     /// All errors that it can give.
     pub fn all_errors(&self) -> impl Iterator<Item = ErrorCode> {
-        [ErrorCode::Protocol, ErrorCode::Server, ErrorCode::User].into_iter().chain(self.errors.iter().copied())
+        [ErrorCode::Protocol, ErrorCode::Server, ErrorCode::User, ErrorCode::OutOfScope].into_iter().chain(self.errors.iter().copied())
     }
 }
 
@@ -133,10 +137,27 @@ fn check<T: Wire>(json: &str) -> Result<(), ReadError> {
     read::<T>(json, Unknown::Refuse).map(drop)
 }
 
+/// Errors of sending.
+const SEND_ERRORS: [ErrorCode; 12] = [
+    ErrorCode::BadAddress,
+    ErrorCode::MissingBody,
+    ErrorCode::MultipleFrom,
+    ErrorCode::BadFrom,
+    ErrorCode::DomainDisabled,
+    ErrorCode::NoRecipients,
+    ErrorCode::MessageLimitReached,
+    ErrorCode::RecipientLimitReached,
+    ErrorCode::MessageTooLarge,
+    ErrorCode::MalformedMessageId,
+    ErrorCode::SentOverQuota,
+    ErrorCode::TemplateNotFound,
+];
+
 /// All methods of version 0.
-pub static METHODS: [Method; 16] = [
+pub static METHODS: [Method; 22] = [
     Method {
         name: "Send",
+        scope: Scope::Send,
         summary: "Compose a message and queue it for delivery",
         about: "Makes a message of the fields given, signs it, and adds an entry to the queue for each recipient. When the call \
                 succeeds, the message is stored durably and will be sent, whatever happens to the connection. What becomes of each \
@@ -150,22 +171,24 @@ pub static METHODS: [Method; 16] = [
         request: SendRequest::object,
         check: check::<SendRequest>,
         response: ResponseKind::Json(SendResponse::object),
-        errors: &[
-            ErrorCode::BadAddress,
-            ErrorCode::MissingBody,
-            ErrorCode::MultipleFrom,
-            ErrorCode::BadFrom,
-            ErrorCode::DomainDisabled,
-            ErrorCode::NoRecipients,
-            ErrorCode::MessageLimitReached,
-            ErrorCode::RecipientLimitReached,
-            ErrorCode::MessageTooLarge,
-            ErrorCode::MalformedMessageId,
-            ErrorCode::SentOverQuota,
-        ],
+        errors: &SEND_ERRORS,
+    },
+    Method {
+        name: "SendBatch",
+        scope: Scope::Send,
+        summary: "Compose several messages and queue them for delivery",
+        about: "Does for each message what `Send` does, and tells of each what came of it. The call itself only fails if nothing was sent.\n\
+                With a request header `Idempotency-Key`, a call can be repeated for 24 hours, as with `Send`: messages that were sent aren't \
+                sent again and have the same response, those that failed are tried again. Files can't be uploaded: they are given in the \
+                JSON.",
+        request: SendBatchRequest::object,
+        check: check::<SendBatchRequest>,
+        response: ResponseKind::Json(SendBatchResponse::object),
+        errors: &[],
     },
     Method {
         name: "SuppressionList",
+        scope: Scope::Suppressions,
         summary: "List the suppressed addresses",
         about: "Returns the addresses that the account doesn't send to: all of them, or a page. Messages to them fail in the queue, \
                 with event `suppressed`.",
@@ -176,6 +199,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "SuppressionAdd",
+        scope: Scope::Suppressions,
         summary: "Suppress an address",
         about: "Adds an address to the account's suppression list. The server adds addresses by itself when deliveries to them fail \
                 for good or again and again.",
@@ -186,6 +210,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "SuppressionRemove",
+        scope: Scope::Suppressions,
         summary: "Stop suppressing an address",
         about: "Removes an address from the account's suppression list.",
         request: SuppressionRequest::object,
@@ -195,6 +220,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "SuppressionPresent",
+        scope: Scope::Suppressions,
         summary: "Check whether an address is suppressed",
         about: "Tells whether an address is on the account's suppression list.",
         request: SuppressionRequest::object,
@@ -204,6 +230,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageGet",
+        scope: Scope::Read,
         summary: "Get a message, parsed",
         about: "Returns headers, texts and structure of a stored message, and what is known of how it arrived. Flags stay as they are.",
         request: MessageRequest::object,
@@ -213,6 +240,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageRawGet",
+        scope: Scope::Read,
         summary: "Get a message as stored",
         about: "Returns the whole message, including headers that were added on delivery. Flags stay as they are.",
         request: MessageRequest::object,
@@ -222,6 +250,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessagePartGet",
+        scope: Scope::Read,
         summary: "Get a part of a message, decoded",
         about: "Returns the body of a part without its transfer encoding. The character set of texts is not converted. The response \
                 has the part's own media type and is marked as a download.",
@@ -232,6 +261,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageDelete",
+        scope: Scope::Change,
         summary: "Remove a message for good",
         about: "Removes a message. It is not kept in a Trash mailbox.",
         request: MessageRequest::object,
@@ -241,6 +271,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageFlagsAdd",
+        scope: Scope::Change,
         summary: "Set flags on a message",
         about: "Sets flags and leaves others as they are. Marking a message `$junk` or `$notjunk` teaches the account's junk filter.",
         request: MessageFlagsRequest::object,
@@ -250,6 +281,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageFlagsRemove",
+        scope: Scope::Change,
         summary: "Clear flags of a message",
         about: "Clears flags and leaves others as they are.",
         request: MessageFlagsRequest::object,
@@ -259,6 +291,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageMove",
+        scope: Scope::Change,
         summary: "Move a message to another mailbox",
         about: "Moves a message to a mailbox that exists. Its id stays the same.",
         request: MessageMoveRequest::object,
@@ -268,6 +301,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MailboxList",
+        scope: Scope::Read,
         summary: "List the mailboxes",
         about: "Returns all mailboxes of the account, with the number of messages in each.",
         request: Empty::object,
@@ -277,6 +311,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "MessageList",
+        scope: Scope::Read,
         summary: "List the messages in a mailbox",
         about: "Returns a page of the messages in a mailbox, without their texts. To see what is new, ask again with the last UID that you \
                 have seen. Flags stay as they are.",
@@ -287,6 +322,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "QueueList",
+        scope: Scope::Queue,
         summary: "List messages that are being sent, or were sent",
         about: "Returns a page of the account's entries in the queue, or of those that have ended, with all attempts to deliver them. \
                 There is an entry for each recipient.",
@@ -297,6 +333,7 @@ pub static METHODS: [Method; 16] = [
     },
     Method {
         name: "QueueCancel",
+        scope: Scope::Queue,
         summary: "Take messages out of the queue",
         about: "Cancels the delivery of entries that still wait, also of those that are held. Nobody gets a bounce; webhooks tell of the \
                 event `canceled`.",
@@ -304,6 +341,57 @@ pub static METHODS: [Method; 16] = [
         check: check::<QueueCancelRequest>,
         response: ResponseKind::Json(QueueCancelResponse::object),
         errors: &[],
+    },
+    Method {
+        name: "QueueReschedule",
+        scope: Scope::Queue,
+        summary: "Change when messages are tried next",
+        about: "Sets when the delivery of entries is tried next: at once, or at a time.",
+        request: QueueRescheduleRequest::object,
+        check: check::<QueueRescheduleRequest>,
+        response: ResponseKind::Json(QueueRescheduleResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "TemplateSet",
+        scope: Scope::Templates,
+        summary: "Keep a template for messages",
+        about: "Keeps a subject and texts with places such as `{{name}}`, for messages that are sent with `Template` and `TemplateData`. \
+                An account has up to 1000 templates; a subject or a text has up to 1 MiB, also when it is filled in.",
+        request: TemplateSetRequest::object,
+        check: check::<TemplateSetRequest>,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::MissingBody],
+    },
+    Method {
+        name: "TemplateGet",
+        scope: Scope::Templates,
+        summary: "Get a template",
+        about: "Returns a template as it was set.",
+        request: TemplateRequest::object,
+        check: check::<TemplateRequest>,
+        response: ResponseKind::Json(TemplateGetResponse::object),
+        errors: &[ErrorCode::TemplateNotFound],
+    },
+    Method {
+        name: "TemplateList",
+        scope: Scope::Templates,
+        summary: "List the templates",
+        about: "Returns a page of the account's templates, without their texts.",
+        request: TemplateListRequest::object,
+        check: check::<TemplateListRequest>,
+        response: ResponseKind::Json(TemplateListResponse::object),
+        errors: &[],
+    },
+    Method {
+        name: "TemplateRemove",
+        scope: Scope::Templates,
+        summary: "Remove a template",
+        about: "Removes a template. Messages that were made from it are sent as they are.",
+        request: TemplateRequest::object,
+        check: check::<TemplateRequest>,
+        response: ResponseKind::Json(Empty::object),
+        errors: &[ErrorCode::TemplateNotFound],
     },
 ];
 

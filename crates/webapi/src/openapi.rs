@@ -3,6 +3,7 @@
 use crate::error::{ErrorCode, body_object};
 use crate::method::{METHODS, Method, ResponseKind};
 use crate::object::{Describe, Object, Type};
+use crate::scope::Scope;
 use crate::webhook::{Incoming, Outgoing};
 use serde_json::{Map, Value, json};
 
@@ -42,7 +43,7 @@ pub fn document(version: &str) -> Value {
         },
         "components": {
             "securitySchemes": {
-                "basic": {"type": "http", "scheme": "basic", "description": "An email address of the account, and its password"},
+                "basic": {"type": "http", "scheme": "basic", "description": "An email address of the account, and its password or an API key"},
             },
             "schemas": schemas,
         },
@@ -67,6 +68,8 @@ fn operation(method: &Method) -> Value {
             multipart["schema"]["properties"][name] =
                 json!({"type": "array", "items": {"type": "string", "contentMediaType": "application/octet-stream"}});
         }
+    }
+    if method.scope == Scope::Send {
         parameters.push(json!({
             "name": "Idempotency-Key",
             "in": "header",
@@ -79,8 +82,9 @@ fn operation(method: &Method) -> Value {
         ResponseKind::Json(response) => json!({"description": "Done", "content": {"application/json": {"schema": reference(response())}}}),
         ResponseKind::Bytes { media_type, about } => json!({"description": about, "content": {media_type: {}}}),
     };
-    let codes: Vec<&str> = method.all_errors().map(ErrorCode::as_str).collect();
-    let error = json!({"allOf": [reference(body_object()), {"properties": {"Code": {"enum": codes}}}]});
+    let codes = method.all_errors().filter(|code| *code != ErrorCode::OutOfScope).map(ErrorCode::as_str).collect::<Vec<_>>();
+    let error = |codes: &[&str]| json!({"allOf": [reference(body_object()), {"properties": {"Code": {"enum": codes}}}]});
+    let forbidden = error(&[ErrorCode::OutOfScope.as_str()]);
     json!({
         "operationId": method.name,
         "summary": method.summary,
@@ -92,8 +96,9 @@ fn operation(method: &Method) -> Value {
         },
         "responses": {
             "200": ok,
-            "400": {"description": "The call failed", "content": {"application/json": {"schema": error}}},
+            "400": {"description": "The call failed", "content": {"application/json": {"schema": error(&codes)}}},
             "401": {"description": "Credentials are missing or wrong, or login is disabled"},
+            "403": {"description": "The API key isn't for this", "content": {"application/json": {"schema": forbidden}}},
             "429": {"description": "Too many requests, or too many failed logins, from the address or its network"},
         },
     })

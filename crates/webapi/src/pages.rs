@@ -41,7 +41,7 @@ pub fn index() -> String {
     let mut page = head("mox webapi v0");
     page.push_str(
         "<p>Send mail and work with received mail over HTTP and JSON. Each method is a POST to its page below, with HTTP basic \
-         authentication (an email address of yours and your password), and a form whose field <code>request</code> is a JSON object. \
+         authentication (an email address of yours, and your password or an API key), and a form whose field <code>request</code> is a JSON object. \
          The pages document the methods, and have a form to try them.</p>\n\
          <p>For programs: <a href=\"openapi.json\">openapi.json</a> describes all methods, errors and webhooks.</p>\n<ul>\n",
     );
@@ -97,7 +97,7 @@ pub fn method(method: &Method) -> String {
             push(&mut page, format_args!("<h2>Response</h2>\n<p>{}</p>\n", marked_up(about)));
         }
     }
-    page.push_str("<h2>Errors</h2>\n<p>With status 400 and an object:</p>\n");
+    page.push_str("<h2>Errors</h2>\n<p>With status 400, or 403 for <code>outOfScope</code>, and an object:</p>\n");
     objects(&mut page, body_object());
     page.push_str("<table>\n<tr><th>Code</th><th>When</th></tr>\n");
     for code in method.all_errors() {

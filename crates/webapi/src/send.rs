@@ -1,5 +1,6 @@
 //! Sending.
 
+use crate::error::ErrorBody;
 use crate::time::Time;
 use crate::types::{File, NameAddress};
 use std::collections::BTreeMap;
@@ -45,6 +46,10 @@ object! {
         "FutureRelease" future_release: Option<Time>,
         /// Whether to keep a copy in the Sent mailbox.
         "SaveSent" save_sent: bool,
+        /// Name of a template, see `TemplateSet`, that the subject and the texts are made from; they must be empty here then.
+        "Template" template: String,
+        /// Values for the places in the template. There must be one for each; others aren't used.
+        "TemplateData" template_data: BTreeMap<String, String>,
     }
 
     /// A recipient of a queued message.
@@ -63,6 +68,26 @@ object! {
         "MessageID" message_id: String,
         /// The recipients in the order To, CC, BCC.
         "Submissions" submissions: Vec<Submission>,
+    }
+
+    /// Messages to send.
+    pub struct SendBatchRequest {
+        /// 1 to 100 messages, each as for `Send`.
+        "Messages" messages: Vec<SendRequest>,
+    }
+
+    /// What came of a message of a batch: one of the fields isn't null.
+    pub struct SendBatchResult {
+        /// What `Send` would have answered; the message is queued.
+        "Response" response: Option<SendResponse>,
+        /// The error that `Send` would have answered. Unless its code is `sentOverQuota`, the message is not queued.
+        "Error" error: Option<ErrorBody>,
+    }
+
+    /// What came of the messages of a batch.
+    pub struct SendBatchResponse {
+        /// In the order of the request.
+        "Results" results: Vec<SendBatchResult>,
     }
 }
 

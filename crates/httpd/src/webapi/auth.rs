@@ -1,4 +1,4 @@
-//! Who calls: HTTP Basic, RFC 7617.
+//! Who calls: HTTP Basic, RFC 7617, with the account's password or an API key.
 
 use super::{WebapiAt, failed};
 use crate::body::Body;
@@ -11,8 +11,9 @@ use hyper::{Response, StatusCode};
 use mox_base::{Address, Secret};
 use mox_logins::{Client, Refused};
 use mox_net::TlsInfo;
+use mox_store::credentials::ApiKey;
 use mox_store::directory::AccountSettings;
-use mox_webapi::{Error, ErrorCode};
+use mox_webapi::{Error, ErrorCode, Method, scope};
 use std::sync::Arc;
 
 /// Somebody who logged in.
@@ -22,6 +23,24 @@ pub(crate) struct Caller {
     pub(crate) address: Address,
     /// Its account.
     pub(crate) account: Arc<AccountSettings>,
+    /// What limits what may be done; none with the account's password.
+    pub(crate) key: Option<ApiKey>,
+}
+
+impl Caller {
+    /// Whether the key that was used, if any, is for a method.
+    pub(super) fn may_call(&self, method: &Method) -> Result<(), Error> {
+        let allowed = self.key.as_ref().is_none_or(|key| scope::includes(&key.scopes, method));
+        if allowed { Ok(()) } else { Err(Error::new(ErrorCode::OutOfScope, format!("this API key isn't for method {}", method.name))) }
+    }
+
+    /// Whether the key that was used, if any, may send as this author.
+    pub(super) fn may_send_as(&self, from: &Address) -> Result<(), Error> {
+        match self.key.as_ref().and_then(|key| key.from.as_ref()) {
+            Some(only) if only != from => Err(Error::new(ErrorCode::OutOfScope, format!("this API key may only send as {only}"))),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// The name under which a refused call is counted, and the answer.
@@ -45,8 +64,8 @@ impl WebapiAt {
             user_agent: request.user_agent().to_owned(),
         };
         let logins = &self.webapi.parts.logins;
-        match logins.log_in(&client, &user, password).await {
-            Ok(login) => Ok((Caller { address: login.address, account: login.account }, request)),
+        match logins.log_in_or_key(&client, &user, password).await {
+            Ok((login, key)) => Ok((Caller { address: login.address, account: login.account, key }, request)),
             Err(Refused::Limited) => {
                 let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "429 - too many auth attempts");
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));

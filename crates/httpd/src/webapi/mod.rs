@@ -5,17 +5,20 @@
 //! and a panic in it is an error of that call. What methods do is in a file per topic; what they are is in the crate `webapi`.
 
 mod auth;
+mod batch;
 mod change;
 mod compose;
 mod form;
 mod list;
 mod metrics;
 mod multipart;
+mod once;
 mod queue;
 mod read;
 mod send;
 mod sniff;
 mod suppression;
+mod templates;
 
 pub(crate) use form::Forms;
 pub use metrics::Metrics;
@@ -176,6 +179,9 @@ impl WebapiAt {
     }
 
     async fn run(&self, method: &'static ApiMethod, caller: Caller, mut request: Request) -> (&'static str, Response<Body>) {
+        if let Err(error) = caller.may_call(method) {
+            return failed(request.id, method.name, &error);
+        }
         // A message isn't smaller than its files.
         let form = match self.webapi.forms.read(&mut request, self.max_message_size).await {
             Ok(form) => form,
@@ -204,6 +210,7 @@ impl Call {
         }
         match method {
             "Send" => self.send(parsed(&text)?, &text).await.map(|answer| json(StatusCode::OK, answer)),
+            "SendBatch" => Arc::new(self).send_batch(parsed(&text)?, &text).await.map(|r| answer(&r)),
             "SuppressionList" => self.suppression_list(parsed(&text)?).await.map(|r| answer(&r)),
             "SuppressionAdd" => self.suppression_add(parsed(&text)?).await.map(|r| answer(&r)),
             "SuppressionRemove" => self.suppression_remove(parsed(&text)?).await.map(|r| answer(&r)),
@@ -219,6 +226,11 @@ impl Call {
             "MessageList" => self.message_list(parsed(&text)?).await.map(|r| answer(&r)),
             "QueueList" => self.queue_list(parsed(&text)?).await.map(|r| answer(&r)),
             "QueueCancel" => self.queue_cancel(parsed(&text)?).await.map(|r| answer(&r)),
+            "QueueReschedule" => self.queue_reschedule(parsed(&text)?).await.map(|r| answer(&r)),
+            "TemplateSet" => self.template_set(parsed(&text)?).await.map(|r| answer(&r)),
+            "TemplateGet" => self.template_get(parsed(&text)?).await.map(|r| answer(&r)),
+            "TemplateList" => self.template_list(parsed(&text)?).await.map(|r| answer(&r)),
+            "TemplateRemove" => self.template_remove(parsed(&text)?).await.map(|r| answer(&r)),
             _ => Err(self.server("method without implementation", &method)),
         }
     }
@@ -262,7 +274,8 @@ fn failed(id: i64, method: &str, error: &Error) -> (&'static str, Response<Body>
     if error.code != ErrorCode::Server {
         tracing::info!(target: "webapi", cid = id, method, code = error.code.as_str(), message = error.message, "webapi call refused");
     }
-    (error.code.as_str(), json(StatusCode::BAD_REQUEST, mox_webapi::write(&error.body())))
+    let status = if error.code == ErrorCode::OutOfScope { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+    (error.code.as_str(), json(status, mox_webapi::write(&error.body())))
 }
 
 fn answer<T: Wire>(value: &T) -> Response<Body> {

@@ -1,11 +1,15 @@
 //! What the account sends: its entries in the queue.
 
 use super::Call;
+use super::send::MAX_FUTURE;
 use mox_base::{QueueId, Timestamp};
 use mox_delivery::outbound::AccountAftermath;
 use mox_store::db::Error as StoreError;
-use mox_store::queue::{AttemptResult, Cancel, Entry, Filter, Listed, Page, QueuedMessage, RetiredEntry, Sort, SortField};
-use mox_webapi::listing::{QueueAttempt, QueueCancelRequest, QueueCancelResponse, QueueEntry, QueueListRequest, QueueListResponse};
+use mox_store::queue::{AttemptResult, Cancel, Entry, Filter, Listed, Page, QueuedMessage, Reschedule, RetiredEntry, Sort, SortField};
+use mox_webapi::listing::{
+    QueueAttempt, QueueCancelRequest, QueueCancelResponse, QueueEntry, QueueListRequest, QueueListResponse, QueueRescheduleRequest,
+    QueueRescheduleResponse,
+};
 use mox_webapi::{Error, ErrorCode};
 use std::sync::Arc;
 
@@ -13,10 +17,13 @@ use std::sync::Arc;
 const PAGE: u64 = 100;
 const MAX_PAGE: u64 = 1000;
 
+/// Ids in a call.
+const MAX_IDS: usize = 1000;
+
 impl Call {
     pub(super) async fn queue_list(&self, request: QueueListRequest) -> Result<QueueListResponse, Error> {
         let limit = u64::try_from(request.limit).ok().filter(|n| *n > 0).unwrap_or(PAGE).min(MAX_PAGE);
-        let filter = self.own(&request.queue_msg_ids);
+        let filter = self.own(&request.queue_msg_ids)?;
         let sort = Sort { field: SortField::Queued, ascending: false, after: position(&request.after)? };
         // One more than asked for tells whether there is another page.
         let page = Page { limit: limit.saturating_add(1) };
@@ -41,22 +48,40 @@ impl Call {
     }
 
     pub(super) async fn queue_cancel(&self, request: QueueCancelRequest) -> Result<QueueCancelResponse, Error> {
-        if request.queue_msg_ids.is_empty() {
-            return Err(Error::new(ErrorCode::User, "at least one id is needed"));
-        }
+        let filter = self.own(some(&request.queue_msg_ids)?)?;
         let aftermath = Arc::new(AccountAftermath::new(self.parts().directory.clone()));
-        let filter = self.own(&request.queue_msg_ids);
         let canceled = self.parts().queue.cancel(filter, Cancel::Drop, self.parts().clock.now(), aftermath).await;
         let canceled = canceled.map_err(|e| self.server("cancelling delivery", &e))?;
         tracing::info!(target: "webapi", cid = self.id, account = self.caller.account.name, canceled, "delivery canceled by user");
         Ok(QueueCancelResponse { canceled: i64::try_from(canceled).unwrap_or(i64::MAX) })
     }
 
-    /// Entries of the caller's account, with these ids or all.
-    fn own(&self, ids: &[i64]) -> Filter {
-        let ids = ids.iter().copied().map(QueueId).collect();
-        Filter { account: Some(self.caller.account.name.clone()), ids, ..Filter::default() }
+    pub(super) async fn queue_reschedule(&self, request: QueueRescheduleRequest) -> Result<QueueRescheduleResponse, Error> {
+        let filter = self.own(some(&request.queue_msg_ids)?)?;
+        let now = self.parts().clock.now();
+        let at = request.next_attempt.map_or(now, |time| time.at.max(now));
+        if at > now.after(MAX_FUTURE) {
+            return Err(Error::user("NextAttempt is more than 60 days ahead"));
+        }
+        let rescheduled = self.parts().queue.reschedule(filter, Reschedule::At(at)).await;
+        let rescheduled = rescheduled.map_err(|e| self.server("rescheduling delivery", &e))?;
+        tracing::info!(target: "webapi", cid = self.id, account = self.caller.account.name, rescheduled, "delivery rescheduled by user");
+        Ok(QueueRescheduleResponse { rescheduled: i64::try_from(rescheduled).unwrap_or(i64::MAX) })
     }
+
+    /// Entries of the caller's account, with these ids or all.
+    fn own(&self, ids: &[i64]) -> Result<Filter, Error> {
+        if ids.len() > MAX_IDS {
+            return Err(Error::user(format!("at most {MAX_IDS} ids in one call")));
+        }
+        let ids = ids.iter().copied().map(QueueId).collect();
+        Ok(Filter { account: Some(self.caller.account.name.clone()), ids, ..Filter::default() })
+    }
+}
+
+/// Ids, of which there must be some: without any, all entries would be meant.
+fn some(ids: &[i64]) -> Result<&[i64], Error> {
+    if ids.is_empty() { Err(Error::user("at least one id is needed")) } else { Ok(ids) }
 }
 
 /// Where a page begins.

@@ -3,6 +3,7 @@
 use super::Call;
 use super::compose::{ComposeError, Draft, DraftFile, FileData, addresses};
 use super::form::Upload;
+use super::once::repeated;
 use mox_base::{Localpart, Path, Timestamp};
 use mox_delivery::copies;
 use mox_delivery::signing::sign;
@@ -15,35 +16,46 @@ use mox_store::directory::{Directory, SenderError};
 use mox_store::queue::{AddStep, CopyId, EarlierAnswer, OncePerKey, RequestKey, SendLimits, WithCopy};
 use mox_store::{Error as StoreError, Message, SpecialUse};
 use mox_webapi::{Error, ErrorCode, File, SendRequest, SendResponse, Submission as WireSubmission};
-use sha2::{Digest as _, Sha256};
-use std::io::{Read as _, Seek as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The furthest future of a first delivery attempt.
-const MAX_FUTURE: Duration = Duration::from_secs(60 * 24 * 3600);
+pub(super) const MAX_FUTURE: Duration = Duration::from_secs(60 * 24 * 3600);
 
 /// Larger messages are composed on a thread of their own, few at once.
 const LARGE: u64 = 256 << 10;
 
-/// The longest key of a repeated request.
-const MAX_KEY: usize = 255;
+/// A message to send.
+pub(super) struct Outgoing {
+    pub(super) request: SendRequest,
+    /// Files that came beside it.
+    pub(super) uploads: Arc<Vec<Upload>>,
+    /// Whether those are more than a message can have.
+    pub(super) too_large: bool,
+    /// What it is recognised by if it is repeated.
+    pub(super) key: Option<RequestKey>,
+}
 
 impl Call {
     /// The answer as JSON. `text` is the request as it came.
     pub(super) async fn send(&mut self, request: SendRequest, text: &str) -> Result<String, Error> {
         let uploads = Arc::new(std::mem::take(&mut self.form.files));
         let key = self.request_key(text, &uploads).await?;
-        if let Some(key) = &key {
-            let now = self.parts().clock.now();
-            let earlier = self.parts().queue.earlier_answer(&key.account, &key.key, now).await;
-            if let Some(earlier) = earlier.map_err(|e| self.server("looking up request", &e))? {
-                return repeated(key, &earlier);
-            }
+        self.send_one(Outgoing { request, uploads, too_large: self.form.too_large, key }).await
+    }
+
+    /// The answer as JSON.
+    pub(super) async fn send_one(&self, outgoing: Outgoing) -> Result<String, Error> {
+        let Outgoing { mut request, uploads, too_large, key } = outgoing;
+        if let Some(key) = &key
+            && let Some(earlier) = self.answered(key).await?
+        {
+            return repeated(key, &earlier);
         }
+        self.fill_in(&mut request).await?;
         let directory = self.parts().directory.current();
         let draft = Arc::new(self.draft(&request, &uploads, &directory)?);
-        if self.form.too_large {
+        if too_large {
             return Err(Error::new(ErrorCode::MessageTooLarge, "files are larger than the server takes"));
         }
         let now = self.parts().clock.now();
@@ -94,18 +106,6 @@ impl Call {
         Ok(response.json(submitted.into_iter().map(|s| (s.id.0, s.from_id))))
     }
 
-    /// What a repeated request is recognised by, if its client wants that.
-    async fn request_key(&self, text: &str, uploads: &Arc<Vec<Upload>>) -> Result<Option<RequestKey>, Error> {
-        let Some(key) = &self.key else { return Ok(None) };
-        if key.is_empty() || key.len() > MAX_KEY || !key.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(Error::user("Idempotency-Key must be 1 to 255 visible ASCII characters"));
-        }
-        let (text, uploads) = (text.to_owned(), Arc::clone(uploads));
-        let digested = tokio::task::spawn_blocking(move || digest(&text, &uploads)).await;
-        let digest = digested.map_err(|e| self.server("reading request", &e))?.map_err(|e| self.server("reading uploaded file", &e))?;
-        Ok(Some(RequestKey { account: self.caller.account.name.clone(), key: key.clone(), digest }))
-    }
-
     /// Checks what is to be sent, in the order that clients may rely on.
     fn draft(&self, request: &SendRequest, uploads: &[Upload], directory: &Directory) -> Result<Draft, Error> {
         if request.text.is_empty() && request.html.is_empty() {
@@ -130,6 +130,7 @@ impl Call {
                 Error::new(ErrorCode::BadFrom, format!("your account may not send as {}", from.address))
             }
         })?;
+        self.caller.may_send_as(&from.address)?;
         if to.is_empty() && cc.is_empty() && bcc.is_empty() {
             return Err(Error::new(ErrorCode::NoRecipients, "no recipients"));
         }
@@ -370,21 +371,6 @@ fn addresses_given(request: &SendRequest) -> Vec<String> {
     [&request.to, &request.cc, &request.bcc].into_iter().flatten().map(|a| a.address.clone()).collect()
 }
 
-/// The answer to a request that was answered before.
-fn repeated(key: &RequestKey, earlier: &EarlierAnswer) -> Result<String, Error> {
-    if key.digest != earlier.digest {
-        return Err(Error::user("Idempotency-Key was used for another request"));
-    }
-    let (kind, text) =
-        earlier.answer.split_first().map_or((b'R', ""), |(kind, text)| (*kind, std::str::from_utf8(text).unwrap_or_default()));
-    if kind == b'R' {
-        return Ok(text.to_owned());
-    }
-    let body: mox_webapi::error::ErrorBody = mox_webapi::read(text, mox_webapi::Unknown::Ignore).unwrap_or_default();
-    let code = ErrorCode::ALL.iter().find(|code| code.as_str() == body.code).copied().unwrap_or(ErrorCode::Server);
-    Err(Error::new(code, body.message))
-}
-
 fn from_json(file: &File) -> DraftFile {
     DraftFile {
         name: file.name.clone(),
@@ -404,36 +390,4 @@ fn uploaded(upload: &Upload) -> DraftFile {
             Spool::File { file, len } => FileData::Spooled(Arc::clone(file), *len),
         },
     }
-}
-
-/// Of all that makes a request what it is; lengths keep apart what is next to each other.
-fn digest(text: &str, uploads: &[Upload]) -> std::io::Result<[u8; 32]> {
-    let mut digest = Sha256::new();
-    let mut add = |bytes: &[u8]| {
-        digest.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes());
-        digest.update(bytes);
-    };
-    add(text.as_bytes());
-    for upload in uploads {
-        let head = &upload.head;
-        for field in [head.name.as_str(), head.file_name.as_deref().unwrap_or_default(), &head.content_type, &head.content_id] {
-            add(field.as_bytes());
-        }
-        match &upload.data {
-            Spool::Memory(bytes) => add(bytes),
-            Spool::File { file, .. } => {
-                let mut file = &**file;
-                file.rewind()?;
-                let mut buffer = vec![0; 64 << 10];
-                loop {
-                    let n = file.read(&mut buffer)?;
-                    if n == 0 {
-                        break;
-                    }
-                    add(buffer.get(..n).unwrap_or_default());
-                }
-            }
-        }
-    }
-    Ok(digest.finalize().into())
 }

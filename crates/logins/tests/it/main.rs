@@ -5,7 +5,7 @@
 mod world;
 
 use mox_base::Secret;
-use mox_logins::{AddKeyError, Client, Refused};
+use mox_logins::{AddKeyError, Client, Refused, WantedApiKey};
 use mox_sasl::server::Wrong;
 use mox_sasl::{Answer, Ask, scram};
 use std::time::Duration;
@@ -117,5 +117,81 @@ async fn certificates_stand_for_their_account() {
     assert!(logins.certificate(&key.fingerprint, ip).await.is_none());
     assert!(logins.remove_tls_key(&key.fingerprint).await.unwrap());
     assert!(logins.certificate(&key.fingerprint, [192, 0, 2, 200].into()).await.is_none());
+    world.close().await;
+}
+
+#[tokio::test]
+async fn api_keys() {
+    let world = World::new().await;
+    let logins = &world.logins;
+    let wanted = |account: &str| WantedApiKey {
+        account: account.to_owned(),
+        name: "program".to_owned(),
+        scopes: vec!["send".to_owned()],
+        from: None,
+        expires: None,
+    };
+    let now = world.store.clock().now();
+    let ends = WantedApiKey { expires: Some(now.after(Duration::from_secs(60))), ..wanted("ann") };
+    let (key, text) = logins.add_api_key(ends).await.unwrap();
+    let (_, of_shut) = logins.add_api_key(wanted("shut")).await.unwrap();
+    let (login, found) = logins.log_in_or_key(&client(3), "ann+x@mox.example", text.clone()).await.unwrap();
+    assert_eq!((login.account.name.as_str(), login.address.to_string().as_str()), ("ann", "ann+x@mox.example"));
+    assert_eq!(found.map(|found| found.id), Some(key.id.clone()));
+    // Passwords are as good as ever, and without limits.
+    let (_, none) = logins.log_in_or_key(&client(3), "ann@mox.example", secret("password")).await.unwrap();
+    assert_eq!(none, None);
+    let wrong = secret(&format!("{}0", &text.expose()[..47]));
+    for (user, key, refused) in [
+        ("bare@mox.example", &text, Refused::Wrong(Wrong::Credentials)),
+        ("cas@mox.example", &text, Refused::Wrong(Wrong::User)),
+        ("shut@mox.example", &of_shut, Refused::Disabled("gone fishing".to_owned())),
+        ("ann@mox.example", &wrong, Refused::Wrong(Wrong::Password)),
+    ] {
+        assert_eq!(logins.log_in_or_key(&client(3), user, key.clone()).await.map(drop).unwrap_err(), refused, "{user}");
+    }
+    // Nothing else takes them.
+    assert!(logins.log_in(&client(3), "ann@mox.example", text.clone()).await.is_err());
+    let listed = logins.api_keys(Some("ann")).await.unwrap();
+    assert_eq!(listed.iter().map(|(name, key)| (name.as_str(), key.id.as_str())).collect::<Vec<_>>(), [("ann", key.id.as_str())]);
+    assert_eq!((logins.api_keys(None).await.unwrap().len(), listed[0].1.used.is_some()), (2, true));
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(
+        logins.log_in_or_key(&client(4), "ann@mox.example", text.clone()).await.map(drop).unwrap_err(),
+        Refused::Wrong(Wrong::Credentials)
+    );
+    // Failures count against the client, whose keys then aren't looked at.
+    for _ in 0..20 {
+        drop(logins.log_in_or_key(&client(5), "bare@mox.example", text.clone()).await);
+    }
+    assert_eq!(logins.log_in_or_key(&client(5), "ann@mox.example", text).await.map(drop).unwrap_err(), Refused::Limited);
+    assert!(logins.remove_api_key(&key.id).await.unwrap());
+    let metrics = world.metrics();
+    assert!(metrics.contains("variant=\"apikey\",result=\"ok\"} 1"), "{metrics}");
+    let records = world.records().await;
+    let recorded = |user: &str, result: &str| {
+        records.iter().any(|r| r.attempt.login_address == user && r.attempt.mechanism == "apikey" && r.attempt.result == result)
+    };
+    assert!(
+        recorded("ann+x@mox.example", "ok") && recorded("shut@mox.example", "logindisabled") && recorded("bare@mox.example", "badcreds")
+    );
+    world.close().await;
+}
+
+#[tokio::test]
+async fn keys_that_are_not_made() {
+    let world = World::new().await;
+    let wanted = WantedApiKey { account: "ann".to_owned(), name: "n".to_owned(), scopes: Vec::new(), from: None, expires: None };
+    let refused = async |wanted: WantedApiKey| world.logins.add_api_key(wanted).await.map(drop).unwrap_err().to_string();
+    let text = refused(WantedApiKey { account: "nobody".to_owned(), ..wanted.clone() }).await;
+    assert_eq!(text, "no such account");
+    for name in ["", "a\nb", &"x".repeat(101)] {
+        let text = refused(WantedApiKey { name: name.to_owned(), ..wanted.clone() }).await;
+        assert_eq!(text, "a key needs a name, of at most 100 bytes", "{name}");
+    }
+    let text = refused(WantedApiKey { from: Some("shut@mox.example".parse().unwrap()), ..wanted.clone() }).await;
+    assert_eq!(text, "the account may not send with this address");
+    let text = refused(WantedApiKey { expires: Some(world.store.clock().now()), ..wanted }).await;
+    assert_eq!(text, "the key would have ended already");
     world.close().await;
 }

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) struct World {
     pub(crate) logins: Logins,
     pub(crate) clock: VirtualClock,
-    store: Store,
+    pub(crate) store: Store,
     credentials: Credentials,
     registry: Registry,
     tasks: TaskTracker,

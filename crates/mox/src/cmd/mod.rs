@@ -26,6 +26,7 @@ mod serve;
 mod stop;
 mod version;
 mod webapi;
+mod webapi_keys;
 
 pub(crate) use dnscheck::interfaces;
 
@@ -59,6 +60,7 @@ const COMMANDS: &[&[&[Command]]] = &[
     &[reports::COMMANDS],
     &[version::COMMANDS],
     &[webapi::COMMANDS],
+    &[webapi_keys::COMMANDS],
     &[example::COMMANDS],
 ];
 

@@ -5,6 +5,7 @@
 //! server answers with [`Frame`]s: output as it comes, and at the end success or an error text.
 //! Limits: a request has at most 1 MiB, a frame 64 KiB.
 
+mod api_keys;
 mod client;
 mod config;
 mod queue;
@@ -13,6 +14,7 @@ mod server;
 mod tls_keys;
 mod webhook;
 
+pub(crate) use api_keys::ApiKeyTask;
 pub(crate) use client::{connect, request, send};
 pub(crate) use config::ConfigEdit;
 pub(crate) use queue::{QueueAction, QueueFilter, QueueSort, QueueTask};
@@ -72,6 +74,8 @@ pub(crate) enum Request {
     },
     /// Do something with keys of TLS client certificates.
     TlsKeys(TlsKeyTask),
+    /// Do something with API keys.
+    ApiKeys(ApiKeyTask),
     /// Do something with reports.
     Report(ReportTask),
     /// Print a message of the queue.
@@ -94,6 +98,7 @@ impl Request {
             Self::Webhook(task) => task.name(),
             Self::Config { .. } => "config",
             Self::TlsKeys(task) => task.name(),
+            Self::ApiKeys(task) => task.name(),
             Self::Report(task) => task.name(),
             Self::QueueDump { .. } => "queuedump",
         }

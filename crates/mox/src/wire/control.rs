@@ -37,6 +37,7 @@ impl Handler for Control {
                 Request::Webhook(task) => super::webhooks::perform(&self.services, task, out).await,
                 Request::Config { edit } => super::config_edit::edit(&self.services, &self.runner, edit).await,
                 Request::TlsKeys(task) => super::tls_keys::perform(&self.services, task, out).await,
+                Request::ApiKeys(task) => super::api_keys::perform(&self.services, task, out).await,
                 Request::Report(task) => super::reports::perform(&self.services, task, out).await,
                 Request::QueueDump { id } => super::queue::dump(&self.services, id, out).await,
                 Request::SetLogLevel { package, level } => {

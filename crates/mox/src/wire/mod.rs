@@ -6,6 +6,7 @@
 
 mod accounts;
 mod acme;
+mod api_keys;
 mod config_edit;
 mod control;
 mod directory;

@@ -15,7 +15,10 @@ pub use facts::MessageFacts;
 pub use prune::History;
 pub use read::{Columns, MessageRow, ReadTx};
 pub use watch::{MailboxWatch, Notice, Watch};
-pub use write::{Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, Renamed, WriteTx};
+pub use write::{
+    Added, Append, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, MAX_KEYWORDS, MAX_TEMPLATES, Renamed, Template,
+    WriteTx,
+};
 
 pub(crate) use rows::{load_mailboxes, load_state};
 #[cfg(test)]

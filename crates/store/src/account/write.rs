@@ -12,6 +12,7 @@ mod file_once;
 mod flag;
 mod junk;
 mod mailboxes;
+mod template;
 mod thread;
 
 pub use add::{Added, Append, Delivery};
@@ -19,6 +20,7 @@ pub use copy::Copied;
 pub use expunge::Expunged;
 pub use flag::{FlagChange, FlagOp, Flagged};
 pub use mailboxes::{Created, Renamed};
+pub use template::{MAX_TEMPLATES, Template};
 
 pub(crate) use add::hash as message_key;
 

@@ -1,4 +1,4 @@
-//! Passwords: setting and verifying them, the keys that mechanisms without the password need, login attempts.
+//! Passwords: setting and verifying them, the keys that mechanisms without the password need, API keys, login attempts.
 //!
 //! Everything is in a database of its own, `auth`, by the account's id, which is never used again: whoever gets a name after
 //! somebody else doesn't get their password. New passwords are hashed with argon2id; bcrypt hashes of Go mox are verified, and replaced
@@ -6,6 +6,7 @@
 //! as a keyed hash bound to the version of the credential, so that ten thousand clients that reconnect don't mean ten
 //! thousand hashes; a change of the password makes what was remembered worthless at once.
 
+mod api_keys;
 mod attempt;
 mod derive;
 mod hash;
@@ -14,6 +15,7 @@ mod remember;
 mod schema;
 mod tls_keys;
 
+pub use api_keys::{ApiKey, MAX_API_KEYS, NewApiKey};
 pub use attempt::{LoginAttempt, LoginAttempts, LoginAttemptsWriter, LoginRecord};
 pub use derive::{CramMd5, Scram, ScramHash};
 pub use hash::{hash_password, verify_hash};
@@ -176,6 +178,7 @@ impl Credentials {
                 tx.exec("DELETE FROM login_attempt WHERE account = $1", params![&name])?;
                 tx.exec("DELETE FROM credential WHERE account_id = $1", params![account])?;
                 tx.exec("DELETE FROM tls_key WHERE account_id = $1", params![account])?;
+                tx.exec("DELETE FROM api_key WHERE account_id = $1", params![account])?;
                 Ok(())
             })
             .await

@@ -4,7 +4,11 @@ use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
 
 pub(super) const SCHEMA: Schema = Schema {
     name: "auth",
-    migrations: &[&[Change::Create(&CREDENTIAL), Change::Create(&SECRET), Change::Create(&LOGIN_ATTEMPT)], &[Change::Create(&TLS_KEY)]],
+    migrations: &[
+        &[Change::Create(&CREDENTIAL), Change::Create(&SECRET), Change::Create(&LOGIN_ATTEMPT)],
+        &[Change::Create(&TLS_KEY)],
+        &[Change::Create(&API_KEY)],
+    ],
 };
 
 const CREDENTIAL: Table = Table {
@@ -83,4 +87,24 @@ const TLS_KEY: Table = Table {
     ],
     key: Key::Columns(&["fingerprint"]),
     indexes: &[Index { name: "tls_key_by_account", columns: &["account_id"], unique: false }],
+};
+
+const API_KEY: Table = Table {
+    name: "api_key",
+    account: false,
+    columns: &[
+        Column::text("id"),
+        Column::int("account_id"),
+        // SHA-256 of the key's text.
+        Column::blob("hash"),
+        Column::text("name"),
+        // Words, with spaces between; empty for everything.
+        Column::text("scopes"),
+        Column::text("sender").null(),
+        Column::int("created"),
+        Column::int("expires").null(),
+        Column::int("used").null(),
+    ],
+    key: Key::Columns(&["id"]),
+    indexes: &[Index { name: "api_key_by_account", columns: &["account_id"], unique: false }],
 };

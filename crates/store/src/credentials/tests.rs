@@ -58,7 +58,8 @@ on_both!(
     refused_passwords,
     login_attempts,
     verified_once_then_remembered,
-    tls_keys
+    tls_keys,
+    api_keys
 );
 
 fn secret(text: &str) -> Secret<String> {
@@ -194,5 +195,50 @@ mod cases {
         assert_eq!(c.tls_keys().await.unwrap(), [bob]);
         assert!(c.remove_tls_key("a").await.unwrap());
         assert!(!c.remove_tls_key("a").await.unwrap());
+    }
+
+    pub(super) async fn api_keys(f: Fixture) {
+        let c = &f.credentials;
+        let new = |account, name: &str| NewApiKey { account, name: name.to_owned(), scopes: Vec::new(), from: None, expires: None };
+        let limited = NewApiKey {
+            scopes: vec!["send".to_owned(), "QueueList".to_owned()],
+            from: Some("shop@bücher.example".parse().unwrap()),
+            expires: Some(f.clock.now().after(Duration::from_secs(60))),
+            ..new(ANN, "the shop")
+        };
+        let (ann, text) = c.add_api_key(limited.clone()).await.unwrap().unwrap();
+        assert!(text.expose().starts_with(&format!("moxkey_{}_", ann.id)) && text.expose().len() == 48, "{}", text.expose());
+        assert_eq!((&ann.scopes, &ann.from, ann.expires, ann.used), (&limited.scopes, &limited.from, limited.expires, None));
+        f.clock.advance(Duration::from_secs(1));
+        let (bob, of_bob) = c.add_api_key(new(AccountId(2), "")).await.unwrap().unwrap();
+        assert_eq!(c.api_keys().await.unwrap(), [ann.clone(), bob.clone()]);
+        assert_eq!(c.api_key(&text).await.unwrap(), Some(ann.clone()));
+        assert_eq!(c.api_key(&of_bob).await.unwrap(), Some(bob));
+        // Somebody else's secret, and a text that isn't a key.
+        let mixed = format!("moxkey_{}_{}", ann.id, of_bob.expose().rsplit('_').next().unwrap());
+        for other in [mixed, text.expose().to_uppercase(), "password".to_owned()] {
+            assert_eq!(c.api_key(&secret(&other)).await.unwrap(), None, "{other}");
+        }
+        // Nothing that is kept is the text.
+        assert_eq!(c.verify_password(ANN, &text).await.unwrap(), Verdict::Absent);
+        // Use is noted once a minute.
+        let used = async || c.api_key(&text).await.unwrap().unwrap();
+        let first = f.clock.now();
+        for seconds in [0, 59, 1] {
+            f.clock.advance(Duration::from_secs(seconds));
+            c.note_api_key_use(&used().await).await.unwrap();
+            let noted = if seconds == 1 { f.clock.now() } else { first };
+            assert_eq!(used().await.used, Some(noted), "{seconds}");
+        }
+        for _ in 1..MAX_API_KEYS {
+            assert!(c.add_api_key(new(ANN, "more")).await.unwrap().is_some());
+        }
+        assert!(c.add_api_key(new(ANN, "one too many")).await.unwrap().is_none());
+        assert!(c.remove_api_key(&ann.id).await.unwrap());
+        assert!(!c.remove_api_key(&ann.id).await.unwrap());
+        assert_eq!(c.api_key(&text).await.unwrap(), None);
+        // They go with their account.
+        c.remove(ANN, "ann").await.unwrap();
+        assert_eq!(c.api_keys().await.unwrap().len(), 1);
     }
 }

@@ -26,6 +26,8 @@ mod postgres;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod templates;
+#[cfg(test)]
 mod threads;
 #[cfg(test)]
 mod views;

@@ -97,6 +97,7 @@ for_each_engine! {
             // Flags, as they were when the message came.
             "ALTER TABLE message_state ADD COLUMN flags INTEGER NOT NULL DEFAULT 65537",
             "ALTER TABLE expunged ADD COLUMN flags INTEGER NOT NULL DEFAULT 1",
+            "DROP TABLE template",
             "UPDATE schema_version SET version = 3 WHERE name = 'account'",
         ]).await;
         let account = f.account().await;
