@@ -245,3 +245,108 @@ fn a_bounce_comes_back_and_greylisting_ends() {
     run(&mox, &["queue", "schedule", "-now", "0s"]);
     await_line(&mox, HISTORY, "queue-greylist@example.org", &[" success "]);
 }
+
+#[test]
+fn retries_can_be_quick() {
+    let bench = Bench::start(&["-retry", "50ms,100ms"]);
+    let mut submission = SmtpClient::smtp(bench.port("submission")).unwrap();
+    submission.login(Mox::USER, Mox::PASSWORD).unwrap();
+    // Accepted at the second attempt.
+    assert_eq!(submission.send(Mox::USER, &["queue-greylist@example.org"], &message("late")).unwrap().code, 250);
+    let mut imap = ImapClient::login(bench.port("imap"), Mox::USER, Mox::PASSWORD).unwrap();
+    await_messages(&mut imap, "Inbox", 1);
+    // Never accepted: after the third attempt its sender hears of it.
+    assert_eq!(submission.send(Mox::USER, &["queue451@example.org"], &message("never")).unwrap().code, 250);
+    await_messages(&mut imap, "Inbox", 2);
+    let bounce = String::from_utf8(bodies(&mut imap).remove(1)).unwrap();
+    assert!(bounce.contains("\r\nAction: failed\r\n") && bounce.contains("Final-Recipient: rfc822;queue451@example.org"), "{bounce}");
+}
+
+#[track_caller]
+fn refused(args: &[&str]) -> String {
+    let output = Command::new(BINARY).arg("localserve").args(args).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn what_it_cannot_do_it_says() {
+    let mox = start();
+    let said = refused(&["-dir", mox.dir().to_str().unwrap()]);
+    let lines: Vec<&str> = said.lines().collect();
+    let [.., error, hint] = lines.as_slice() else { panic!("{said}") };
+    assert!(error.contains("in use") && error.contains("127.0.0.1:"), "{said}");
+    assert_eq!(*hint, "hint: perhaps it is running already; with -portbase 0, free ports are used");
+    assert!(said.ends_with('\n'));
+    let empty = tempfile::tempdir().unwrap();
+    std::fs::write(empty.path().join("something"), "").unwrap();
+    assert!(
+        refused(&["-dir", empty.path().to_str().unwrap()]).ends_with("hint: to start with a new configuration, -dir must not exist yet\n")
+    );
+    for (retry, word) in [("soon", "\"soon\""), ("1s,", "\"\""), ("1s,1ms", "\"1ms\""), ("-1s", "\"-1s\""), ("200h", "\"200h\"")] {
+        let said = refused(&["-temp", "-retry", retry]);
+        assert!(said.ends_with(&format!("parsing -retry: {word} is no duration from 10ms to 168h\n")), "{said}");
+    }
+}
+
+#[test]
+fn what_a_killed_server_left_is_removed_by_the_next() {
+    let bench = Bench::start(&[]);
+    let dir = bench.dir();
+    drop(bench);
+    let next = Bench::start(&[]);
+    assert!(!dir.exists() && next.dir().exists());
+}
+
+#[test]
+fn what_the_first_launch_decides() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("new");
+    let dir = dir.to_str().unwrap();
+    let init = |args: &[&str]| {
+        let output = Command::new(BINARY).args(["localserve", "-initonly", "-dir", dir]).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("config created in {dir}\n"));
+        (std::fs::read_to_string(format!("{dir}/mox.conf")).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (config, _) = init(&["-ip", "127.0.0.1", "-portbase", "3000"]);
+    for port in [3025, 3587, 3465, 3143, 3993, 3080, 3443, 3081] {
+        assert!(config.contains(&format!("Port: {port}\n")), "{port}: {config}");
+    }
+    assert!(config.contains("- 127.0.0.1\n") && !config.contains("- ::1\n"), "{config}");
+    for flag in [["-ip", "127.0.0.1"], ["-accounts", "ann@shop.example"]] {
+        let said = refused(&["-dir", dir, flag[0], flag[1]]);
+        assert!(said.ends_with(&format!("specifying {} is only allowed when writing configuration, at first launch\n", flag[0])), "{said}");
+    }
+    let (config, said) = init(&[]);
+    assert!(
+        config.contains("Port: 1025\n") && config.contains("- ::1\n") && said.contains("already exists, overwriting"),
+        "{config}\n{said}"
+    );
+    let file = format!("{dir}/mox.conf");
+    for (args, part) in [
+        (["-portbase", "x"], "parsing -portbase: "),
+        (["-ip", "localhost"], "invalid -ip"),
+        (["-dns", "/nonexistent"], "reading zone file /nonexistent: "),
+        (["-dns", file.as_str()], "zone file "),
+        (["-temp", "-dir=x"], "-temp and -dir can't be used together"),
+    ] {
+        let said = refused(&args);
+        assert!(said.lines().last().unwrap().starts_with(part), "{said}");
+    }
+}
+
+#[test]
+fn its_certificate_is_good_for_its_name_and_its_addresses() {
+    let Some(curl) = mox_testkit::peers::require_program("curl") else { return };
+    let mox = start();
+    for host in ["localhost", "127.0.0.1"] {
+        let url = format!("https://{host}:{}/webapi/v0/", mox.port(mox_testkit::peers::Service::Https));
+        let mut command = Command::new(&curl);
+        command
+            .args(["-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", "--cacert"])
+            .arg(mox.dir().join("localhost.crt"))
+            .arg(&url);
+        assert_eq!(String::from_utf8_lossy(&command.output().unwrap().stdout), "200", "{url}");
+    }
+}

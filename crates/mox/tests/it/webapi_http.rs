@@ -76,9 +76,14 @@ pub(crate) fn request(mox: &Mox, method: &str, path: &str, headers: &str, body: 
 
 /// Calls a method with a form of one field, with further headers.
 pub(crate) fn call_with(mox: &Mox, method: &str, headers: &str, json: &str) -> Reply {
+    call_as(mox, BASIC, method, headers, json)
+}
+
+/// The same with other credentials: a whole header.
+pub(crate) fn call_as(mox: &Mox, credentials: &str, method: &str, headers: &str, json: &str) -> Reply {
     let encoded: String =
         json.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
-    let headers = format!("{BASIC}Content-Type: application/x-www-form-urlencoded\r\n{headers}");
+    let headers = format!("{credentials}Content-Type: application/x-www-form-urlencoded\r\n{headers}");
     request(mox, "POST", &format!("/webapi/v0/{method}"), &headers, format!("request={encoded}").as_bytes())
 }
 

@@ -2,6 +2,7 @@
 
 use crate::server::{PATIENCE, await_messages, imap, smtp, start};
 use crate::webapi_http::{call, ok};
+use crate::webapi_once::tomorrow;
 use mox_testkit::peers::wait_until;
 use serde_json::{Value, json};
 
@@ -92,6 +93,28 @@ fn what_is_sent_can_be_followed_and_cancelled() {
     let second = ok(&mox, "QueueList", &json!({"Limit": 2, "After": first["Next"]}).to_string());
     assert_eq!((ids(&second), &second["Next"]), (vec![waiting], &json!("")));
     assert_eq!(call(&mox, "QueueList", r#"{"After":"x"}"#).json()["Code"], "user");
+
+    // Another time, and at once: it then has failed twice.
+    let reschedule = |request: Value| ok(&mox, "QueueReschedule", &request.to_string());
+    let later = tomorrow();
+    assert_eq!(reschedule(json!({"QueueMsgIDs": [more[0], good, 999_999], "NextAttempt": later})), json!({"Rescheduled": 1}));
+    let of = |id: i64| list(&mox, "QueueList", &json!({"QueueMsgIDs": [id]}), "Entries").remove(0);
+    assert_eq!(of(more[0])["NextAttempt"], json!(later));
+    assert!(wait_until(PATIENCE, || of(waiting)["Attempts"].as_array().unwrap().len() == 1));
+    assert_eq!(reschedule(json!({"QueueMsgIDs": [waiting]})), json!({"Rescheduled": 1}));
+    assert!(wait_until(PATIENCE, || of(waiting)["Attempts"].as_array().unwrap().len() == 2));
+    for (request, code) in [
+        (json!({"QueueMsgIDs": []}), "user"),
+        (json!({"QueueMsgIDs": vec![waiting; 1001]}), "user"),
+        (json!({"QueueMsgIDs": [waiting], "NextAttempt": "2100-01-01T00:00:00Z"}), "user"),
+        (json!({"QueueMsgIDs": [waiting], "NextAttempt": "tomorrow"}), "protocol"),
+        (json!({"QueueMsgIDs": ["1"]}), "protocol"),
+    ] {
+        assert_eq!(call(&mox, "QueueReschedule", &request.to_string()).code(), code, "{request}");
+    }
+    for method in ["QueueList", "QueueCancel"] {
+        assert_eq!(call(&mox, method, &json!({"QueueMsgIDs": vec![1; 1001]}).to_string()).code(), "user", "{method}");
+    }
 
     assert_eq!(call(&mox, "QueueCancel", r#"{"QueueMsgIDs":[]}"#).json()["Code"], "user");
     // What has ended, or isn't there, isn't cancelled.

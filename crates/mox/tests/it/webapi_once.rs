@@ -47,7 +47,7 @@ fn what_is_no_key() {
 }
 
 /// This time tomorrow.
-fn tomorrow() -> String {
+pub(crate) fn tomorrow() -> String {
     let output = std::process::Command::new("date").args(["-u", "-d", "tomorrow", "+%Y-%m-%dT%H:%M:%SZ"]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
