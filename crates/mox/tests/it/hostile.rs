@@ -1,10 +1,13 @@
 //! Input meant to hurt: a clear error, flat memory, and others unaffected.
 
-use crate::server::{BINARY, await_messages, bodies, exists, imap, message, smtp, start};
-use mox_testkit::peers::{ImapClient, Mox, Service, SmtpClient, wait_until};
+use crate::queue::{await_queue, is_empty, send, serving_in};
+use crate::server::{BINARY, PATIENCE, await_messages, bodies, exists, imap, message, smtp, start, submission};
+use mox_testkit::peers::{ImapClient, Mox, Reaction, Service, Sink, SmtpClient, Turn, wait_until};
+use std::io::Write as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Memory of the server in MiB.
@@ -280,7 +283,8 @@ fn a_full_disk_refuses_for_now_and_keeps_what_it_has() {
     reader.command("CREATE Another").unwrap();
     // What SMTP needs for a while may still be there for APPEND, but not for long.
     let refused = (1000..1100).find_map(|n| reader.append("INBOX", "", &text(n)).err());
-    assert!(refused.is_some(), "48 MB took 50 MB more");
+    let refused = refused.expect("48 MB took 50 MB more").to_string();
+    assert!(refused.contains("NO [UNAVAILABLE] "), "{refused}");
     // Room again.
     drop(reader);
     let mut reader = imap(&mox);
@@ -291,4 +295,62 @@ fn a_full_disk_refuses_for_now_and_keeps_what_it_has() {
         wait_until(Duration::from_secs(20), || smtp(&mox).send(Mox::USER, &[Mox::USER], &message("again")).is_ok_and(|r| r.is_ok()));
     assert!(accepted);
     drop(mox);
+}
+
+/// Writes to a file until there is no room at all.
+fn fill(file: &Path) {
+    let mut filler = std::fs::File::create(file).unwrap();
+    for size in [1 << 16, 1 << 12, 1] {
+        while filler.write_all(&vec![b'x'; size]).is_ok() {}
+    }
+}
+
+#[test]
+fn a_full_disk_pauses_the_queue() {
+    static AWAY: AtomicBool = AtomicBool::new(true);
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(folder.path(), 48) else {
+        return;
+    };
+    let sink = Sink::start(|turn| match turn {
+        Turn::Connect(_) if AWAY.load(Ordering::SeqCst) => Reaction::Reply("421 4.3.2 away".to_owned()),
+        _ => Reaction::Normal,
+    });
+    let sink = sink.unwrap();
+    let mox = serving_in(folder.path(), &[("sink.test", sink.port())], &[]);
+    for number in 0..10 {
+        send(&mox, &["ann@sink.test"], &format!("number {number}"));
+    }
+    await_queue(&mox, |list| list.matches("4.3.2 away").count() == 10);
+    // No room: sooner or later, nothing is taken any more, and what was taken is kept.
+    let filler = folder.path().join("filler");
+    fill(&filler);
+    let mut accepted = 10;
+    let refused = (0..2000).find_map(|_| {
+        let reply = submission(&mox).send(Mox::USER, &["ann@sink.test"], &message(&format!("number {accepted}"))).unwrap();
+        accepted += usize::from(reply.is_ok());
+        (!reply.is_ok()).then_some(reply)
+    });
+    let refused = refused.expect("2000 messages on a full disk");
+    assert!(refused.code == 451 || refused.code == 452, "{refused:?}");
+    // The next hop is back, but nothing can be noted: neither that an attempt is made nor what came of it.
+    AWAY.store(false, Ordering::SeqCst);
+    drop(mox.command(&["queue", "schedule", "-now", "0s"]));
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(imap(&mox).ok("NOOP").is_ok(), "reading goes on");
+    // Room again: everything goes on by itself, and arrives once.
+    std::fs::remove_file(&filler).unwrap();
+    assert!(wait_until(PATIENCE, || mox.command(&["queue", "schedule", "-now", "0s"]).is_ok_and(|output| output.status.success())));
+    send(&mox, &["ann@sink.test"], &format!("number {accepted}"));
+    await_queue(&mox, is_empty);
+    let mut subjects: Vec<usize> = sink
+        .received()
+        .iter()
+        .filter_map(|message| {
+            let text = String::from_utf8_lossy(&message.data).into_owned();
+            text.lines().find_map(|line| line.strip_prefix("Subject: number ")).and_then(|n| n.trim().parse().ok())
+        })
+        .collect();
+    subjects.sort_unstable();
+    assert_eq!(subjects, (0..=accepted).collect::<Vec<_>>());
 }

@@ -6,7 +6,12 @@ use std::path::Path;
 
 /// `mox serve` that hands mail for each of these domains to a port. Mail for other domains waits.
 pub(crate) fn serving(peers: &[(&str, u16)], domains: &[&str]) -> Mox {
-    let started = Mox::serve_with(Path::new(BINARY), |folder| {
+    serving_in(&std::env::temp_dir(), peers, domains)
+}
+
+/// The same in a folder of choice.
+pub(crate) fn serving_in(parent: &Path, peers: &[(&str, u16)], domains: &[&str]) -> Mox {
+    let started = Mox::serve_in(Path::new(BINARY), parent, |folder| {
         let conf = folder.join("mox.conf");
         let mut text = std::fs::read_to_string(&conf)? + "Transports:\n\tnowhere:\n\t\tFail:\n\t\t\tSMTPCode: 451\n";
         let mut routes = String::from("Routes:\n");
