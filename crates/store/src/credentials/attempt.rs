@@ -1,14 +1,15 @@
 //! Login attempts, successful and failed: who, from where, how, and what came of it.
 //!
 //! Equal attempts share a row with a count. Sessions hand attempts to a writer through a queue of a hundred, and wait when it is full;
-//! the writer stores what is waiting in one transaction. Rows go after 30 days, and the oldest failed ones of an account beyond
-//! ten thousand.
+//! the writer gathers them for a moment and stores them in one transaction, equal ones as one. Rows go after 30 days, and the oldest
+//! failed ones of an account beyond ten thousand.
 
 use crate::db::{Database, Tx};
 use crate::error::Error;
 use crate::params;
 use mox_base::{Clock, Timestamp};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -21,6 +22,10 @@ const MAX_FAILED: i64 = 10_000;
 
 /// Attempts waiting for the writer.
 const WAITING: usize = 100;
+
+/// How long, and how many attempts at most, are gathered for a transaction: thousands may log in within a second.
+const MOMENT: Duration = Duration::from_millis(50);
+const GATHERED: usize = 1000;
 
 /// How many transactions are written before surplus rows are looked for.
 const TRIM_EVERY: u32 = 64;
@@ -161,7 +166,18 @@ impl LoginAttemptsWriter {
     pub async fn run(mut self) {
         let mut batch = Vec::new();
         let mut written = 0_u32;
-        while self.queue.recv_many(&mut batch, WAITING).await > 0 {
+        while self.queue.recv_many(&mut batch, GATHERED).await > 0 {
+            let queue = &mut self.queue;
+            let more = async {
+                loop {
+                    let room = GATHERED.saturating_sub(batch.len());
+                    if room == 0 || queue.recv_many(&mut batch, room).await == 0 {
+                        return;
+                    }
+                }
+            };
+            // No attempt is lost when the time is over.
+            drop(tokio::time::timeout(MOMENT, more).await);
             let attempts = std::mem::take(&mut batch);
             let trim = written.is_multiple_of(TRIM_EVERY);
             written = written.wrapping_add(1);
@@ -173,19 +189,37 @@ impl LoginAttemptsWriter {
     }
 }
 
-/// Stores attempts; with a time, removes what is too old or too much too.
-fn write(tx: &Tx<'_>, attempts: &[(Timestamp, LoginAttempt)], trim: Option<Timestamp>) -> Result<(), Error> {
+/// Attempts of one transaction that are the same.
+struct Equal {
+    texts: [String; 10],
+    first: Timestamp,
+    last: Timestamp,
+    count: i64,
+}
+
+/// Attempts by what they have in common.
+fn grouped(attempts: &[(Timestamp, LoginAttempt)]) -> BTreeMap<Vec<u8>, Equal> {
+    let mut groups = BTreeMap::new();
     for (time, attempt) in attempts {
         let texts = attempt.cleaned();
         let mut key = Sha256::new();
         texts.iter().for_each(|text| key.update(text));
-        let key: Vec<u8> = key.finalize().to_vec();
+        let equal = groups.entry(key.finalize().to_vec()).or_insert(Equal { texts, first: *time, last: *time, count: 0 });
+        equal.last = equal.last.max(*time);
+        equal.count = equal.count.saturating_add(1);
+    }
+    groups
+}
+
+/// Stores attempts; with a time, removes what is too old or too much too.
+fn write(tx: &Tx<'_>, attempts: &[(Timestamp, LoginAttempt)], trim: Option<Timestamp>) -> Result<(), Error> {
+    for (key, Equal { texts, first, last, count }) in grouped(attempts) {
         let [account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result] = &texts;
         tx.exec(
             "INSERT INTO login_attempt (key, last, first, count, account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result) \
-             VALUES ($1, $2, $2, 1, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             ON CONFLICT (key) DO UPDATE SET last = excluded.last, count = login_attempt.count + 1",
-            params![&key, *time, account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result],
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
+             ON CONFLICT (key) DO UPDATE SET last = excluded.last, count = login_attempt.count + excluded.count",
+            params![&key, last, first, count, account, login_address, remote_ip, local_ip, tls, tls_public_key, protocol, user_agent, mechanism, result],
         )?;
     }
     let Some(now) = trim else { return Ok(()) };
@@ -215,5 +249,15 @@ mod tests {
         let texts = attempt.cleaned();
         assert!(texts[7].len() <= MAX_TEXT && texts[7].len() > MAX_TEXT - 3);
         assert_eq!(texts[1], "a b  ");
+    }
+
+    #[test]
+    fn equal_attempts_are_one() {
+        let attempt = |user: &str| LoginAttempt { login_address: user.to_owned(), ..LoginAttempt::default() };
+        let at = Timestamp::from_secs;
+        let groups = grouped(&[(at(1), attempt("a")), (at(2), attempt("b")), (at(3), attempt("a"))]);
+        let mut found: Vec<_> = groups.values().map(|e| (e.texts[1].as_str(), e.first, e.last, e.count)).collect();
+        found.sort();
+        assert_eq!(found, [("a", at(1), at(3), 2), ("b", at(2), at(2), 1)]);
     }
 }
