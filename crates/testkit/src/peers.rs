@@ -14,6 +14,7 @@
 #![expect(clippy::disallowed_methods, reason = "other programs run in real time")]
 
 mod dovecot;
+mod folder;
 mod imap;
 mod mox;
 mod mox_host;

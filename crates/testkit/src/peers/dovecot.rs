@@ -3,13 +3,13 @@
 //! Storage settings are Debian's defaults, so that it is as durable as an installed one: it is also what the benchmarks
 //! compare with.
 
+use super::folder::Folder;
 use super::{Running, find_program, free_port, is_root, skip, user_ids, wait_for_port};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// A running Dovecot; ends when dropped.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Dovecot {
     lmtp: u16,
     // In this order: the server ends before its folder is removed.
     server: Option<Running>,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Dovecot {
@@ -50,7 +50,7 @@ impl Dovecot {
         if !is_root() {
             return Err(io::Error::other("only root can start it"));
         }
-        let folder = tempfile::Builder::new().prefix("mox-dovecot-").tempdir()?;
+        let folder = Folder::new("mox-dovecot-")?;
         // Its processes run as several users and all come through here.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let mail = folder.path().join("mail");

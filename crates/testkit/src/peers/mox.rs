@@ -1,12 +1,12 @@
 //! Our own server as a peer sees it: `mox localserve` in a temporary folder, on free ports.
 
+use super::folder::Folder;
 use super::{Running, free_port, wait_for_port, wait_until};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// A service of `localserve`, named by its default port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ pub struct Mox {
     ports: BTreeMap<Service, u16>,
     // In this order: the server ends before its folder is removed.
     server: Option<Running>,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Mox {
@@ -95,11 +95,19 @@ impl Mox {
     /// # Errors
     /// If it doesn't start.
     pub fn serve_with(binary: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
-        Self::launch(binary, Mode::Serve, &std::env::temp_dir(), edit)
+        Self::serve_in(binary, &std::env::temp_dir(), edit)
+    }
+
+    /// The same in a folder of choice.
+    ///
+    /// # Errors
+    /// If it doesn't start.
+    pub fn serve_in(binary: &Path, parent: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
+        Self::launch(binary, Mode::Serve, parent, edit)
     }
 
     fn launch(binary: &Path, mode: Mode, parent: &Path, edit: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-local-").tempdir_in(parent)?;
+        let folder = Folder::new_in("mox-local-", parent)?;
         let ports = SERVICES.iter().map(|s| (*s, free_port())).collect();
         let mut mox = Self { binary: binary.to_owned(), mode, ports, server: None, folder };
         let mut init = Command::new(binary);

@@ -1,5 +1,6 @@
 //! Our own server as a host of a [`Network`]: `mox serve` with a real configuration, on the ports of the world.
 
+use super::folder::Folder;
 use super::{Names, Network, Resolving, Running, wait_until};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,7 +8,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// What it is to be.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub struct MoxHost {
     anchors: PathBuf,
     // In this order: the server ends before its folder is removed.
     server: Option<Running>,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl MoxHost {
@@ -45,7 +45,7 @@ impl MoxHost {
     /// # Errors
     /// If it doesn't start.
     pub fn start(network: &Network, names: &Names, setup: &HostSetup<'_>) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-host-").tempdir()?;
+        let folder = Folder::new("mox-host-")?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         for name in ["config", "data"] {
             std::fs::create_dir(folder.path().join(name))?;

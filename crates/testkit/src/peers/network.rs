@@ -3,6 +3,7 @@
 //! Servers in it listen on the ports that the world uses, with addresses that count as public, and tests in parallel don't
 //! meet. What runs in it sees a `resolv.conf` of the test's choice. Root is needed, and Linux; tests without it are skipped.
 
+use super::folder::Folder;
 use super::{Running, find_program, is_root, skip, wait_until};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
@@ -13,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// Binds a `resolv.conf` over the system's, then becomes the program.
 const BIND: &str = r#"mount --bind "$1" /etc/resolv.conf && shift && exec "$@""#;
@@ -26,7 +26,7 @@ pub struct Network(Arc<Inner>);
 struct Inner {
     // In this order: the namespace is given up before the folder is removed.
     holder: Running,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Network {
@@ -56,7 +56,7 @@ impl Network {
         for program in ["ip", "unshare", "nsenter", "mount"] {
             find_program(program).ok_or_else(|| io::Error::other(format!("{program} isn't installed")))?;
         }
-        let folder = tempfile::Builder::new().prefix("mox-network-").tempdir()?;
+        let folder = Folder::new("mox-network-")?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let ready = folder.path().join("ready");
         // On the loopback interface, an address with a prefix makes all addresses of the prefix ours. It ends by itself if a test dies.

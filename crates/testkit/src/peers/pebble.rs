@@ -3,12 +3,12 @@
 //! It speaks HTTPS with a certificate of its own, to be trusted by whoever asks it, and validates at ports of choice. It forgets
 //! everything when it ends.
 
+use super::folder::Folder;
 use super::{Running, find_program, free_port, skip, wait_for_port};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// How a Pebble differs from others.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ pub struct Pebble {
     // In this order: the servers end before their folder is removed.
     server: Option<Running>,
     _names: Running,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Pebble {
@@ -66,7 +66,7 @@ impl Pebble {
     /// # Errors
     /// If it isn't installed or doesn't start.
     pub fn start(options: &PebbleOptions) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-pebble-").tempdir()?;
+        let folder = Folder::new("mox-pebble-")?;
         let (port, management, dns) = (free_port(), free_port(), free_port());
         make_certificate(&folder)?;
         std::fs::write(folder.path().join("pebble.json"), configuration(&folder, port, management, options))?;
@@ -144,12 +144,12 @@ fn program(name: &str) -> io::Result<PathBuf> {
     find_program(name).ok_or_else(|| io::Error::other(format!("{name} isn't installed")))
 }
 
-fn log(folder: &TempDir, name: &str) -> io::Result<std::fs::File> {
+fn log(folder: &Folder, name: &str) -> io::Result<std::fs::File> {
     std::fs::File::options().create(true).append(true).open(folder.path().join(name))
 }
 
 /// A certificate for `localhost` that trusts itself.
-fn make_certificate(folder: &TempDir) -> io::Result<()> {
+fn make_certificate(folder: &Folder) -> io::Result<()> {
     const CONFIGURATION: &str = "[req]\ndistinguished_name = name\nx509_extensions = extensions\nprompt = no\n[name]\nCN = Pebble of a test\n\
         [extensions]\nsubjectAltName = DNS:localhost, IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\nextendedKeyUsage = serverAuth\n";
     let at = |name: &str| folder.path().join(name);
@@ -160,7 +160,7 @@ fn make_certificate(folder: &TempDir) -> io::Result<()> {
     if output.status.success() { Ok(()) } else { Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned())) }
 }
 
-fn configuration(folder: &TempDir, port: u16, management: u16, options: &PebbleOptions) -> String {
+fn configuration(folder: &Folder, port: u16, management: u16, options: &PebbleOptions) -> String {
     let folder = folder.path().display();
     let PebbleOptions { http_port, tls_port, validity, external_account, blocked } = options;
     let (required, keys) = match external_account {

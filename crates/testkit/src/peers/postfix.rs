@@ -3,6 +3,7 @@
 //! Retries are quick and everything from loopback is relayed; durability is Postfix's own, so that it can also be
 //! compared with.
 
+use super::folder::Folder;
 use super::network::SYSTEM_PATH;
 use super::warden::{self, Ward};
 use super::{Network, Resolving, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
@@ -13,7 +14,6 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// Where Postfix sends all its mail.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +51,7 @@ pub struct Postfix {
     port: u16,
     // In this order: it ends before its folder is removed.
     script: Running,
-    folder: TempDir,
+    folder: Folder,
 }
 
 impl Postfix {
@@ -110,7 +110,7 @@ impl Postfix {
     }
 
     fn launch(port: u16, program: &Path, extra: &str, smtpd: &str, command: impl Fn(&Path) -> io::Result<Command>) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-postfix-").tempdir()?;
+        let folder = Folder::new("mox-postfix-")?;
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         for name in ["conf", "spool", "data"] {
             std::fs::create_dir(folder.path().join(name))?;

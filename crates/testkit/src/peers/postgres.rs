@@ -2,6 +2,7 @@
 //!
 //! The private one trades durability for speed (no fsync): what survives a crash of PostgreSQL is PostgreSQL's to prove.
 
+use super::folder::Folder;
 use super::{Running, free_port, is_root, skip, user_ids, wait_until};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,6 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// The variable that names a server whose databases tests may create and drop.
 const VARIABLE: &str = "MOX_TEST_POSTGRES";
@@ -19,7 +19,7 @@ const VARIABLE: &str = "MOX_TEST_POSTGRES";
 pub struct Postgres {
     url: String,
     // In this order: the server ends before its folder is removed.
-    cluster: Option<(Running, TempDir)>,
+    cluster: Option<(Running, Folder)>,
 }
 
 impl Postgres {
@@ -57,7 +57,7 @@ impl Postgres {
     fn launch(guarded: Option<Guarded<'_>>) -> io::Result<Self> {
         let programs = folders().pop().ok_or_else(|| io::Error::other("PostgreSQL isn't installed"))?;
         let ids = if is_root() { Some(user_ids("postgres")?) } else { None };
-        let folder = tempfile::Builder::new().prefix("mox-postgres-").tempdir()?;
+        let folder = Folder::new("mox-postgres-")?;
         if let Some((user, group)) = ids {
             std::os::unix::fs::chown(folder.path(), Some(user), Some(group))?;
         }

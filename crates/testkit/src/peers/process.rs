@@ -91,7 +91,9 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::peers::folder::Folder;
     use std::io::{BufRead as _, BufReader};
+    use std::path::Path;
 
     /// Set for the process that is killed.
     const VARIABLE: &str = "MOX_TESTKIT_TO_BE_KILLED";
@@ -106,7 +108,8 @@ mod tests {
     fn what_a_killed_process_started_ends_too() {
         if std::env::var_os(VARIABLE).is_some() {
             // A program with a child of its own, and one that has its id in a file as Postfix does.
-            let folder = tempfile::tempdir().unwrap();
+            let folder = Folder::new("mox-testkit-").unwrap();
+            println!("folder {}", folder.path().display());
             let file = folder.path().join("pid");
             let script = "sleep 1000 & echo id $$; echo id $!; wait";
             let group = Running::start(Command::new("sh").args(["-c", script])).unwrap();
@@ -126,12 +129,15 @@ mod tests {
             let mut killed = Command::new(std::env::current_exe().unwrap());
             killed.args(["--exact", "peers::process::tests::what_a_killed_process_started_ends_too", "--nocapture"]);
             let mut killed = killed.env(VARIABLE, "1").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-            let lines = BufReader::new(killed.stdout.take().unwrap()).lines();
-            let ids: Vec<String> = lines.filter_map(|line| line.unwrap().strip_prefix("id ").map(str::to_owned)).take(4).collect();
+            let lines = BufReader::new(killed.stdout.take().unwrap()).lines().map(Result::unwrap);
+            let mut told = lines.filter_map(|line| line.split_once(' ').map(|(kind, what)| (kind.to_owned(), what.to_owned())));
+            let folder = told.find(|(kind, _)| kind == "folder").unwrap().1;
+            let ids: Vec<String> = told.filter(|(kind, _)| kind == "id").map(|(_, id)| id).take(4).collect();
             assert!(ids.len() == 4 && ids.iter().all(|id| runs(id)), "{ids:?}");
             assert!(Command::new("kill").arg(format!("-{signal}")).arg(killed.id().to_string()).status().unwrap().success());
             killed.wait().unwrap();
             assert!(wait_until(Duration::from_secs(20), || !ids.iter().any(|id| runs(id))), "{signal}: {ids:?}");
+            assert!(wait_until(Duration::from_secs(20), || !Path::new(&folder).exists()), "{signal}: {folder}");
         }
     }
 }

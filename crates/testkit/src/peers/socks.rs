@@ -1,11 +1,11 @@
 //! A SOCKS5 server for tests: microsocks on a free port.
 
+use super::folder::Folder;
 use super::{Running, find_program, free_port, skip, wait_for_port};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tempfile::TempDir;
 
 /// A running SOCKS5 server; ends when dropped.
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub struct Socks {
     log: PathBuf,
     // In this order: the server ends before its folder is removed.
     _server: Running,
-    _folder: TempDir,
+    _folder: Folder,
 }
 
 impl Socks {
@@ -48,7 +48,7 @@ impl Socks {
     }
 
     fn start(program: &std::path::Path, options: &[&str]) -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("mox-socks-").tempdir()?;
+        let folder = Folder::new("mox-socks-")?;
         let log = folder.path().join("log");
         let port = free_port();
         let mut command = Command::new(program);
