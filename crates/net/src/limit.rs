@@ -119,6 +119,7 @@ impl Window {
         }
         let first = self.tenth(now).saturating_sub(i64::from(TENTHS));
         while let Some((_, counts)) = self.tenths.pop_front_if(|(tenth, _)| *tenth <= first) {
+            #[expect(clippy::iter_over_hash_type, reason = "what is left doesn't depend on the order")]
             for (key, n) in counts {
                 take(&mut self.counts, key, n);
             }
