@@ -311,3 +311,36 @@ fn web() {
         ]
     );
 }
+
+#[test]
+fn webhooks_go_to_web_addresses_for_events_that_exist() {
+    let account = |text: &str| dynamic(&[("\tann:\n", &format!("\tann:\n{text}"))]);
+    let all = ["delivered", "suppressed", "delayed", "failed", "relayed", "expanded", "canceled", "unrecognized"];
+    let events: String = all.iter().map(|event| format!("\t\t\t\t- {event}\n")).collect();
+    let url = |kind: &str, url: &str| format!("\t\t{kind}:\n\t\t\tURL: {url}\n");
+    let good = url("OutgoingWebhook", "https://example.org/hook?x=y") + "\t\t\tAuthorization: Bearer x\n\t\t\tEvents:\n" + &events;
+    assert_eq!(account(&(good + &url("IncomingWebhook", "http://localhost:8888/"))), Vec::<String>::new());
+    for kind in ["OutgoingWebhook", "IncomingWebhook"] {
+        for bad in ["ftp://example.org/", "example.org", "https://", "file:///etc/passwd", "https://exa mple.org/"] {
+            let mistakes = account(&url(kind, bad));
+            assert!(mistakes.len() == 1 && mistakes[0].contains(&format!("{kind}.URL")), "{bad}: {mistakes:?}");
+        }
+    }
+    for bad in ["Failed", "bounced", "incoming"] {
+        let mistakes = account(&(url("OutgoingWebhook", "https://example.org/") + "\t\t\tEvents:\n\t\t\t\t- " + bad + "\n"));
+        assert!(mistakes.len() == 1 && mistakes[0].contains("OutgoingWebhook.Events[0]"), "{bad}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn intervals_between_attempts_have_bounds() {
+    for name in ["QueueRetryIntervals", "WebhookRetryIntervals"] {
+        let intervals = |list: &str| fixed(&[("LogLevel: info", &format!("LogLevel: info\n{name}:\n{list}"))]);
+        assert_eq!(intervals("\t- 1s\n\t- 168h\n"), Vec::<String>::new());
+        for (list, at) in [("\t- 999ms\n", 0), ("\t- 1m\n\t- 169h\n", 1), ("\t- 0s\n", 0)] {
+            let mistakes = intervals(list);
+            assert!(mistakes.len() == 1 && mistakes[0].contains("must be between 1s and 168h"), "{list}: {mistakes:?}");
+            assert!(mistakes[0].starts_with(&format!("mox.conf:{}: ", 4 + at)), "{mistakes:?}");
+        }
+    }
+}

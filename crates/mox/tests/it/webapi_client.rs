@@ -2,6 +2,9 @@
 
 use crate::server::{BINARY, PATIENCE, await_messages, imap, start};
 use mox_testkit::peers::{Mox, Service};
+use mox_webapi::listing::{MessageListRequest, QueueCancelRequest, QueueListRequest, QueueRescheduleRequest, SuppressionListRequest};
+use mox_webapi::send::SendBatchRequest;
+use mox_webapi::template::{TemplateListRequest, TemplateRequest, TemplateSetRequest};
 use mox_webapi::{
     MessageFlagsRequest, MessageMoveRequest, MessagePartRequest, MessageRequest, NameAddress, SendRequest, SuppressionAddRequest,
     SuppressionRequest,
@@ -89,6 +92,54 @@ async fn every_method_and_every_kind_of_failure() {
     let nowhere = Client::new("http://127.0.0.1:9/webapi/v0").unwrap();
     assert!(matches!(nowhere.suppression_list().await, Err(CallError::Http(_))));
     assert!(Client::new("imap://x/").is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lists_queue_templates_and_batches() {
+    let mox = start();
+    let client = client(&mox);
+    let template = TemplateSetRequest { name: "t".to_owned(), subject: "s {{n}}".to_owned(), text: "hi".to_owned(), html: String::new() };
+    client.template_set(&template).await.unwrap();
+    let named = TemplateRequest { name: "t".to_owned() };
+    assert_eq!(client.template_get(&named).await.unwrap().variables, ["n"]);
+    assert_eq!(client.template_list(&TemplateListRequest::default()).await.unwrap().templates[0].name, "t");
+
+    let message = |to: &str| SendRequest {
+        to: vec![NameAddress { name: String::new(), address: to.to_owned() }],
+        template: "t".to_owned(),
+        template_data: [("n".to_owned(), to.to_owned())].into(),
+        ..SendRequest::default()
+    };
+    let batch = SendBatchRequest { messages: vec![message(Mox::USER), message("bad"), message("queue450@x.example")] };
+    let results = client.send_batch(&batch, Some("b")).await.unwrap().results;
+    assert_eq!(client.send_batch(&batch, Some("b")).await.unwrap().results, results);
+    assert_eq!(results[1].error.as_ref().map(|error| error.code.as_str()), Some("badAddress"));
+    let id = results[2].response.as_ref().unwrap().submissions[0].queue_msg_id;
+    await_messages(&mut imap(&mox), "Inbox", 1);
+    let inbox = client.mailbox_list().await.unwrap().mailboxes.remove(0);
+    assert_eq!((inbox.name.as_str(), inbox.total), ("Inbox", 1));
+    let listed = client.message_list(&MessageListRequest::default()).await.unwrap().messages;
+    assert_eq!(listed[0].message.subject, "s mox@localhost");
+
+    let queue_msg_ids = vec![id];
+    let entries = QueueListRequest { queue_msg_ids: queue_msg_ids.clone(), ..QueueListRequest::default() };
+    assert_eq!(client.queue_list(&entries).await.unwrap().entries[0].rcpt_to, "queue450@x.example");
+    // It may be on its way just now: then it isn't cancelled.
+    let reschedule = QueueRescheduleRequest { queue_msg_ids: queue_msg_ids.clone(), next_attempt: None };
+    assert_eq!(client.queue_reschedule(&reschedule).await.unwrap().rescheduled, 1);
+    assert!(client.queue_cancel(&QueueCancelRequest { queue_msg_ids }).await.unwrap().canceled <= 1);
+
+    let page = SuppressionListRequest { limit: 1, ..SuppressionListRequest::default() };
+    assert!(client.suppression_page(&page).await.unwrap().suppressions.is_empty());
+    client.template_remove(&named).await.unwrap();
+    let Err(CallError::Refused(gone)) = client.template_get(&named).await else { panic!("still there") };
+    assert_eq!(gone.code, "templateNotFound");
+
+    // A key that isn't for this.
+    let made = mox.command(&["webapi", "key", "add", "mox", "k", "send"]).unwrap().stdout;
+    let key = String::from_utf8(made).unwrap();
+    let Err(CallError::Refused(error)) = client_with(&mox, key.trim_end()).mailbox_list().await else { panic!("not limited") };
+    assert_eq!(error.code, "outOfScope");
 }
 
 #[test]
