@@ -17,6 +17,7 @@ pub mod dmarc;
 pub mod dnsbl;
 pub mod mtasts;
 mod reader;
+mod report_mail;
 pub mod results;
 mod section;
 pub mod spf;

@@ -1,7 +1,7 @@
 //! Reports as they come in messages: transfer-encoded, packed, and from strangers. Nothing unpacks to more than its limit.
 
 use flate2::Compression;
-use flate2::read::{GzDecoder, GzEncoder};
+use flate2::read::{GzEncoder, MultiGzDecoder};
 use mox_message::{Part, decode};
 use std::io::{Cursor, Error, ErrorKind, Read};
 
@@ -19,12 +19,12 @@ pub(crate) fn content(message: &[u8], part: &Part) -> Vec<u8> {
     decode::decode(part.transfer_encoding(), body, MAX_MESSAGE)
 }
 
-/// Unpacks gzip.
+/// Unpacks gzip; several members, one behind the other, are one, RFC 1952 §2.2.
 ///
 /// # Errors
 /// It isn't gzip, or of [`ErrorKind::FileTooLarge`] when there is more than [`MAX_REPORT`] in it.
 pub(crate) fn gunzip(data: &[u8]) -> Result<Vec<u8>, Error> {
-    bounded(GzDecoder::new(data))
+    bounded(MultiGzDecoder::new(data))
 }
 
 /// Unpacks a zip archive with one file in it.

@@ -156,7 +156,7 @@ pub fn timed_out(from: &Domain) -> DmarcOutcome {
         spf_aligned: false,
         dkim_aligned: false,
         authentic: false,
-        problem: Some(LookupProblem::Dns(LookupError::Temporary("timeout".to_owned()))),
+        problem: Some(LookupProblem::Dns(LookupError::timeout())),
     }
 }
 

@@ -2,10 +2,12 @@
 
 use super::result::PolicyResult;
 use super::wire::WireReport;
+pub use crate::report_mail::Envelope;
+use crate::report_mail::Packed;
 use crate::unpack::{self, MAX_MESSAGE, MAX_REPORT};
-use mox_base::{Address, Random, Timestamp};
-use mox_message::compose::{Composed, Composer, Entity, NamedAddress};
-use mox_message::{DateTime, HeaderName, HeaderValue, Structure};
+use mox_base::{Random, Timestamp};
+use mox_message::Structure;
+use mox_message::compose::Composed;
 use std::io::ErrorKind;
 
 /// A report about some time.
@@ -107,25 +109,6 @@ fn unpacked(data: &[u8]) -> Result<Vec<u8>, ReadError> {
     unpack::gunzip(data).map_err(|e| if e.kind() == ErrorKind::FileTooLarge { ReadError::TooLarge } else { ReadError::Gzip(e) })
 }
 
-/// Who sends a report to whom, and what it is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope<'a> {
-    /// `postmaster@` the domain that sends.
-    pub from: Address,
-    /// All report addresses.
-    pub to: Vec<Address>,
-    /// The domain or host reported on, in A-labels.
-    pub policy_domain: &'a str,
-    /// The domain that sends, in A-labels.
-    pub submitter: &'a str,
-    /// Without brackets.
-    pub message_id: String,
-    /// Now.
-    pub date: Timestamp,
-    /// `mox/<version>`.
-    pub user_agent: &'a str,
-}
-
 /// The JSON, packed as it is sent. RFC 8460 §5.2.
 ///
 /// # Errors
@@ -139,38 +122,23 @@ pub fn to_gzip(report: &Report) -> Result<Vec<u8>, ReadError> {
 /// # Errors
 /// The report can't be written or packed.
 pub fn message(report: &Report, envelope: &Envelope<'_>, random: &dyn Random) -> Result<Composed, ReadError> {
-    let packed = to_gzip(report)?;
-    let Envelope { policy_domain, submitter, .. } = envelope;
-    // RFC 8460 §5.1.
-    let file = format!("{submitter}!{policy_domain}!{}!{}.json.gz", report.begin.secs(), report.end.secs());
-    let mut composer = Composer::new(false);
-    let name = HeaderName::from_static;
-    let named = |address: &Address| NamedAddress::from(address.clone());
-    composer.addresses(&name("From"), &[named(&envelope.from)]);
-    composer.addresses(&name("To"), &envelope.to.iter().map(named).collect::<Vec<_>>());
-    composer.subject(&format!("Report Domain: {policy_domain} Submitter: {submitter} Report-ID: <{}>", report.id));
-    composer.message_ids(&name("Message-Id"), std::slice::from_ref(&envelope.message_id));
-    composer.date(DateTime::utc(envelope.date));
-    composer.field(&name("TLS-Report-Domain"), &HeaderValue::cleaned(policy_domain));
-    composer.field(&name("TLS-Report-Submitter"), &HeaderValue::cleaned(submitter));
-    // RFC 8689 §5: the report about TLS that doesn't work must not need it.
-    composer.field(&name("TLS-Required"), &HeaderValue::cleaned("No"));
-    composer.field(&name("User-Agent"), &HeaderValue::cleaned(envelope.user_agent));
-    let text = format!(
-        "Attached is a report about TLS when mail was sent to {policy_domain}.\n\nSent by: {submitter}\nPeriod: {} to {}\n",
-        report.begin.rfc3339(),
-        report.end.rfc3339()
-    );
-    let attachment = Entity::Attachment {
-        media_type: HeaderValue::cleaned("application/tlsrpt+gzip"),
-        file_name: file,
-        inline: false,
-        id: None,
-        data: packed,
+    let packed = Packed {
+        id: &report.id,
+        begin: report.begin,
+        end: report.end,
+        about: format!("Attached is a report about TLS when mail was sent to {}.", envelope.policy_domain),
+        subtype: "report; report-type=\"tlsrpt\"",
+        media_type: "application/tlsrpt+gzip",
+        suffix: "json.gz",
+        data: to_gzip(report)?,
     };
-    let subtype = HeaderValue::cleaned("report; report-type=\"tlsrpt\"");
-    composer.body(&Entity::Multipart { subtype, parts: vec![Entity::plain(&text), attachment] }, random);
-    composer.finish().map_err(|_| ReadError::TooLarge)
+    let more = [
+        ("TLS-Report-Domain", envelope.policy_domain),
+        ("TLS-Report-Submitter", envelope.submitter),
+        // RFC 8689 §5: the report about TLS that doesn't work must not need it.
+        ("TLS-Required", "No"),
+    ];
+    envelope.message(packed, &more, random).map_err(|_| ReadError::TooLarge)
 }
 
 #[cfg(test)]
@@ -310,9 +278,13 @@ mod tests {
         // 200 MiB of spaces in about 200 KiB.
         let mut packed = Vec::new();
         GzEncoder::new(std::io::repeat(b' ').take(200 * 1024 * 1024), Compression::fast()).read_to_end(&mut packed).unwrap();
-        let base64 = base64::engine::general_purpose::STANDARD.encode(packed);
-        let text = format!("Content-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: base64\r\n\r\n{base64}");
-        assert!(matches!(read(text.as_bytes()), Err(ReadError::TooLarge)));
+        // Many small ones, one behind the other, RFC 1952 §2.2.
+        let members = unpack::gzip(&vec![b' '; 1 << 20]).unwrap().repeat(300);
+        for packed in [packed, members] {
+            let base64 = base64::engine::general_purpose::STANDARD.encode(packed);
+            let text = format!("Content-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: base64\r\n\r\n{base64}");
+            assert!(matches!(read(text.as_bytes()), Err(ReadError::TooLarge)));
+        }
         assert!(matches!(read(&vec![b'a'; MAX_MESSAGE + 1]), Err(ReadError::TooLarge)));
         let text = "Content-Type: application/tlsrpt+gzip\r\n\r\nnot gzip";
         assert!(matches!(read(text.as_bytes()), Err(ReadError::Gzip(_))));
@@ -325,6 +297,18 @@ mod tests {
             let place = at.min(text.len() - 1);
             text[place] = byte;
             let _read = read(&text);
+        }
+
+        /// Not only bytes in base64: each place of the JSON itself.
+        #[test]
+        fn json_of_anything(at in 0usize..1400, with in "[\\[\\]{}\",:0-9a-z-]{0,4}", cut in 0usize..20) {
+            let mut text = EXAMPLE.to_owned();
+            let at = at.min(text.len());
+            let end = at.saturating_add(cut).min(text.len());
+            text.replace_range(at..end, &with);
+            if let Ok(report) = Report::from_json(text.as_bytes()) {
+                prop_assert_eq!(Report::from_json(&report.to_json().unwrap()).unwrap(), report);
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::ready;
 use mox_base::{Domain, Timestamp, Tlsa};
 use mox_mailauth::dkim::{DkimSettings, KeyRecord};
 use mox_mailauth::dmarc::{Alignment, DmarcRecord, Policy, ReportUri, SizeUnit};
-use mox_mailauth::spf::SpfRecord;
+use mox_mailauth::spf::{SpfRecord, SpfSession};
 use mox_mailauth::{MessageReader, ReadMessage, dane, mtasts};
 use mox_testkit::Zone;
 use proptest::prelude::*;
@@ -133,6 +133,85 @@ proptest! {
     fn tlsa(usage: u8, selector: u8, matching: u8, data in proptest::collection::vec(any::<u8>(), 1..70)) {
         let record = Tlsa { usage, selector, matching, data };
         prop_assert_eq!(dane::parse(&dane::text(&record)).unwrap(), record);
+    }
+}
+
+/// Records as they stand in DNS and on the web, from anybody: nearly right, and anything at all.
+mod of_anything {
+    use super::*;
+
+    /// Texts that begin as a record does, and go on with words and signs that records have, or with anything.
+    fn nearly(start: &'static str, words: &'static str) -> impl Strategy<Value = Vec<u8>> {
+        let piece = format!("({words}|[ -~]{{0,3}}|=|;|:|,|\\.| |\t|!|%|\\r\\n|\\n)");
+        (
+            any::<bool>(),
+            proptest::collection::vec(proptest::string::string_regex(&piece).unwrap(), 0..20),
+            proptest::collection::vec(any::<u8>(), 0..5),
+        )
+            .prop_map(move |(begins, pieces, odd)| {
+                let mut text = if begins { start.as_bytes().to_vec() } else { Vec::new() };
+                text.extend(pieces.concat().into_bytes());
+                text.extend(odd);
+                text
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn spf(text in nearly("v=spf1 ", "a|mx|ptr|all|include|exists|redirect=|exp=|ip4:|ip6:|192.0.2.1|::1|/24|//64|\\{i|r\\}|%\\{d2r-\\}|x.example")) {
+            let zone = Zone::new().with("x.example", mox_base::RecordKind::Txt, mox_base::Record::Txt(text.clone()));
+            let _parsed = SpfRecord::parse(&text);
+            let mail_from: mox_base::Path = "a@x.example".parse::<mox_base::Address>().unwrap().into();
+            let session = SpfSession {
+                remote_ip: "192.0.2.1".parse().unwrap(),
+                mail_from: Some(&mail_from),
+                helo: &mail_from.host,
+                receiver: &"mx.y.example".parse().unwrap(),
+                now: Timestamp::from_secs(1_700_000_000),
+            };
+            let _outcome = ready(mox_mailauth::spf::verify(&zone, &session));
+            prop_assert!(zone.queries() < 200);
+        }
+
+        #[test]
+        fn dmarc(text in nearly("v=DMARC1;", "p=|sp=|np=|none|reject|rua=|ruf=|mailto:a@x.example|!10m|pct=|ri=|100|fo=|1|t=|psd=|y")) {
+            if let Ok(record) = DmarcRecord::parse(&String::from_utf8_lossy(&text)) {
+                prop_assert_eq!(DmarcRecord::parse(&record.to_string()).unwrap(), record);
+            }
+        }
+
+        #[test]
+        fn dkim_keys(text in nearly("v=DKIM1;", "k=|rsa|ed25519|p=|YWJj|h=|sha256|s=|email|t=|y|s|n=|g=")) {
+            if let Ok(record) = KeyRecord::parse(&String::from_utf8_lossy(&text)) {
+                prop_assert_eq!(KeyRecord::parse(&record.to_text()).unwrap(), record);
+            }
+        }
+
+        #[test]
+        fn mta_sts_records(text in nearly("v=STSv1;", "id=|20240101|[a-z]|id")) {
+            let _record = mtasts::parse_record(&text);
+        }
+
+        #[test]
+        fn mta_sts_policies(text in nearly("version: STSv1\n", "mode: |enforce|testing|none|max_age: |86400|mx: |\\*\\.x.example|99999999999")) {
+            if let Ok(policy) = mtasts::Policy::parse(&text) {
+                prop_assert_eq!(mtasts::Policy::parse(policy.to_string().as_bytes()).unwrap().mx, policy.mx);
+            }
+        }
+
+        #[test]
+        fn tls_reporting(text in nearly("v=TLSRPTv1;", "rua=|mailto:a@x.example|https://x.example/r")) {
+            if let Some(Ok(record)) = mox_mailauth::tlsrpt::parse_record(&text) {
+                let _to = (record.addresses(), record.urls());
+            }
+        }
+
+        #[test]
+        fn tlsa_texts(text in "[0-9a-fA-F ]{0,80}|[ -~]{0,20}") {
+            if let Ok(record) = dane::parse(&text) {
+                prop_assert_eq!(dane::parse(&dane::text(&record)).unwrap(), record);
+            }
+        }
     }
 }
 

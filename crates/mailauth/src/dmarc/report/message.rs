@@ -1,10 +1,12 @@
 //! Reports in messages, RFC 7489 §7.2.1: finding one, and writing one.
 
 use super::{Feedback, XmlError};
+pub use crate::report_mail::Envelope;
+use crate::report_mail::Packed;
 use crate::unpack::{self, MAX_MESSAGE};
-use mox_base::{Address, Random, Timestamp};
-use mox_message::compose::{Composed, Composer, Entity, NamedAddress};
-use mox_message::{DateTime, HeaderName, HeaderValue, Part, Structure};
+use mox_base::Random;
+use mox_message::compose::{Composed, Entity};
+use mox_message::{Part, Structure};
 use std::io;
 
 /// Why there is no report in a message, or none can be put into one.
@@ -86,71 +88,22 @@ impl Packing {
     }
 }
 
-/// Who sends a report to whom.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Envelope<'a> {
-    /// `postmaster@` the host that sends.
-    pub from: Address,
-    /// All report addresses.
-    pub to: Vec<Address>,
-    /// The domain reported on, in A-labels.
-    pub policy_domain: &'a str,
-    /// The host that sends, in A-labels.
-    pub submitter: &'a str,
-    /// Without brackets.
-    pub message_id: String,
-    /// Now.
-    pub date: Timestamp,
-    /// `mox/<version>`.
-    pub user_agent: &'a str,
-}
-
-impl Envelope<'_> {
-    /// The fields up to the body.
-    fn header(&self, subject: &str) -> Composer {
-        let mut composer = Composer::new(self.from.needs_smtputf8() || self.to.iter().any(Address::needs_smtputf8));
-        let name = HeaderName::from_static;
-        let named = |address: &Address| NamedAddress::from(address.clone());
-        composer.addresses(&name("From"), &[named(&self.from)]);
-        composer.addresses(&name("To"), &self.to.iter().map(named).collect::<Vec<_>>());
-        composer.subject(subject);
-        composer.message_ids(&name("Message-Id"), std::slice::from_ref(&self.message_id));
-        composer.date(DateTime::utc(self.date));
-        composer.field(&name("User-Agent"), &HeaderValue::cleaned(self.user_agent));
-        composer
-    }
-}
-
-/// Puts a report into a message, not signed yet.
+/// Puts a report into a message, not signed yet. RFC 7489 §7.2.1.1.
 ///
 /// # Errors
 /// It became too large.
 pub fn message(report: &Feedback, envelope: &Envelope<'_>, random: &dyn Random) -> Result<Composed, MessageError> {
-    let Envelope { policy_domain, submitter, .. } = envelope;
-    let (begin, end) = (report.metadata.begin, report.metadata.end);
-    // RFC 7489 §7.2.1.1.
-    let mut composer = envelope.header(&subject(envelope, &report.metadata.id));
-    let text = format!(
-        "Attached is an aggregate report about DMARC for mail with {policy_domain} in From.\n\n\
-         Sent by: {submitter}\nPeriod: {} to {}\n",
-        begin.rfc3339(),
-        end.rfc3339()
-    );
-    let attachment = Entity::Attachment {
-        media_type: HeaderValue::cleaned("application/gzip"),
-        file_name: format!("{submitter}!{policy_domain}!{}!{}.xml.gz", begin.secs(), end.secs()),
-        inline: false,
-        id: None,
+    let packed = Packed {
+        id: &report.metadata.id,
+        begin: report.metadata.begin,
+        end: report.metadata.end,
+        about: format!("Attached is an aggregate report about DMARC for mail with {} in From.", envelope.policy_domain),
+        subtype: "mixed",
+        media_type: "application/gzip",
+        suffix: "xml.gz",
         data: report.to_gzip().map_err(MessageError::Packed)?,
     };
-    let parts = vec![Entity::plain(&text), attachment];
-    composer.body(&Entity::Multipart { subtype: HeaderValue::cleaned("mixed"), parts }, random);
-    composer.finish().map_err(|_| MessageError::TooLarge)
-}
-
-/// The subject of a report.
-pub(super) fn subject(envelope: &Envelope<'_>, id: &str) -> String {
-    format!("Report Domain: {} Submitter: {} Report-ID: <{id}>", envelope.policy_domain, envelope.submitter)
+    envelope.message(packed, &[], random).map_err(|_| MessageError::TooLarge)
 }
 
 /// A message instead of a report that nobody can take, RFC 7489 §7.2.2: how large it is, and which addresses don't want so much.
@@ -163,7 +116,7 @@ pub fn error_message(
     envelope: &Envelope<'_>,
     random: &dyn Random,
 ) -> Result<Composed, MessageError> {
-    let mut composer = envelope.header(&subject(envelope, &report.metadata.id));
+    let mut composer = envelope.header(&report.metadata.id, &[]);
     let mut text = format!(
         "Report-Date: {}\nReport-Domain: {}\nReport-ID: {}\nReport-Size: {size}\nSubmitter: {}\n",
         envelope.date.rfc5322(),
@@ -186,6 +139,7 @@ mod tests {
     use base64::engine::general_purpose::STANDARD;
     use flate2::Compression;
     use flate2::read::GzEncoder;
+    use mox_base::Timestamp;
     use mox_testkit::SeededRandom;
     use proptest::prelude::*;
     use std::io::{Read as _, Write as _};
@@ -291,6 +245,15 @@ mod tests {
         assert_eq!(read(&nested.concat()).unwrap(), sample());
     }
 
+    /// RFC 1952 §2.2: a file of gzip may be several, one behind the other.
+    #[test]
+    fn in_pieces() {
+        let xml = sample().to_xml();
+        let (a, b) = xml.as_bytes().split_at(xml.len() / 2);
+        let pieces = [unpack::gzip(a).unwrap(), unpack::gzip(b"").unwrap(), unpack::gzip(b).unwrap()].concat();
+        assert_eq!(read(&part("application/gzip", &pieces)).unwrap(), sample());
+    }
+
     #[test]
     fn what_has_no_report() {
         let two = zipped(&[("a.xml", b"<feedback/>"), ("b.xml", b"<feedback/>")]);
@@ -320,12 +283,28 @@ mod tests {
         zip.start_file("a.xml", zip::write::SimpleFileOptions::default()).unwrap();
         std::io::copy(&mut std::io::repeat(b' ').take(SIZE), &mut zip).unwrap();
         let zip = zip.finish().unwrap().into_inner();
+        // Many small ones, one behind the other, RFC 1952 §2.2.
+        let member = unpack::gzip(&vec![b' '; 1 << 20]).unwrap();
+        let members = member.repeat(300);
+        // A file that says it is small.
+        let mut lying = zip.clone();
+        for (magic, at) in [(b"PK\x01\x02", 24), (b"PK\x03\x04", 22)] {
+            let place = lying.windows(4).rposition(|w| w == magic).unwrap();
+            lying[place + at..place + at + 4].copy_from_slice(&10_u32.to_le_bytes());
+        }
         // A gzip of a gzip is unpacked once.
         let twice = unpack::gzip(&gzip).unwrap();
-        for (data, want) in [(gzip, "dmarc report too large"), (zip, "dmarc report too large"), (twice, "not a whole dmarc report")] {
+        let large = "dmarc report too large";
+        for (what, data, want) in [
+            ("gzip", gzip, large),
+            ("members", members, large),
+            ("zip", zip, large),
+            ("a zip of another size", lying, large),
+            ("gzip of gzip", twice, "not a whole dmarc report"),
+        ] {
             assert!(data.len() < 2 << 20);
             let error = read(&part("application/octet-stream", &data)).unwrap_err().to_string();
-            assert!(error.starts_with(want) || error.starts_with("bad xml"), "{error}, not {want}");
+            assert!(error.starts_with(want) || what == "gzip of gzip" && error.starts_with("bad xml"), "{what}: {error}, not {want}");
         }
     }
 
