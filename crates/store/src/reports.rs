@@ -1,9 +1,10 @@
 //! What DMARC and TLS reports have in common in the store: which of those received are asked for, and addresses that get none of ours.
 
-use crate::db::Database;
+use crate::db::{Database, Row};
 use crate::error::Error;
 use crate::params;
 use mox_base::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 /// Which of the reports that others sent us are listed: newest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,25 +21,89 @@ pub struct ReportFilter {
     pub limit: u32,
 }
 
-/// The bounds of a [`ReportFilter`], as statements have them.
-pub(crate) struct Bounds {
-    pub(crate) domain: String,
-    pub(crate) start: i64,
-    pub(crate) end: i64,
-    pub(crate) before: i64,
-    pub(crate) limit: u32,
+/// What one report counts for at most in a sum, so that sums stay numbers whatever others write.
+pub(crate) const MAX_COUNT: u64 = 1 << 40;
+
+/// By this a report is known that comes again.
+pub(crate) fn digest(parts: [&[u8]; 3]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for part in parts {
+        digest.update(part.len().to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().to_vec()
 }
 
-impl From<ReportFilter> for Bounds {
-    fn from(filter: ReportFilter) -> Self {
-        Self {
-            domain: filter.domain.unwrap_or_default(),
-            start: filter.start.map_or(i64::MIN, Timestamp::micros),
-            end: filter.end.map_or(i64::MAX, Timestamp::micros),
-            before: filter.before.unwrap_or(i64::MAX),
-            limit: if filter.limit == 0 { 100 } else { filter.limit },
-        }
+/// Reports that others sent, in a table with columns `id`, `received`, `domain`, `begin_at` and `end_at` besides its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceivedTable(pub(crate) &'static str);
+
+impl ReceivedTable {
+    /// Those that a filter wants, newest first.
+    pub(crate) async fn list<T: Send + 'static>(
+        self,
+        db: &Database,
+        columns: &'static str,
+        filter: ReportFilter,
+        from_row: fn(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let limit = if filter.limit == 0 { 100 } else { filter.limit };
+        let before = filter.before.unwrap_or(i64::MAX);
+        let (domain, start, end) = bounds(filter);
+        db.read(move |tx| {
+            let sql = format!(
+                "SELECT {columns} FROM {} WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 AND id < $4 \
+                 ORDER BY id DESC LIMIT {limit}",
+                self.0
+            );
+            let mut found = Vec::new();
+            tx.query(&sql, params![&domain, start, end, before], |row| {
+                found.push(from_row(row)?);
+                Ok::<_, Error>(())
+            })?;
+            Ok(found)
+        })
+        .await
     }
+
+    /// For each domain, in order: the domain, how many reports, and the sums of these columns.
+    pub(crate) async fn sums<T: Send + 'static>(
+        self,
+        db: &Database,
+        columns: &'static [&'static str],
+        filter: ReportFilter,
+        from_row: fn(&Row<'_>) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Error> {
+        let (domain, start, end) = bounds(filter);
+        db.read(move |tx| {
+            let sums: Vec<String> = columns.iter().map(|column| format!("CAST(SUM({column}) AS BIGINT)")).collect();
+            let sql = format!(
+                "SELECT domain, COUNT(*), {} FROM {} WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 \
+                 GROUP BY domain ORDER BY domain",
+                sums.join(", "),
+                self.0
+            );
+            let mut found = Vec::new();
+            tx.query(&sql, params![&domain, start, end], |row| {
+                found.push(from_row(row)?);
+                Ok::<_, Error>(())
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Removes those that came before this time.
+    pub(crate) async fn remove_before(self, db: &Database, before: Timestamp) -> Result<u64, Error> {
+        let sql = format!("DELETE FROM {} WHERE received < $1", self.0);
+        db.write(move |tx| Ok(tx.exec(&sql, params![before])?)).await
+    }
+}
+
+/// Domain, begin and end, as statements have them.
+fn bounds(filter: ReportFilter) -> (String, i64, i64) {
+    let (start, end) = (filter.start.map_or(i64::MIN, Timestamp::micros), filter.end.map_or(i64::MAX, Timestamp::micros));
+    (filter.domain.unwrap_or_default(), start, end)
 }
 
 /// An address that gets no reports.

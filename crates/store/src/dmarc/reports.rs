@@ -4,12 +4,10 @@ use super::DmarcStore;
 use crate::db::Row;
 use crate::error::Error;
 use crate::params;
-use crate::reports::{Bounds, ReportFilter};
+use crate::reports::{MAX_COUNT, ReceivedTable, ReportFilter, digest};
 use mox_base::Timestamp;
-use sha2::{Digest as _, Sha256};
 
-/// Messages counted of one report at most, so that sums stay numbers whatever others write.
-const MAX_COUNT: u64 = 1 << 40;
+const TABLE: ReceivedTable = ReceivedTable("dmarc_report");
 
 /// Messages by what was said of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,12 +110,7 @@ impl DmarcStore {
     /// # Errors
     /// The database failed.
     pub async fn add_report(&self, report: NewDmarcReport, now: Timestamp) -> Result<bool, Error> {
-        let mut digest = Sha256::new();
-        for bytes in [report.domain.as_bytes(), report.from_domain.as_bytes(), report.report.as_slice()] {
-            digest.update(bytes.len().to_be_bytes());
-            digest.update(bytes);
-        }
-        let digest = digest.finalize();
+        let digest = digest([report.domain.as_bytes(), report.from_domain.as_bytes(), &report.report]);
         self.db
             .write(move |tx| {
                 let NewDmarcReport { domain, from_domain, organization, report_id, begin, end, counts, report } = &report;
@@ -155,21 +148,7 @@ impl DmarcStore {
     /// # Errors
     /// The database failed.
     pub async fn reports(&self, filter: ReportFilter) -> Result<Vec<ReceivedDmarcReport>, Error> {
-        let Bounds { domain, start, end, before, limit } = filter.into();
-        self.db
-            .read(move |tx| {
-                let sql = format!(
-                    "SELECT {COLUMNS} FROM dmarc_report WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 AND id < $4 \
-                     ORDER BY id DESC LIMIT {limit}"
-                );
-                let mut found = Vec::new();
-                tx.query(&sql, params![&domain, start, end, before], |row| {
-                    found.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
-            })
-            .await
+        TABLE.list(&self.db, COLUMNS, filter, from_row).await
     }
 
     /// A report with its content.
@@ -194,26 +173,12 @@ impl DmarcStore {
     /// # Errors
     /// The database failed.
     pub async fn report_summaries(&self, filter: ReportFilter) -> Result<Vec<DomainSummary>, Error> {
-        let Bounds { domain, start, end, .. } = filter.into();
-        self.db
-            .read(move |tx| {
-                let sums: Vec<String> = ["total", "disp_none", "disp_quarantine", "disp_reject", "dkim_fail", "spf_fail", "overridden"]
-                    .map(|column| format!("CAST(SUM({column}) AS BIGINT)"))
-                    .to_vec();
-                let sql = format!(
-                    "SELECT domain, COUNT(*), {} FROM dmarc_report WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 \
-                     GROUP BY domain ORDER BY domain",
-                    sums.join(", ")
-                );
-                let mut found = Vec::new();
-                tx.query(&sql, params![&domain, start, end], |row| {
-                    let reports = u64::try_from(row.int(1)?).unwrap_or(0);
-                    found.push(DomainSummary { domain: row.text(0)?.to_owned(), reports, counts: counts(row, 2)? });
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
-            })
-            .await
+        const SUMS: &[&str] = &["total", "disp_none", "disp_quarantine", "disp_reject", "dkim_fail", "spf_fail", "overridden"];
+        let summary = |row: &Row<'_>| {
+            let reports = u64::try_from(row.int(1)?).unwrap_or(0);
+            Ok(DomainSummary { domain: row.text(0)?.to_owned(), reports, counts: counts(row, 2)? })
+        };
+        TABLE.sums(&self.db, SUMS, filter, summary).await
     }
 
     /// Removes reports that came before this time.
@@ -221,7 +186,7 @@ impl DmarcStore {
     /// # Errors
     /// The database failed.
     pub async fn remove_reports_before(&self, before: Timestamp) -> Result<u64, Error> {
-        self.db.write(move |tx| Ok(tx.exec("DELETE FROM dmarc_report WHERE received < $1", params![before])?)).await
+        TABLE.remove_before(&self.db, before).await
     }
 }
 

@@ -4,12 +4,10 @@ use super::TlsStore;
 use crate::db::Row;
 use crate::error::Error;
 use crate::params;
-use crate::reports::{Bounds, ReportFilter};
+use crate::reports::{MAX_COUNT, ReceivedTable, ReportFilter, digest};
 use mox_base::Timestamp;
-use sha2::{Digest as _, Sha256};
 
-/// Sessions counted of one report at most, so that sums stay numbers whatever others write.
-const MAX_COUNT: u64 = 1 << 40;
+const TABLE: ReceivedTable = ReceivedTable("tls_report");
 
 /// A report about one of our domains.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,11 +86,7 @@ impl TlsStore {
             .write(move |tx| {
                 let mut added = 0;
                 for report in &reports {
-                    let mut digest = Sha256::new();
-                    for text in [&report.domain, &report.from_domain, &report.report] {
-                        digest.update(text.len().to_be_bytes());
-                        digest.update(text);
-                    }
+                    let digest = digest([&report.domain, &report.from_domain, &report.report].map(|text| text.as_bytes()));
                     let NewReport { domain, from_domain, mail_from, host_report, begin, end, success, failure, report } = report;
                     let new = tx.exec(
                         "INSERT INTO tls_report (received, domain, from_domain, mail_from, host_report, begin_at, end_at, success, failure, digest, \
@@ -107,7 +101,7 @@ impl TlsStore {
                             *end,
                             (*success).min(MAX_COUNT),
                             (*failure).min(MAX_COUNT),
-                            digest.finalize().as_slice(),
+                            digest.as_slice(),
                             report
                         ],
                     )?;
@@ -123,21 +117,7 @@ impl TlsStore {
     /// # Errors
     /// The database failed.
     pub async fn reports(&self, filter: ReportFilter) -> Result<Vec<ReceivedReport>, Error> {
-        let Bounds { domain, start, end, before, limit } = filter.into();
-        self.db
-            .read(move |tx| {
-                let sql = format!(
-                    "SELECT {COLUMNS} FROM tls_report WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 AND id < $4 \
-                     ORDER BY id DESC LIMIT {limit}"
-                );
-                let mut found = Vec::new();
-                tx.query(&sql, params![&domain, start, end, before], |row| {
-                    found.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
-            })
-            .await
+        TABLE.list(&self.db, COLUMNS, filter, from_row).await
     }
 
     /// A report.
@@ -154,25 +134,11 @@ impl TlsStore {
     /// # Errors
     /// The database failed.
     pub async fn report_summaries(&self, filter: ReportFilter) -> Result<Vec<SessionSummary>, Error> {
-        let Bounds { domain, start, end, .. } = filter.into();
-        self.db
-            .read(move |tx| {
-                let sql = "SELECT domain, COUNT(*), CAST(SUM(success) AS BIGINT), CAST(SUM(failure) AS BIGINT) FROM tls_report \
-                    WHERE ($1 = '' OR domain = $1) AND end_at >= $2 AND begin_at < $3 GROUP BY domain ORDER BY domain";
-                let mut found = Vec::new();
-                tx.query(sql, params![&domain, start, end], |row| {
-                    let count = |at| row.int(at).map(|n| u64::try_from(n).unwrap_or(0));
-                    found.push(SessionSummary {
-                        domain: row.text(0)?.to_owned(),
-                        reports: count(1)?,
-                        success: count(2)?,
-                        failure: count(3)?,
-                    });
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
-            })
-            .await
+        let summary = |row: &Row<'_>| {
+            let count = |at| row.int(at).map(|n| u64::try_from(n).unwrap_or(0));
+            Ok(SessionSummary { domain: row.text(0)?.to_owned(), reports: count(1)?, success: count(2)?, failure: count(3)? })
+        };
+        TABLE.sums(&self.db, &["success", "failure"], filter, summary).await
     }
 
     /// Removes reports that came before this time.
@@ -180,6 +146,6 @@ impl TlsStore {
     /// # Errors
     /// The database failed.
     pub async fn remove_reports_before(&self, before: Timestamp) -> Result<u64, Error> {
-        self.db.write(move |tx| Ok(tx.exec("DELETE FROM tls_report WHERE received < $1", params![before])?)).await
+        TABLE.remove_before(&self.db, before).await
     }
 }
