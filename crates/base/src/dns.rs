@@ -105,6 +105,8 @@ impl<T> Answer<T> {
     }
 }
 
+const TIMEOUT: &str = "timeout";
+
 /// Why there are no records.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
@@ -138,6 +140,16 @@ impl LookupError {
     /// Whether the records surely don't exist.
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
+    }
+
+    /// Nobody answered in time.
+    pub fn timeout() -> Self {
+        Self::Temporary(TIMEOUT.to_owned())
+    }
+
+    /// Whether nobody answered in time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Temporary(why) if why == TIMEOUT)
     }
 
     /// The extended error, where there is one.

@@ -2,7 +2,7 @@
 
 use crate::choice::choices;
 use crate::schema::Section;
-use mox_base::Domain;
+use mox_base::{Domain, IpPrefix};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -22,6 +22,11 @@ pub struct Listener {
     /// Host name of this listener, in greetings and certificates. Default: the global Hostname.
     #[config(optional)]
     pub hostname: Option<Domain>,
+    /// Proxies in front of this listener: addresses, or ranges such as 10.0.0.0/8, from which every connection begins with a header of the
+    /// PROXY protocol (version 1 or 2), which says who the client is. Connections from there without it are refused. Others can't
+    /// say who they are.
+    #[config(optional)]
+    pub proxy_protocol_networks: Vec<IpPrefix>,
     /// Certificates. Needed for services with TLS and for STARTTLS.
     #[config(optional, name = "TLS")]
     pub tls: Option<ListenerTls>,

@@ -17,6 +17,7 @@ pub use proxy::{Proxies, ProxyError};
 pub use url::{Url, UrlError, UrlHost};
 
 use crate::dial::{Dial, DialError};
+use crate::metrics::NetMetrics;
 use crate::socks::SocksDial;
 use crate::stream::Stream;
 use crate::tls::{ClientTls, HandshakeError};
@@ -133,6 +134,7 @@ pub enum HttpError {
 #[derive(Clone, Debug)]
 pub struct Client {
     inner: Arc<Inner>,
+    counted: Option<(NetMetrics, &'static str)>,
 }
 
 #[derive(Debug)]
@@ -157,7 +159,13 @@ impl Client {
     #[must_use]
     pub fn through(lookup: Arc<dyn Lookup>, dial: Arc<dyn Dial>, tls: ClientTls, guard: AddressGuard, proxies: Proxies) -> Self {
         let (pool, tasks) = (Arc::new(Pool::default()), TaskTracker::new());
-        Self { inner: Arc::new(Inner { lookup, dial, tls, guard, proxies, pool, tasks }) }
+        Self { inner: Arc::new(Inner { lookup, dial, tls, guard, proxies, pool, tasks }), counted: None }
+    }
+
+    /// The same, its requests counted as somebody's.
+    #[must_use]
+    pub fn counted(self, metrics: &NetMetrics, pkg: &'static str) -> Self {
+        Self { counted: Some((metrics.clone(), pkg)), ..self }
     }
 
     /// Makes a request.
@@ -168,7 +176,15 @@ impl Client {
     /// See [`HttpError`]; an answer with any status is none.
     pub async fn send(&self, request: Request) -> Result<Response, HttpError> {
         let timeout = request.timeout;
-        tokio::time::timeout(timeout, self.exchange(request)).await.map_err(|_| HttpError::Timeout)?
+        let timer = self.counted.as_ref().map(|(metrics, pkg)| metrics.request(pkg, &request.method));
+        let result = tokio::time::timeout(timeout, self.exchange(request)).await.unwrap_or(Err(HttpError::Timeout));
+        match (timer, &result) {
+            (None, _) => {}
+            (Some(timer), Ok(answer)) => timer.answered(answer.status),
+            (Some(timer), Err(HttpError::Timeout)) => timer.failed("timeout"),
+            (Some(timer), Err(_)) => timer.failed("error"),
+        }
+        result
     }
 
     /// Closes idle connections. Requests that are being made end by themselves.

@@ -224,7 +224,7 @@ impl Lookup for Resolver {
     fn query<'a>(&'a self, name: &'a str, kind: RecordKind) -> LookupFuture<'a> {
         Box::pin(async move {
             let answer = tokio::time::timeout(self.limits.total, async { self.current().await.query(name, kind).await });
-            let found = answer.await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".into())));
+            let found = answer.await.unwrap_or_else(|_| Err(LookupError::timeout()));
             if let Err(error) = &found
                 && let Some(extended) = error.extended()
             {

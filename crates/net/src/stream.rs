@@ -134,6 +134,16 @@ impl Stream {
         Ok(())
     }
 
+    /// Goes on as the connection of somebody else, before TLS, with bytes that were read too much.
+    pub(crate) fn resume_as(&mut self, ends: Option<(SocketAddr, SocketAddr)>, unread: &[u8]) {
+        if let Some((remote, local)) = ends {
+            (self.remote, self.local) = (remote, local);
+        }
+        if let Io::Plain(transport) = &mut self.io {
+            transport.put_back(unread);
+        }
+    }
+
     fn take_plain(&mut self, unread: &[u8]) -> Result<Transport, HandshakeError> {
         match std::mem::replace(&mut self.io, Io::Closed) {
             Io::Plain(mut transport) => {

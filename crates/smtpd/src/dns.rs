@@ -40,7 +40,7 @@ impl IprevResult {
 }
 
 async fn patient<T>(lookup: impl Future<Output = Result<T, LookupError>>) -> Result<T, LookupError> {
-    timeout(PATIENCE, lookup).await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".to_owned())))
+    timeout(PATIENCE, lookup).await.unwrap_or_else(|_| Err(LookupError::timeout()))
 }
 
 /// Names of an address that are looked back up.

@@ -47,7 +47,7 @@ pub struct Metrics {
 }
 
 /// Buckets in seconds for checks that ask DNS.
-const DNS_BUCKETS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+const DNS_BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -98,7 +98,7 @@ impl Metrics {
     }
 
     pub(crate) fn dmarc(&self, status: &'static str, reject: bool, applied: bool, took: Duration) {
-        let text = |b: bool| if b { "true" } else { "false" };
+        let text = |b: bool| if b { "yes" } else { "no" };
         self.dmarc.get_or_create(&DmarcLabels { status, reject: text(reject), r#use: text(applied) }).observe(took.as_secs_f64());
     }
 
@@ -143,7 +143,7 @@ mod tests {
         for line in [
             "mox_smtpserver_delivery_total{result=\"delivered\",reason=\"\"} 1",
             "mox_smtpserver_delivery_starttls_total 1",
-            "mox_dmarc_verify_duration_seconds_count{status=\"fail\",reject=\"true\",use=\"false\"} 1",
+            "mox_dmarc_verify_duration_seconds_count{status=\"fail\",reject=\"yes\",use=\"no\"} 1",
             "mox_smtpserver_delivery_starttls_errors_total{reason=\"eof\"} 1",
             "mox_smtpserver_command_duration_seconds_count{kind=\"smtp\",cmd=\"mail\",code=\"250\",ecode=\"2.1.0\"} 1",
         ] {

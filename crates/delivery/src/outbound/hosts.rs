@@ -113,7 +113,7 @@ fn dns_failure(kind: &str, name: &Domain, error: &LookupError) -> Failure {
 }
 
 async fn timely<T>(lookup: impl Future<Output = Result<T, LookupError>>) -> Result<T, LookupError> {
-    tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or_else(|_| Err(LookupError::Temporary("timeout".to_owned())))
+    tokio::time::timeout(LOOKUP_TIMEOUT, lookup).await.unwrap_or_else(|_| Err(LookupError::timeout()))
 }
 
 /// A host's addresses in the order in which they are tried.

@@ -177,7 +177,7 @@ impl TlsPolicies {
     async fn record(&self, domain: &Domain, patience: Duration) -> Result<mtasts::Record, RecordError> {
         let looking = mtasts::lookup(&*self.ports.lookup, domain);
         let found = tokio::time::timeout(patience, looking).await;
-        let found = found.unwrap_or_else(|_| Err(RecordError::Dns(LookupError::Temporary("timeout".to_owned()))));
+        let found = found.unwrap_or_else(|_| Err(RecordError::Dns(LookupError::timeout())));
         if matches!(found, Err(RecordError::Dns(_))) {
             self.count_get("lookuperror", 0.0);
         }

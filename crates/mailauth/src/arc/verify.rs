@@ -102,7 +102,7 @@ impl ReadMessage {
         if !self.is_sealed() {
             return ArcOutcome::none();
         }
-        let problem = DkimProblem::Key(KeyError::Dns(LookupError::Temporary("timeout".to_owned())));
+        let problem = DkimProblem::Key(KeyError::Dns(LookupError::timeout()));
         let problem =
             Some(ArcProblem::Message(self.arc.as_ref().ok().and_then(Option::as_ref).map_or(1, |chain| chain.sets.len()), problem));
         ArcOutcome { status: ArcStatus::Fail, problem, ..ArcOutcome::none() }

@@ -174,7 +174,7 @@ impl ReadMessage {
 
     /// What is known of the signatures when there was no time to verify them.
     pub fn unverified_dkim(&self) -> Vec<DkimOutcome> {
-        let problem = || DkimProblem::Key(KeyError::Dns(LookupError::Temporary("timeout".to_owned())));
+        let problem = || DkimProblem::Key(KeyError::Dns(LookupError::timeout()));
         let outcome = |candidate: &Candidate| DkimOutcome {
             status: DkimStatus::Temperror,
             signature: candidate.signature.as_ref().ok().cloned(),

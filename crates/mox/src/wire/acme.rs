@@ -9,6 +9,7 @@ use mox_config::{Dynamic, Listener, Live, Paths, Static};
 use mox_net::TcpDial;
 use mox_net::acme::{Acme, Challenges, ExternalAccount, Files, Metrics, Ports, Settings};
 use mox_net::http::{AddressGuard, Client};
+use mox_net::metrics::NetMetrics;
 use mox_net::tls::{HostKey, HostKeyError, KeyKind};
 use mox_store::Store;
 use std::collections::{BTreeMap, BTreeSet};
@@ -135,7 +136,7 @@ pub(super) fn open(
     settings: BTreeMap<String, Settings>,
     live: &Live,
     store: &Store,
-    lookup: &Arc<dyn Lookup>,
+    (lookup, counted): (&Arc<dyn Lookup>, &NetMetrics),
     metrics: Metrics,
     life: &Life,
 ) -> Result<BTreeMap<String, Acme>, String> {
@@ -145,6 +146,7 @@ pub(super) fn open(
     // A provider within one's own network is nothing unusual.
     let guard = AddressGuard::anywhere();
     let client = Client::new(Arc::clone(lookup), Arc::new(TcpDial::default()), tls_policies::verified_tls(live)?, guard);
+    let client = client.counted(counted, "autotls");
     let ports = Ports {
         clock: Arc::clone(store.clock()),
         random: Arc::clone(store.random()),

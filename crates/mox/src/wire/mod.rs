@@ -11,6 +11,7 @@ mod config_edit;
 mod control;
 mod directory;
 mod dnsbl;
+mod expiry;
 mod http;
 mod imap;
 mod listeners;

@@ -88,7 +88,8 @@ impl Reports {
         let reporter = Reporter::new(parts, settings);
         // RFC 8460 §3: a report about certificates must not need a valid one.
         let tls = ClientTls::opportunistic().map_err(|e| format!("setting up TLS: {e}"))?;
-        let client = Client::new(Arc::clone(lookup), Arc::new(TcpDial::default()), tls, AddressGuard::public_only());
+        let client = Client::new(Arc::clone(lookup), Arc::new(TcpDial::default()), tls, AddressGuard::public_only())
+            .counted(&shared.net_metrics, "tlsrptsend");
         let tls_sender =
             ReportSender::new(Arc::clone(policies), reporter.clone(), fixed.outgoing_tls_reports_for_all_success).with_client(client);
         let dmarc_sender = DmarcReportSender::new(Arc::clone(&self.evaluations), reporter, Arc::clone(lookup), self.dmarc_metrics.clone());

@@ -1,6 +1,7 @@
 //! The services of a running server, and what they share.
 
 use super::directory::directory;
+use super::expiry::Expiry;
 use super::http::{Http, client_names};
 use super::listeners::{Endpoint, Service};
 use super::reports::Reports;
@@ -11,7 +12,7 @@ use super::startup::{Mode, Startup};
 use super::tls::{self, Sources};
 use super::{Life, accounts, acme, dnsbl, imap, mtasts, queue, reports, smtp, tickets, tls_policies, webhooks};
 use crate::log::Log;
-use mox_base::{Address, Clock, Domain, Lookup, Random};
+use mox_base::{Address, Clock, Domain, IpPrefix, Lookup, Random};
 use mox_config::{Live, Snapshot};
 use mox_delivery::blocklists::{BlocklistMetrics, Blocklists};
 use mox_delivery::outbound::{Runner, SharedRouting};
@@ -21,6 +22,7 @@ use mox_logins::Logins;
 use mox_mailauth::DkimSelector;
 use mox_net::acme::Acme;
 use mox_net::listen::{self, Serving};
+use mox_net::metrics::NetMetrics;
 use mox_net::resolver::ResolverLimits;
 use mox_net::{Listener, Resolver, Stream, TcpDial};
 use mox_smtpd::SharedSelectors;
@@ -68,6 +70,7 @@ pub(super) struct Shared {
     lookup: Arc<dyn Lookup>,
     life: Life,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) net_metrics: NetMetrics,
     pub(super) smtp_metrics: mox_smtpd::Metrics,
     /// Asks for a look at domains.conf.
     pub(super) reload_now: Notify,
@@ -134,7 +137,12 @@ impl Services {
         webapi_metrics.register(metrics.registry_mut());
         let lookup = Resolver::system(ResolverLimits::default()).map_err(|e| format!("setting up DNS: {e}"))?;
         let lookup: Arc<dyn Lookup> = Arc::new(lookup);
-        let block_lists = mox_probe::dnsbl::Monitor::new(Arc::clone(&lookup), metrics.registry_mut());
+        let net_metrics = NetMetrics::default();
+        net_metrics.register(metrics.registry_mut());
+        let expiry = Expiry::default();
+        expiry.register(metrics.registry_mut());
+        let lookup_of = |pkg| net_metrics.lookup_of(pkg, &lookup);
+        let block_lists = mox_probe::dnsbl::Monitor::new(lookup_of("dnsbl"), metrics.registry_mut());
         let acme_metrics = acme::metrics(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
@@ -159,8 +167,9 @@ impl Services {
             Some(reports) => Some(tickets::start(reports, store.clock(), life).await?),
             None => None,
         };
-        let world = World { lookup: Arc::clone(&lookup), dial: Arc::new(TcpDial::default()) };
-        let providers = acme::open(acme_settings, &live, &store, &lookup, acme_metrics, life)?;
+        let world = World { lookup: lookup_of("queue"), dial: Arc::new(TcpDial::default()) };
+        let providers = acme::open(acme_settings, &live, &store, (&lookup_of("autotls"), &net_metrics), acme_metrics, life)?;
+        expiry.watch(&certs, &providers);
         let shared = Arc::new(Shared {
             live: Arc::clone(&live),
             log,
@@ -178,9 +187,10 @@ impl Services {
             client_names: ClientNames::default(),
             mtasts: MtaSts::default(),
             acme: providers,
-            lookup: Arc::clone(&lookup),
+            lookup: lookup_of("autotls"),
             life: life.clone(),
             metrics: Arc::clone(&metrics),
+            net_metrics: net_metrics.clone(),
             smtp_metrics,
             reload_now: Notify::new(),
             everything,
@@ -196,8 +206,8 @@ impl Services {
         let arrivals = webhooks::arrivals(&shared);
         let (telling, finish) = (arrivals.clone(), life.finish.clone());
         life.background.spawn(async move { telling.run(finish).await });
-        let checks_ask = checks_ask.map_or_else(|| Arc::clone(&lookup), |offline| Arc::new(offline) as Arc<dyn Lookup>);
-        let blocklists = Blocklists::new(Arc::clone(&lookup), Arc::clone(shared.store.clock()), blocklist_metrics);
+        let checks_ask = checks_ask.map_or_else(|| lookup_of("smtpserver"), |offline| Arc::new(offline) as Arc<dyn Lookup>);
+        let blocklists = Blocklists::new(lookup_of("dnsbl"), Arc::clone(shared.store.clock()), blocklist_metrics);
         let parts = smtp::Parts { blocklists, arrivals, lookup: checks_ask, stop: life.stop.clone() };
         let smtp = smtp::service(&shared, mode, pedantic, parts)?;
         let http = Http::new(&shared, mode, webapi_metrics, life)?;
@@ -209,12 +219,14 @@ impl Services {
             let addr = listener.local_addr();
             tracing::info!(service = %endpoint.service, listener = endpoint.listener, %addr, "listening");
             listening.push((endpoint.service, addr));
+            let proxies =
+                shared.live.settings().listeners.get(&endpoint.listener).map(|l| l.proxy_protocol_networks.clone()).unwrap_or_default();
             match endpoint.service {
                 Service::Smtp | Service::Submission | Service::Submissions => {
                     let socket = smtp.listener(smtp::listener(shared.live.settings(), &endpoint, tls));
                     let (smtp, metrics) = (Arc::clone(&smtp), Arc::clone(&metrics));
                     let kind = if endpoint.service == Service::Smtp { "smtp" } else { "submission" };
-                    accept(listener, &endpoint, &serving, life, &shared.metrics, move |stream| {
+                    accept(listener, (&endpoint, &proxies), &serving, life, &shared.metrics, move |stream| {
                         metrics.smtp_connection(kind);
                         let guard = PanicGuard(Arc::clone(&metrics));
                         let connection = Arc::clone(&smtp).connection(Arc::clone(&socket), stream);
@@ -227,14 +239,14 @@ impl Services {
                 Service::Imap | Service::Imaps => {
                     let socket = imap::listener(shared.live.settings(), &endpoint, tls);
                     let imap = Arc::clone(&imap);
-                    accept(listener, &endpoint, &serving, life, &metrics, move |stream| {
+                    accept(listener, (&endpoint, &proxies), &serving, life, &metrics, move |stream| {
                         mox_imapd::serve(stream, Arc::clone(&imap), Arc::clone(&socket), None)
                     });
                 }
                 Service::Http | Service::Https | Service::Metrics => {
                     let site = Arc::new(http.site(&shared, &endpoint, tls));
                     let server = Arc::clone(&http.server);
-                    accept(listener, &endpoint, &serving, life, &metrics, move |stream| {
+                    accept(listener, (&endpoint, &proxies), &serving, life, &metrics, move |stream| {
                         Arc::clone(&server).connection(Arc::clone(&site), stream)
                     });
                 }
@@ -244,12 +256,12 @@ impl Services {
             life.background.spawn(acme.clone().run());
         }
         let local = listening.iter().find(|(service, _)| *service == Service::Smtp).map(|(_, addr)| *addr);
-        let webhooks = webhooks::runner(&shared, Arc::clone(&lookup), mode, webhook_metrics)?;
+        let webhooks = webhooks::runner(&shared, lookup_of("webhook"), mode, webhook_metrics)?;
         let finish = life.finish.clone();
         life.background.spawn(async move { webhooks.run(finish).await });
         dnsbl::watch(&shared, block_lists, mode, queue_metrics.clone(), life);
-        let policies = tls_policies::start(&shared, Arc::clone(&lookup), tls_metrics, life)?;
-        let runner = queue::runner(&shared, lookup, mode, local, pedantic, queue_metrics, policies)?;
+        let policies = tls_policies::start(&shared, lookup_of, tls_metrics, life)?;
+        let runner = queue::runner(&shared, lookup_of("queue"), mode, local, pedantic, queue_metrics, policies)?;
         let (running, finish) = (runner.clone(), life.finish.clone());
         life.background.spawn(async move { running.run(finish).await });
         Ok(Self { shared, runner, sockets: listening })
@@ -307,21 +319,33 @@ fn close_idle_accounts(store: Store, life: &Life) {
 /// Accepts connections of a service, each with a task that ends when it has served or when everything is cut off.
 pub(super) fn accept<F>(
     listener: Listener,
-    endpoint: &Endpoint,
+    (endpoint, proxies): (&Endpoint, &[IpPrefix]),
     serving: &Serving,
     life: &Life,
     metrics: &Arc<Metrics>,
-    serve: impl Fn(Stream) -> F + Send + 'static,
+    serve: impl Fn(Stream) -> F + Send + Sync + 'static,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
     let labels = ConnectionLabels { protocol: endpoint.service.to_string(), listener: endpoint.listener.clone() };
     let (cut, metrics) = (life.cut.clone(), Arc::clone(metrics));
-    let handle = move |stream: Stream| {
-        let (session, cut, open) = (serve(stream), cut.clone(), metrics.open_connection(&labels));
+    let (serve, proxies): (_, Arc<[IpPrefix]>) = (Arc::new(serve), proxies.into());
+    let handle = move |mut stream: Stream| {
+        let (serve, cut, open) = (Arc::clone(&serve), cut.clone(), metrics.open_connection(&labels));
+        let is_proxy = proxies.iter().any(|network| network.contains(stream.remote_addr().ip()));
         async move {
+            if is_proxy {
+                let proxy = stream.remote_addr();
+                stream = match Box::pin(stream.proxied()).await {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        tracing::info!(%error, %proxy, "connection of a proxy without a client");
+                        return;
+                    }
+                };
+            }
             tokio::select! {
-                () = session => {}
+                () = serve(stream) => {}
                 () = cut.cancelled() => {}
             }
             drop(open);

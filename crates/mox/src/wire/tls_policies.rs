@@ -28,15 +28,16 @@ pub(super) fn verified_tls(live: &Live) -> Result<ClientTls, String> {
 /// A text for the operator.
 pub(super) fn start(
     shared: &Shared,
-    lookup: Arc<dyn Lookup>,
+    lookup_of: impl Fn(&'static str) -> Arc<dyn Lookup>,
     metrics: TlsMetrics,
     life: &Life,
 ) -> Result<Option<Arc<TlsPolicies>>, String> {
     let Some(reports) = &shared.reports else { return Ok(None) };
     let store = reports.tls.clone();
-    let reporting_lookup = Arc::clone(&lookup);
+    let lookup = lookup_of("mtasts");
     let dial = Arc::new(TcpDial::default());
-    let client = Client::new(Arc::clone(&lookup), dial, verified_tls(&shared.live)?, AddressGuard::public_only());
+    let client = Client::new(Arc::clone(&lookup), dial, verified_tls(&shared.live)?, AddressGuard::public_only())
+        .counted(&shared.net_metrics, "mtasts");
     let ports = TlsPorts {
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),
@@ -49,6 +50,6 @@ pub(super) fn start(
     life.background.spawn(async move { refreshing.run_refresh(stop).await });
     let (collecting, stop) = (Arc::clone(&policies), life.finish.clone());
     life.background.spawn(async move { collecting.run_collect(stop).await });
-    reports.start(shared, &reporting_lookup, &policies, life)?;
+    reports.start(shared, &lookup_of("reports"), &policies, life)?;
     Ok(Some(policies))
 }

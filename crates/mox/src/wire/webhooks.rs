@@ -34,7 +34,7 @@ pub(super) fn runner(shared: &Shared, lookup: Arc<dyn Lookup>, mode: Mode, metri
     Ok(Runner::new(Parts {
         webhooks: shared.queue.webhooks(),
         directory: shared.directory.clone(),
-        client: Client::through(lookup, Arc::new(TcpDial::default()), tls, guard, proxies),
+        client: Client::through(lookup, Arc::new(TcpDial::default()), tls, guard, proxies).counted(&shared.net_metrics, "webhook"),
         clock: Arc::clone(shared.store.clock()),
         random: Arc::clone(shared.store.random()),
         metrics,

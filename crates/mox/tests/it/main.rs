@@ -24,6 +24,7 @@ mod octets;
 mod peers;
 mod postgres;
 mod probe;
+mod proxied;
 mod queue;
 mod reports;
 mod send;

@@ -88,6 +88,7 @@ impl Trusted {
                         ResponseCode::NoError | ResponseCode::NXDomain => return Ok(reply),
                         code => Failed { code: Some(code), error: failure(&reply, code) },
                     },
+                    Err(e) if e.kind() == io::ErrorKind::TimedOut => Failed { code: None, error: LookupError::timeout() },
                     Err(e) => Failed { code: None, error: LookupError::Temporary(format!("asking {server}: {e}")) },
                 };
                 // Another server would find the same.

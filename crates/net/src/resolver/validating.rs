@@ -184,7 +184,7 @@ fn error(e: NetError) -> LookupError {
             }
         }
         NetError::Dns(DnsError::DnssecBogus) => bogus(),
-        NetError::Timeout => LookupError::Temporary("timeout".into()),
+        NetError::Timeout => LookupError::timeout(),
         e => LookupError::Temporary(e.to_string()),
     }
 }

@@ -301,9 +301,13 @@ async fn reports_that_arrive_are_kept() {
     let line = "mox_dmarcdb_policy_evaluated_total{domain=\"b.example\",disposition=\"none\",dkim=\"fail\",spf=\"pass\"} 1\n";
     assert!(shown.contains(line), "{shown}");
 
-    // What isn't verified, isn't one, or is about others is mail as any other.
-    let forged = text.replace("Subject: Report", "Subject: Forged");
-    arrives(DmarcResult::Fail, forged).await;
+    // A report that nobody stands for is refused, for now if it may still be somebody's.
+    for result in [DmarcResult::Fail, DmarcResult::None, DmarcResult::Permerror, DmarcResult::Temperror] {
+        let forged = text.replace("Subject: Report", "Subject: Forged");
+        assert_eq!(arrives(result, forged).await, [false], "{result}");
+    }
+    // What isn't verified and no report, isn't one, or is about others is mail as any other.
+    arrives(DmarcResult::Fail, "From: <postmaster@mail.a.example>\r\n\r\nhello\r\n".to_owned()).await;
     arrives(DmarcResult::Pass, "From: <postmaster@mail.a.example>\r\n\r\nhello\r\n".to_owned()).await;
     let mut about_others = report.clone();
     about_others.published.domain = "elsewhere.example".to_owned();
