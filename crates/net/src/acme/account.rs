@@ -1,7 +1,7 @@
 //! Our account with a provider: found by its key, registered when there is none.
 //!
 //! A key that the provider doesn't know (made by Go's server at its start, or for another provider of that name) is put away, as the
-//! library can't register one together with an external account.
+//! library can't register one together with an external account. So is one of RSA, with which it can't sign.
 
 use super::ask::Asking;
 use super::files::Files;
@@ -29,13 +29,28 @@ pub(super) async fn existing(settings: &Settings, client: &Client) -> Result<Opt
     let Some(text) = read_key(settings).await? else { return Ok(None) };
     let block = pem::blocks(&text).into_iter().find(|block| block.label == "PRIVATE KEY");
     let der = PrivatePkcs8KeyDer::from(block.ok_or(AcmeError::AccountKey("no PEM block PRIVATE KEY".into()))?.der);
-    let key = Key::from_pkcs8_der(der.clone_key()).map_err(|e| AcmeError::AccountKey(format!("only ECDSA P-256 is supported: {e}")))?;
+    let key = match Key::from_pkcs8_der(der.clone_key()) {
+        Ok(key) => key,
+        Err(_) if is_rsa(der.secret_pkcs8_der()) => {
+            let why = "its RSA key isn't supported; CAA records that name the account have to be changed";
+            tracing::warn!(target: "autotls", provider = settings.name, why, "the acme account can't be used, there will be a new one");
+            return Ok(None);
+        }
+        Err(error) => return Err(AcmeError::AccountKey(format!("only ECDSA P-256 is supported: {error}"))),
+    };
     match builder(settings, client).from_key((key, der.into()), settings.directory_url.clone()).await {
         Ok((account, _)) => Ok(Some(account)),
         // RFC 8555 §7.3.1.
         Err(Error::Api(problem)) if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist") => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Whether a key in PKCS #8 is one of RSA, which administrators may have put in place of the one that Go's server makes.
+fn is_rsa(der: &[u8]) -> bool {
+    /// `rsaEncryption`, RFC 8017 appendix C.
+    const RSA: &[u8] = &[0x06, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
+    der.windows(RSA.len()).any(|window| window == RSA)
 }
 
 /// The account, registered if need be.

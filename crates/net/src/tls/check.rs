@@ -4,15 +4,15 @@
 //! policies in testing and messages with `TLS-Required: No` want: the handshake then goes on, and the fault can be reported.
 
 use super::info::fault_of;
-use super::signature::{Signatures, spki};
+use super::signature::{Signatures, spki, verify_signatures};
 use mox_base::{Domain, Tlsa};
 use mox_mailauth::dane;
 use mox_mailauth::tlsrpt::ResultType;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, Error, OtherError, RootCertStore};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What follows from a certificate that isn't as it should be.
@@ -220,25 +220,5 @@ impl ServerCertVerifier for Checking {
         refused.map_or_else(|| Ok(ServerCertVerified::assertion()), Err)
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.signatures.tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.signatures.schemes()
-    }
+    verify_signatures!();
 }

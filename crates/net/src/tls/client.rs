@@ -3,7 +3,7 @@
 use super::check::{Check, Checking, Findings};
 use super::info::HandshakeError;
 use super::provider;
-use super::verify::AnyServerCert;
+use super::verify::AnyCert;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -76,7 +76,7 @@ impl ClientTls {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyServerCert::new()))
+            .with_custom_certificate_verifier(Arc::new(AnyCert::new()))
             .with_no_client_auth();
         Ok(Self { config: Arc::new(config), roots: Arc::new(RootCertStore::empty()) })
     }

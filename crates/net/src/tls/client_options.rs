@@ -3,7 +3,7 @@
 use super::client::ClientTls;
 use super::info::iana_name;
 use super::provider;
-use super::verify::AnyServerCert;
+use super::verify::AnyCert;
 use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, NamedGroup, RootCertStore, SupportedProtocolVersion};
@@ -65,7 +65,7 @@ impl ClientTls {
         let mut config = if options.roots.is_some() {
             builder.with_root_certificates(Arc::clone(&roots)).with_no_client_auth()
         } else {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServerCert::new())).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCert::new())).with_no_client_auth()
         };
         if options.no_resumption {
             config.resumption = Resumption::disabled();

@@ -12,6 +12,8 @@ mod client_cert;
 mod client_options;
 mod end_point;
 mod host_key;
+#[cfg(test)]
+mod hostile_tests;
 mod info;
 mod server;
 mod signature;

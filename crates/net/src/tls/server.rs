@@ -8,7 +8,7 @@ use super::host_key::KeyKind;
 use super::info::{HandshakeError, Refusal};
 use super::provider;
 use super::tickets::TicketKeys;
-use super::verify::AnyClientCert;
+use super::verify::AnyCert;
 use crate::acme::Acme;
 use mox_base::Domain;
 use rustls::server::{
@@ -219,7 +219,7 @@ fn config(options: ServerTlsOptions) -> Result<ServerConfig, rustls::Error> {
         MinVersion::Tls12 => &[&TLS13, &TLS12],
         MinVersion::Tls13 => &[&TLS13],
     };
-    let client = if options.client_auth { Arc::new(AnyClientCert::new()) } else { WebPkiClientVerifier::no_client_auth() };
+    let client = if options.client_auth { Arc::new(AnyCert::new()) } else { WebPkiClientVerifier::no_client_auth() };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)?
         .with_client_cert_verifier(client)

@@ -72,6 +72,34 @@ impl Signatures {
     }
 }
 
+/// The three methods that verifiers of clients and of servers have alike, by their field `signatures`.
+macro_rules! verify_signatures {
+    () => {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            self.signatures.tls12(message, cert, dss)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &rustls::pki_types::CertificateDer<'_>,
+            dss: &rustls::DigitallySignedStruct,
+        ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+            self.signatures.tls13(message, cert, dss)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+            self.signatures.schemes()
+        }
+    };
+}
+pub(super) use verify_signatures;
+
 /// A certificate that webpki can't judge, rather than a signature that is wrong.
 fn is_about_certificate(e: &Error) -> bool {
     matches!(e, Error::InvalidCertificate(reason) if *reason != CertificateError::BadSignature)

@@ -1,32 +1,25 @@
 //! Verifiers that accept any certificate, but insist that the peer has its key.
 
-use super::signature::{Signatures, spki};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use super::signature::{Signatures, spki, verify_signatures};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DistinguishedName, Error};
 
 /// For servers: client certificates are requested, not required, and only their key matters, which the session looks up afterwards.
+/// For clients that encrypt opportunistically: nothing else matters either.
 #[derive(Debug)]
-pub(super) struct AnyClientCert(Signatures);
+pub(super) struct AnyCert {
+    signatures: Signatures,
+}
 
-/// For clients that encrypt opportunistically.
-#[derive(Debug)]
-pub(super) struct AnyServerCert(Signatures);
-
-impl AnyClientCert {
+impl AnyCert {
     pub(super) fn new() -> Self {
-        Self(Signatures::new())
+        Self { signatures: Signatures::new() }
     }
 }
 
-impl AnyServerCert {
-    pub(super) fn new() -> Self {
-        Self(Signatures::new())
-    }
-}
-
-impl ClientCertVerifier for AnyClientCert {
+impl ClientCertVerifier for AnyCert {
     fn client_auth_mandatory(&self) -> bool {
         false
     }
@@ -40,30 +33,10 @@ impl ClientCertVerifier for AnyClientCert {
         Ok(ClientCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.schemes()
-    }
+    verify_signatures!();
 }
 
-impl ServerCertVerifier for AnyServerCert {
+impl ServerCertVerifier for AnyCert {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,
@@ -75,25 +48,5 @@ impl ServerCertVerifier for AnyServerCert {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls12(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.0.tls13(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.schemes()
-    }
+    verify_signatures!();
 }

@@ -289,6 +289,19 @@ async fn failures_pause() {
     assert_eq!(setup.count("cert_request_errors"), 2);
 }
 
+/// As an administrator may have put it in place of the one that Go's server makes.
+#[tokio::test]
+async fn an_account_key_of_rsa_is_put_away() {
+    let Some(setup) = Setup::start(Challenges { tls: true, http: false }, |_, _| {}).await else { return };
+    let file = setup.folder.path().join("acme/test.key");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let key = HostKey::generate(KeyKind::Rsa2048).unwrap().pkcs8_pem();
+    std::fs::write(&file, &key).unwrap();
+    handshake(&setup.sni(AcmeFallback::Always(domain(HOST))), &setup.trusting(), HOST).await.unwrap();
+    assert_eq!(std::fs::read_to_string(setup.folder.path().join("acme/test.key.old")).unwrap(), key);
+    assert_ne!(std::fs::read_to_string(&file).unwrap(), key);
+}
+
 #[tokio::test]
 async fn tied_to_an_external_account() {
     let key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W";
