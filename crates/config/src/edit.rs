@@ -217,7 +217,8 @@ fn dkim(selectors: Vec<(UnicodeDomain, String)>) -> Option<Dkim> {
         let expiration = Some(DurationText::from_text("72h", Duration::from_secs(72 * 3600)));
         let selector = Selector {
             hash: None,
-            canonicalization: crate::domain::Canonicalization::default(),
+            // Survives what relays do to white space.
+            canonicalization: crate::domain::Canonicalization { header_relaxed: true, body_relaxed: true },
             headers: Vec::new(),
             dont_seal_headers: false,
             expiration,

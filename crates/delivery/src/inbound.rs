@@ -11,6 +11,7 @@ mod authentication;
 mod patience;
 mod policy;
 mod reply;
+mod report_limit;
 mod reports;
 mod rulesets;
 mod sealing;
@@ -276,6 +277,7 @@ impl Inbound {
                     acceptance.reason = b"X-Mox-Reason: reporting;\r\n".to_vec();
                 }
                 Ok(Processed::Unusable(field)) => acceptance.reason.extend_from_slice(field.as_bytes()),
+                Ok(Processed::Refused(refusal)) => return Err(refusal),
                 Err(error) => {
                     tracing::error!(%error, "keeping a report");
                     return Err(Refusal::of(&error));
@@ -313,6 +315,7 @@ impl Inbound {
                 refused: *refused,
                 // A report, or an answer to one of ours, must cause no report.
                 optional: recipient.destination.reports.is_some()
+                    || incoming.directory.postmaster_id(&rcpt.path).is_some()
                     || (incoming.directory.is_postmaster(&rcpt.path) && incoming.is_automatic()),
             })
         });

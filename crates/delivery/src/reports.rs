@@ -6,12 +6,12 @@
 
 use crate::signing::{self, SharedSelectors};
 use crate::spool::Spool;
-use crate::submit::{Submission, SubmissionRecipient, SubmitError, Submitter};
+use crate::submit::{Submission, SubmissionRecipient, SubmitError, Submitter, UniqueSender};
 use mox_base::{Address, Clock, Domain, Path, Random, Timestamp};
 use mox_mailauth::DkimSelector;
 use mox_message::compose::Composed;
 use mox_smtp::grammar::RcptParameters;
-use mox_store::directory::SharedDirectory;
+use mox_store::directory::{POSTMASTER_SEPARATOR, SharedDirectory};
 use mox_store::dmarc::DmarcStore;
 use mox_store::queue::ReportKind;
 use mox_store::reports::{ReportSuppressions, SuppressedAddress};
@@ -146,7 +146,8 @@ impl Reporter {
             account: self.settings.account.clone(),
             reverse_path: Some(Path::from(from)),
             recipients: recipients.collect(),
-            unique_sender: None,
+            // What comes back says by its address which report it is about, whatever else it leaves out.
+            unique_sender: Some(UniqueSender::Generate { separator: POSTMASTER_SEPARATOR.to_owned() }),
             prefix: signature.into_bytes(),
             message,
             has_8bit: composed.eight_bit,

@@ -21,6 +21,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 /// The localpart that every mail host has, RFC 5321 §4.5.1.
 const POSTMASTER: &str = "postmaster";
 
+/// Before the id in an address of the postmaster, whatever separators its domain has.
+pub const POSTMASTER_SEPARATOR: &str = "+";
+
 /// An address of an account, and how mail for it is delivered.
 #[derive(Clone, Debug)]
 pub struct LocalRecipient {
@@ -325,6 +328,16 @@ impl Directory {
         at_host && path.localpart.as_str().eq_ignore_ascii_case(POSTMASTER)
     }
 
+    /// The id in an address of the postmaster, `postmaster+id`: by these, what comes back about a message that the server itself sent is
+    /// recognised. Anything that could be somebody else's address is none.
+    pub fn postmaster_id<'p>(&self, path: &'p Path) -> Option<&'p str> {
+        path.host.domain().filter(|domain| self.has_postmaster(domain)).and_then(|_| postmaster_id(&path.localpart))
+    }
+
+    fn has_postmaster(&self, domain: &Domain) -> bool {
+        self.mail_hosts.contains(domain) || self.domains.get(domain).is_some_and(|entry| entry.hosted && !entry.settings.disabled)
+    }
+
     /// Whom mail for an address reaches. Address literals are never ours, RFC 5321 §4.1.3 notwithstanding: they only
     /// attract spam.
     ///
@@ -370,6 +383,9 @@ impl Directory {
         let postmaster = address.localpart.as_str().eq_ignore_ascii_case(POSTMASTER);
         let takes_postmaster = purpose == Purpose::Delivery;
         if postmaster && takes_postmaster && self.mail_hosts.contains(&address.domain) {
+            return Ok(Recipient::Account(self.postmaster.clone()));
+        }
+        if takes_postmaster && postmaster_id(&address.localpart).is_some() && self.has_postmaster(&address.domain) {
             return Ok(Recipient::Account(self.postmaster.clone()));
         }
         if let Some((localpart, recipient)) = &self.host_tls_reports
@@ -466,4 +482,11 @@ impl SharedDirectory {
     pub fn replace(&self, directory: Directory) {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
     }
+}
+
+/// What follows `postmaster+`, if it is an id as the queue makes them: 22 letters, digits, `-` and `_`.
+fn postmaster_id(localpart: &Localpart) -> Option<&str> {
+    let (name, id) = localpart.as_str().split_once(POSTMASTER_SEPARATOR)?;
+    let is_id = id.len() == 22 && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    (is_id && name.eq_ignore_ascii_case(POSTMASTER)).then_some(id)
 }

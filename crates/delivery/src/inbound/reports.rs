@@ -1,10 +1,12 @@
 //! Reports of others that arrive: read, kept and counted. RFC 7489 §7.2, RFC 8460 §5.3.
 //!
 //! Only mail to addresses for reports is looked at, and only what is verified counts: DMARC reports of whom DMARC passes, TLS reports
-//! signed by who sends them. The rest is mail like any other, with a field that says why. A report that comes again is there once. A few are read at
-//! once, off the threads that serve connections: each may take some 50 MiB.
+//! signed by who sends them. A DMARC report of somebody else is refused; the rest is mail like any other, with a field that says why. A
+//! report that comes again is there once, and nobody's are too many (`report_limit`). A few are read at once, off the threads that serve
+//! connections: each may take some 50 MiB.
 
-use super::Incoming;
+use super::report_limit::ReportLimits;
+use super::{Incoming, Refusal};
 use mox_base::{Clock, Domain, Path};
 use mox_mailauth::dkim::{DkimOutcome, DkimStatus};
 use mox_mailauth::dmarc::DmarcResult;
@@ -12,6 +14,7 @@ use mox_mailauth::dmarc::report::{self, Feedback};
 use mox_mailauth::suffix::organizational_domain;
 use mox_mailauth::tlsrpt::{self, PolicyResult, Report, ResultType};
 use mox_mailauth::{MAX_MESSAGE, MAX_REPORT};
+use mox_smtp::Reply;
 use mox_store::Error;
 use mox_store::directory::{Directory, Reports as ReportsFor};
 use mox_store::dmarc::{DmarcCounts, DmarcStore, NewDmarcReport};
@@ -127,6 +130,8 @@ pub(super) enum Processed {
     Kept,
     /// It didn't; this field says why.
     Unusable(String),
+    /// It brought one of which nobody knows whose it is.
+    Refused(Refusal),
 }
 
 /// Why a report isn't kept.
@@ -134,6 +139,8 @@ pub(super) enum Processed {
 enum Unusable {
     #[error("{0}")]
     Why(String),
+    #[error("the report is refused")]
+    Refused(Refusal),
     #[error(transparent)]
     Store(#[from] Error),
 }
@@ -150,12 +157,13 @@ pub struct ReceivedReports {
     clock: Arc<dyn Clock>,
     metrics: ReportMetrics,
     reading: Arc<Semaphore>,
+    limits: Arc<ReportLimits>,
 }
 
 impl ReceivedReports {
     /// In these stores.
     pub fn new(dmarc: DmarcStore, tls: TlsStore, clock: Arc<dyn Clock>, metrics: ReportMetrics) -> Self {
-        Self { dmarc, tls, clock, metrics, reading: Arc::new(Semaphore::new(READING)) }
+        Self { dmarc, tls, clock, metrics, reading: Arc::new(Semaphore::new(READING)), limits: Arc::default() }
     }
 
     /// Looks for a report in a message to an address for such reports.
@@ -167,6 +175,11 @@ impl ReceivedReports {
         match result {
             Ok(()) => Ok(Processed::Kept),
             Err(Unusable::Store(error)) => Err(error),
+            Err(Unusable::Refused(refusal)) => {
+                let why = refusal.reply.to_string();
+                tracing::info!(why, remote = %incoming.remote_ip, "refusing a report");
+                Ok(Processed::Refused(refusal))
+            }
             Err(Unusable::Why(text)) => {
                 tracing::info!(why = text, remote = %incoming.remote_ip, "message to an address for reports has none that can be used");
                 let text: String = text.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).take(200).collect();
@@ -176,11 +189,39 @@ impl ReceivedReports {
     }
 
     async fn dmarc(&self, incoming: &Incoming) -> Result<(), Unusable> {
-        let passes = incoming.authentication.dmarc.as_ref().is_some_and(|dmarc| dmarc.result == DmarcResult::Pass);
-        let from = incoming.msg_from.as_ref().filter(|_| passes).ok_or_else(|| why("no dmarc pass"))?;
-        let feedback = self.read(incoming, report::read).await?.map_err(why)?;
+        let result = incoming.authentication.dmarc.as_ref().map_or(DmarcResult::None, |dmarc| dmarc.result);
+        let from = incoming.msg_from.as_ref().ok_or_else(|| why("no dmarc pass"))?;
+        self.may_read(&from.domain)?;
+        let feedback = self.read(incoming, report::read).await?;
+        match result {
+            DmarcResult::Pass => {}
+            // Whoever writes to the address by hand may do so as anybody; a report is a claim that somebody has to stand for.
+            _ if feedback.is_err() => return Err(why("no dmarc pass")),
+            DmarcResult::Temperror => {
+                return Err(Unusable::Refused(Refusal::new(Reply::new(451, (4, 7, 26), "dmarc report can't be verified now"))));
+            }
+            DmarcResult::None | DmarcResult::Fail | DmarcResult::Permerror => {
+                return Err(Unusable::Refused(Refusal::new(Reply::new(550, (5, 7, 26), "dmarc report must itself pass dmarc"))));
+            }
+        }
+        let feedback = feedback.map_err(why)?;
+        if let Some(about) = configured(&incoming.directory, &feedback.published.domain) {
+            self.may_keep(&from.domain, &about)?;
+        }
         self.keep_dmarc(&incoming.directory, feedback, from.domain.ascii()).await?;
         Ok(())
+    }
+
+    fn may_read(&self, from: &Domain) -> Result<(), Unusable> {
+        if self.limits.may_read(from, self.clock.now()) { Ok(()) } else { Err(why("too many reports of this sender")) }
+    }
+
+    fn may_keep(&self, from: &Domain, about: &Domain) -> Result<(), Unusable> {
+        if self.limits.may_keep(from, about, self.clock.now()) {
+            Ok(())
+        } else {
+            Err(why("too many reports of this sender about the domain"))
+        }
     }
 
     async fn keep_dmarc(&self, directory: &Directory, feedback: Feedback, from_domain: &str) -> Result<bool, Unusable> {
@@ -222,7 +263,12 @@ impl ReceivedReports {
         if !signed {
             return Err(why("no acceptable dkim signature"));
         }
+        self.may_read(&from.domain)?;
         let report = self.read(incoming, tlsrpt::read).await?.map_err(why)?;
+        // The first stands for all: a report of several domains counts once.
+        if let Some(about) = report.policies.iter().find_map(|policy| configured(&incoming.directory, &policy.policy.domain)) {
+            self.may_keep(&from.domain, &about)?;
+        }
         let mail_from = incoming.mail_from.as_ref().map(Path::to_string).unwrap_or_default();
         self.keep_tls(&incoming.directory, &report, from.domain.ascii(), &mail_from).await?;
         Ok(())

@@ -28,6 +28,7 @@ struct Fixture {
     arrivals: Arrivals,
     inbound: Inbound,
     dmarc: DmarcStore,
+    tls: TlsStore,
     folder: tempfile::TempDir,
 }
 
@@ -72,7 +73,7 @@ impl Fixture {
         let parts = ArrivalsParts { store: store.clone(), queue: queue.clone(), directory: shared, clock: clock_of, dead_addresses };
         let arrivals = Arrivals::new(parts);
         let inbound = Inbound::new(store.clone(), Arc::new(AcceptAll)).with_arrivals(arrivals.clone());
-        Self { store, queue, directory, clock, arrivals, inbound, dmarc, folder }
+        Self { store, queue, directory, clock, arrivals, inbound, dmarc, tls, folder }
     }
 
     async fn reopened(self) -> Self {
@@ -248,6 +249,19 @@ async fn reports_that_bounce_are_remembered() {
     assert_eq!((dead.address.as_str(), dead.comment.as_str()), ("bob@b.example", "report not delivered: 550 5.1.1 no such user"));
     let path = Path::from("bob@b.example".parse::<Address>().unwrap());
     assert!(f.queue.suppression(Some("ann".to_owned()), path).await.unwrap().is_none(), "other mail goes there");
+}
+
+/// By a host that says neither what it was about nor to whom.
+#[tokio::test]
+async fn reports_that_bounce_are_known_by_their_sender() {
+    let f = Fixture::new().await;
+    let id = "AbCdEfGhIjKlMnOpQrStUv";
+    f.sent_as(ReportKind::Tls, id, "bob@b.example").await;
+    let failed = dsn("eve@elsewhere.example", "Action: failed\nStatus: 5.1.1\n").replace("orig@", "other@");
+    f.deliver("", &format!("postmaster+{id}@mx.a.example"), &failed).await;
+    f.told().await;
+    let dead = f.tls.suppressions().list(f.clock.now(), "", 10).await.unwrap();
+    assert_eq!(dead.iter().map(|dead| dead.address.as_str()).collect::<Vec<_>>(), ["bob@b.example"]);
 }
 
 #[tokio::test]

@@ -66,6 +66,9 @@ impl ArrivalNote {
 
 /// What may identify an earlier message in the address that this one came to: what is behind the domain's first separator.
 fn from_id<'p>(directory: &Directory, rcpt_to: &'p Path) -> Option<&'p str> {
+    if let Some(id) = directory.postmaster_id(rcpt_to) {
+        return Some(id);
+    }
     let separator = directory.domain(rcpt_to.host.domain()?)?.separators.first()?;
     rcpt_to.localpart.as_str().split_once(separator.as_str()).map(|(_, id)| id).filter(|id| !id.is_empty())
 }

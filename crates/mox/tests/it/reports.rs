@@ -48,7 +48,11 @@ fn reports_that_arrive_unverified_are_only_mail() {
     let mox = serving();
     let dmarc = message("text/xml", REPORT);
     let tls = message("application/tlsrpt+json", TLS_REPORT);
-    for (to, message) in [("dmarcreports@localhost", &dmarc), ("tlsreports@localhost", &tls)] {
+    // Anybody could have written it.
+    let refused = smtp(&mox).send("", &["dmarcreports@localhost"], &dmarc).unwrap();
+    assert!(refused.code == 550 && refused.text.contains("dmarc report must itself pass dmarc"), "{refused:?}");
+    let plain = b"From: <ann@acme.example>\r\nSubject: your report\r\n\r\nhello\r\n".to_vec();
+    for (to, message) in [("dmarcreports@localhost", &plain), ("tlsreports@localhost", &tls)] {
         assert!(smtp(&mox).send("", &[to], message).unwrap().is_ok());
     }
     let mut client = imap(&mox);

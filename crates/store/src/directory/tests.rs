@@ -227,3 +227,31 @@ fn swapping_leaves_what_was_looked_up() {
     assert!(before.login(&address("ann@a.example")).is_ok());
     assert!(shared.current().login(&address("ann@a.example")).is_err());
 }
+
+#[test]
+fn the_postmaster_has_addresses_with_ids() {
+    let directory = Directory::new(settings()).unwrap();
+    let path = |text: &str| Path::from(address(text));
+    let id = "AbCdEfGhIjKlMnOpQr-_12";
+    for (domain, takes) in [
+        ("mail.example", true),
+        ("mx2.example", true),
+        ("a.example", true),
+        ("b.example", true),
+        // Its catchall gets nothing of these.
+        ("xn--bcher-kva.example", true),
+        ("off.example", false),
+        ("reports.example", false),
+        ("elsewhere.example", false),
+    ] {
+        let to = path(&format!("Postmaster+{id}@{domain}"));
+        assert_eq!(directory.postmaster_id(&to), takes.then_some(id), "{domain}");
+        let reached = show(directory.recipient(&to));
+        assert_eq!(reached == "root Postmaster postmaster", takes, "{domain}: {reached}");
+    }
+    for localpart in ["postmaster", "postmaster+", "postmaster+short", "ann+AbCdEfGhIjKlMnOpQr-_12", "postmaster+AbCdEfGhIjKlMnOpQr-_1."] {
+        assert_eq!(directory.postmaster_id(&path(&format!("{localpart}@mail.example"))), None, "{localpart}");
+    }
+    // Nobody logs in as, or writes as, one.
+    assert!(directory.login(&address(&format!("postmaster+{id}@a.example"))).is_err());
+}
