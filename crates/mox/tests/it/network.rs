@@ -6,6 +6,7 @@
 mod dane;
 mod dns;
 mod inbound;
+mod ipv6;
 mod pair;
 mod sts;
 
@@ -14,7 +15,7 @@ use mox_testkit::peers::{HostSetup, ImapClient, MoxHost, Names, Network, Resolvi
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _};
 use sha2::{Digest as _, Sha256};
 use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// Password of all accounts.
@@ -95,6 +96,7 @@ impl Identity {
 pub(crate) struct Setup<'a> {
     pub(crate) hostname: &'a str,
     pub(crate) ip: Ipv4Addr,
+    pub(crate) ip6: Option<Ipv6Addr>,
     pub(crate) domain: &'a str,
     pub(crate) account: &'a str,
     pub(crate) resolving: Resolving,
@@ -115,6 +117,7 @@ impl<'a> Setup<'a> {
         Self {
             hostname,
             ip: ip.into(),
+            ip6: None,
             domain,
             account,
             resolving: Resolving::Trusted,
@@ -130,6 +133,7 @@ impl<'a> Setup<'a> {
 
     fn mox_conf(&self) -> String {
         let Self { hostname, ip, account, listener, fixed, .. } = self;
+        let ip6 = self.ip6.map(|ip| format!("\t\t\t- {ip}\n")).unwrap_or_default();
         format!(
             "DataDir: ../data
 LogLevel: debug
@@ -143,7 +147,7 @@ Listeners:
 	public:
 		IPs:
 			- {ip}
-		TLS:
+{ip6}		TLS:
 			KeyCerts:
 				-
 					CertFile: cert.pem

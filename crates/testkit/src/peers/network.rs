@@ -1,4 +1,5 @@
-//! An internet of a test's own: a network namespace where all addresses of 9.0.0.0/8 are this machine.
+//! An internet of a test's own: a network namespace where all addresses of 9.0.0.0/8 are this machine, and of 2a09:9::/32 where the
+//! system has IPv6.
 //!
 //! Servers in it listen on the ports that the world uses, with addresses that count as public, and tests in parallel don't
 //! meet. What runs in it sees a `resolv.conf` of the test's choice. Root is needed, and Linux; tests without it are skipped.
@@ -60,7 +61,13 @@ impl Network {
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         let ready = folder.path().join("ready");
         // On the loopback interface, an address with a prefix makes all addresses of the prefix ours. It ends by itself if a test dies.
-        let script = format!("ip link set lo up && ip address add 9.0.0.1/8 dev lo && touch {} && exec sleep 900", ready.display());
+        // For IPv6 that takes a route, and leave to bind where no interface has the address.
+        let script = format!(
+            "ip link set lo up && ip address add 9.0.0.1/8 dev lo && \
+             {{ ip -6 route add local 2a09:9::/32 dev lo && echo 1 >/proc/sys/net/ipv6/ip_nonlocal_bind || true; }} && \
+             touch {} && exec sleep 900",
+            ready.display()
+        );
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "--", "sh", "-c", &script]).env("PATH", SYSTEM_PATH);
         let mut holder = Running::start(&mut unshare)?;
@@ -134,6 +141,13 @@ impl Network {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         Ok(stream)
+    }
+
+    /// Whether it has IPv6.
+    #[must_use]
+    pub fn has_ipv6(&self) -> bool {
+        let bound = self.inside(|| std::net::TcpListener::bind("[2a09:9::1]:0"));
+        bound.is_ok_and(|bound| bound.is_ok())
     }
 
     /// Connects to a server in it.
