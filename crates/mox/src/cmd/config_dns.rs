@@ -4,13 +4,14 @@ use super::config::load;
 use super::dns::with_resolver;
 use super::dnscheck::{anywhere, verified_tls};
 use crate::cli::{Command, Failure, Invocation, Outcome, print};
+use crate::wire::listener_keys;
 use mox_base::{Domain, Lookup};
 use mox_config::{DkimKey, DkimPublicKey, DnsInput, Fixed, Snapshot, UnicodeDomain, dns_records};
 use mox_net::TcpDial;
 use mox_net::acme::{Files, account_url};
 use mox_net::http::Client;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
-use sha2::{Digest, Sha256};
+use mox_net::tls::{HostKey, KeyKind};
+use rcgen::{KeyPair, PublicKeyData};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -69,17 +70,10 @@ pub(super) fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
 
 /// The digests of the keys that the listener `public` keeps, of each kind the first: ECDSA P-256, then RSA.
 pub(super) fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
-    let files = fixed.settings.listeners.get("public").and_then(|l| l.tls.as_ref()).map(|tls| tls.host_private_key_files.as_slice());
-    let (mut ecdsa, mut rsa) = (None, None);
-    for file in files.unwrap_or_default() {
-        let path = fixed.paths.config(file);
-        let text = std::fs::read_to_string(&path).map_err(|e| Failure::new(path.display(), e))?;
-        let pair = KeyPair::from_pem(&text).map_err(|e| Failure::new(path.display(), e))?;
-        let digest = Sha256::digest(pair.subject_public_key_info()).into();
-        let slot = if pair.is_compatible(&PKCS_ECDSA_P256_SHA256) { &mut ecdsa } else { &mut rsa };
-        slot.get_or_insert(digest);
-    }
-    Ok(ecdsa.into_iter().chain(rsa).collect())
+    let Some(listener) = fixed.settings.listeners.get("public") else { return Ok(Vec::new()) };
+    let keys = listener_keys(&fixed.paths, "public", listener).map_err(Failure::Error)?;
+    let of = |kind| keys.iter().find(|key| key.kind() == kind).map(HostKey::spki_digest);
+    Ok(KeyKind::ALL.into_iter().filter_map(of).collect())
 }
 
 /// The URI of our account with the provider that the listener `public` has its certificates from; none without an account, or where

@@ -5,12 +5,17 @@ use super::{CONNECTION_PATIENCE, MailHost, Section, domain};
 use crate::session::{self, Hello};
 use mox_base::{Host, LookupError, Mx, Tlsa};
 use mox_mailauth::dane;
+use mox_net::ClientTls;
+use mox_net::tls::{Check, DaneCheck, Severity};
 use mox_smtp::client::TlsMode;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Connections that are tried at most; each takes a task of the peer.
 const MAX_CONNECTIONS: usize = 20;
+
+/// Addresses of another host whose certificates are compared with its TLSA records.
+const MAX_COMPARED: usize = 4;
 
 /// Whether mail for the domain comes to us.
 pub(super) async fn mx(cx: &Context<'_>) -> Section<Vec<MailHost>> {
@@ -62,7 +67,7 @@ async fn reachable(cx: &Context<'_>) -> Vec<(String, IpAddr)> {
 pub(super) async fn tls(cx: &Context<'_>) -> Section<()> {
     let mut section: Section<()> = Section::default();
     let hosts = reachable(cx).await;
-    let tried = crate::together::all(hosts.iter().map(|(host, ip)| starttls(cx, host, *ip))).await;
+    let tried = crate::together::all(hosts.iter().map(|(host, ip)| starttls(cx, host, *ip, &cx.ports.tls))).await;
     for ((host, ip), result) in hosts.iter().zip(tried) {
         if let Err(why) = result {
             section.findings.error(format!("STARTTLS at mail host {host}, address {ip}: {why}"));
@@ -77,12 +82,12 @@ pub(super) async fn tls(cx: &Context<'_>) -> Section<()> {
     section
 }
 
-async fn starttls(cx: &Context<'_>, host: &str, ip: IpAddr) -> Result<(), String> {
+async fn starttls(cx: &Context<'_>, host: &str, ip: IpAddr, tls: &ClientTls) -> Result<(), String> {
     let stream = cx.connect(ip, 25).await?;
     let hello = Hello {
         ehlo: Host::Domain(cx.hostname().clone()),
         mode: TlsMode::Required,
-        tls: cx.ports.tls.clone(),
+        tls: tls.clone(),
         name: host.to_owned(),
         patience: CONNECTION_PATIENCE,
     };
@@ -158,6 +163,34 @@ async fn dane_of_host(cx: &Context<'_>, mx: &str, signed: bool, keys: &[Tlsa], s
                 found.error(format!("TLSA record at {name} that is for none of this machine's keys: {extra}"));
             }
         }
-        Ok(_) => {}
+        // Somebody else's keys: what counts is whether the host has one of them.
+        Ok(answer) => {
+            for why in compared(cx, mx, &answer.records).await {
+                found.error(format!("{why}: others refuse the host because of its TLSA records at {name}"));
+            }
+        }
     }
+}
+
+/// What is wrong with the certificates that a host shows, by its TLSA records. Nothing is, where none of these can be used (RFC 7672
+/// §2.2), or nobody answers, which the section about TLS reports.
+async fn compared(cx: &Context<'_>, host: &str, records: &[Tlsa]) -> Vec<String> {
+    let records: Vec<Tlsa> = records.iter().filter(|record| dane::is_usable(record)).cloned().collect();
+    let (Some(name), Ok(answer)) = (domain(host), cx.lookup().ips(host).await) else { return Vec::new() };
+    if records.is_empty() {
+        return Vec::new();
+    }
+    let check = DaneCheck { records, names: vec![name, cx.domain().clone()], severity: Severity::Refuse };
+    let Ok((tls, findings)) = cx.ports.tls.checking(Check { dane: Some(check), ..Check::default() }) else { return Vec::new() };
+    let mut wrong = Vec::new();
+    // One after the other: the findings are of the connection made last.
+    for ip in answer.records.into_iter().take(MAX_COMPARED) {
+        let result = starttls(cx, host, ip, &tls).await;
+        match (result, findings.dane()) {
+            (Err(why), Some(Err(_))) => wrong.push(format!("the certificate of mail host {host}, address {ip}: {why}")),
+            (Err(why), None) if why.starts_with("starttls") => wrong.push(format!("mail host {host}, address {ip}: {why}")),
+            (Ok(()) | Err(_), _) => {}
+        }
+    }
+    wrong
 }

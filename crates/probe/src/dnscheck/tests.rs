@@ -475,6 +475,35 @@ async fn tlsa_records() {
     scene.finds(&["DANE error: looking up the TLSA records at _25._tcp.mx.example.org: DNSSEC validation failed"]).await;
 }
 
+/// A host of somebody else, whose keys we don't have: it shows its certificate.
+#[tokio::test]
+async fn tlsa_records_of_other_hosts() {
+    let host = "backup.example.net";
+    let scene = |data: &[&str]| {
+        let mut scene = Scene::new()
+            .publish("example.org", "MX", &["MX 10 mx.example.org.", "MX 20 backup.example.net."])
+            .publish(host, "A", &["A 192.0.2.9"])
+            .publish(&format!("_25._tcp.{host}"), "TLSA", data);
+        scene.listening.push("192.0.2.9:25");
+        scene.names.push(host.to_owned());
+        scene.policy = format!("{POLICY}mx: {host}\n");
+        scene
+    };
+    let about_dane =
+        async |scene: Scene| -> Vec<String> { scene.found().await.into_iter().filter(|line| line.starts_with("DANE")).collect() };
+    let wrong = format!("TLSA 3 1 1 {}", "cd".repeat(32));
+    let found = about_dane(scene(&[&wrong])).await;
+    let [found] = found.as_slice() else { panic!("{found:?}") };
+    let starts = "DANE error: the certificate of mail host backup.example.net, address 192.0.2.9: ";
+    assert!(found.starts_with(starts) && found.ends_with("its TLSA records at _25._tcp.backup.example.net"), "{found}");
+    // Usages that SMTP doesn't have say nothing, RFC 7672 §2.2.
+    assert!(about_dane(scene(&[&wrong.replace("3 1 1", "1 1 1")])).await.is_empty());
+    let mut unencrypted = scene(&[&wrong]);
+    unencrypted.starttls = false;
+    let found = about_dane(unencrypted).await;
+    assert!(found.len() == 1 && found[0].contains("mail host backup.example.net, address 192.0.2.9: starttls"), "{found:?}");
+}
+
 #[tokio::test]
 async fn spf() {
     let scene = Scene::new().publish("example.org", "TXT", &["TXT \"v=spf1 mx -all\""]);
