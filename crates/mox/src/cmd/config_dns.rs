@@ -11,7 +11,7 @@ use mox_net::TcpDial;
 use mox_net::acme::{Files, account_url};
 use mox_net::http::Client;
 use mox_net::tls::{HostKey, KeyKind};
-use rcgen::{KeyPair, PublicKeyData};
+use rcgen::KeyPair;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -110,6 +110,7 @@ fn is_signed(domain: &Domain) -> bool {
 mod tests {
     use super::*;
     use mox_config::{DkimAlgorithm, DkimHash};
+    use rcgen::PublicKeyData as _;
 
     #[test]
     fn public_halves() {
