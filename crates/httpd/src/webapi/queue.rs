@@ -24,7 +24,7 @@ impl Call {
     pub(super) async fn queue_list(&self, request: QueueListRequest) -> Result<QueueListResponse, Error> {
         let limit = u64::try_from(request.limit).ok().filter(|n| *n > 0).unwrap_or(PAGE).min(MAX_PAGE);
         let filter = self.own(&request.queue_msg_ids)?;
-        let sort = Sort { field: SortField::Queued, ascending: false, after: position(&request.after)? };
+        let sort = Sort { field: SortField::Added, ascending: false, after: position(&request.after)? };
         // One more than asked for tells whether there is another page.
         let page = Page { limit: limit.saturating_add(1) };
         let failed = |e: StoreError| self.server("reading queue", &e);

@@ -73,7 +73,7 @@ pub(crate) struct QueueSort {
 impl QueueSort {
     /// For the store.
     pub(crate) const fn sort(self) -> Sort {
-        let field = if self.queued { SortField::Queued } else { SortField::Time };
+        let field = if self.queued { SortField::Added } else { SortField::Time };
         Sort { field, ascending: self.ascending, after: None }
     }
 }

@@ -62,7 +62,7 @@ pub(crate) struct WebhookSort {
 impl WebhookSort {
     /// For the store.
     pub(crate) const fn sort(self) -> Sort {
-        let field = if self.submitted { SortField::Submitted } else { SortField::Time };
+        let field = if self.submitted { SortField::Added } else { SortField::Time };
         Sort { field, ascending: self.ascending, after: None }
     }
 }

@@ -142,7 +142,7 @@ async fn list(shared: &Shared, filter: Filter, mut sort: Sort, out: &mut Output)
         any |= count > 0;
         out.write(text.as_bytes()).await?;
         let Some(last) = rows.last().filter(|_| count == page.limit) else { break };
-        let time = if sort.field == mox_store::queue::SortField::Queued { last.row.queued } else { last.row.next_attempt };
+        let time = if sort.field == mox_store::queue::SortField::Added { last.row.queued } else { last.row.next_attempt };
         sort.after = Some((time, last.row.id));
         left = left.saturating_sub(count);
     }

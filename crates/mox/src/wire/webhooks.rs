@@ -97,7 +97,7 @@ async fn list(shared: &Shared, filter: Filter, mut sort: Sort, out: &mut Output)
         let rows = webhooks.list(filter.clone(), sort, page).await.map_err(|e| e.to_string())?;
         let Some(last) = rows.last() else { break };
         any = true;
-        sort.after = Some((if sort.field == SortField::Submitted { last.row.submitted } else { last.row.next_attempt }, last.row.id));
+        sort.after = Some((if sort.field == SortField::Added { last.row.submitted } else { last.row.next_attempt }, last.row.id));
         left = left.saturating_sub(u64::try_from(rows.len()).unwrap_or(u64::MAX));
         let text: String = rows.iter().map(|row| print::waiting_line(row, now)).collect();
         out.write(text.as_bytes()).await?;
@@ -115,7 +115,7 @@ async fn list_retired(shared: &Shared, filter: Filter, mut sort: Sort, out: &mut
         let rows = webhooks.list_retired(filter.clone(), sort, page).await.map_err(|e| e.to_string())?;
         let Some(last) = rows.last() else { break };
         any = true;
-        sort.after = Some((if sort.field == SortField::Submitted { last.row.submitted } else { last.row.last_activity }, last.row.id));
+        sort.after = Some((if sort.field == SortField::Added { last.row.submitted } else { last.row.last_activity }, last.row.id));
         left = left.saturating_sub(u64::try_from(rows.len()).unwrap_or(u64::MAX));
         let text: String = rows.iter().map(|row| print::retired_line(row, now)).collect();
         out.write(text.as_bytes()).await?;

@@ -2,12 +2,12 @@
 
 use super::entry::{AttemptResult, Entry, Listed, QueuedMessage, RetiredEntry};
 use super::events::{Aftermath, EventKind, Happened, announce};
-use super::filter::{Of, by_id, selected};
+use super::filter::{by_id, selected};
 use super::finish::{record, retire};
 use super::{Filter, Queue, Sort, refresh_domain};
 use crate::db::{Error, Param, Row, Sql, Tx};
 use crate::params;
-use crate::selection::Selection;
+use crate::selection::{Of, Selection};
 use mox_base::{QueueId, Timestamp};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl Queue {
         self.db
             .read(move |tx| {
                 let from = format!("SELECT {} FROM queue_entry e", Entry::COLUMNS);
-                let selection = selected(&filter, &sort, Some(page.limit), Of::Entries);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Waiting);
                 listed(tx, &from, &selection, Entry::from_row, |entry| entry.id)
             })
             .await
@@ -204,7 +204,7 @@ impl Queue {
     async fn ids(&self, filter: Filter) -> Result<Vec<QueueId>, Error> {
         self.db
             .read(move |tx| {
-                let selection = selected(&filter, &Sort::default(), None, Of::Entries);
+                let selection = selected(&filter, &Sort::default(), None, Of::Waiting);
                 let select = |rest: &str| format!("SELECT e.id FROM queue_entry e {rest}");
                 let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
                 let mut ids = Vec::new();

@@ -420,9 +420,9 @@ async fn lists_page_and_filter(f: Fixture) {
         async move { queue.list(filter, sort, Page { limit }).await.unwrap() }
     };
     assert_eq!(show(list(Filter::default(), Sort::default(), 2).await), ["r4", "r3"]);
-    let first = list(Filter::default(), Sort { field: SortField::Queued, ascending: true, after: None }, 2).await;
+    let first = list(Filter::default(), Sort { field: SortField::Added, ascending: true, after: None }, 2).await;
     let last = &first[1].row;
-    let sort = Sort { field: SortField::Queued, ascending: true, after: Some((last.queued, last.id)) };
+    let sort = Sort { field: SortField::Added, ascending: true, after: Some((last.queued, last.id)) };
     assert_eq!(show(list(Filter::default(), sort, 10).await), ["r2", "r3", "r4"]);
     let down = Sort { field: SortField::Time, ascending: false, after: Some((last.next_attempt, last.id)) };
     assert_eq!(show(list(Filter::default(), down, 10).await), ["r0"]);
@@ -698,11 +698,8 @@ async fn hold_rules_match_new_and_old_alike(f: Fixture) {
         let listed = f.queue.hold_rules().await.unwrap();
         assert_eq!(listed, [HoldRule { id, ..rule.clone() }]);
         add_all().await;
-        let all = f
-            .queue
-            .list(Filter::default(), Sort { field: SortField::Queued, ascending: true, after: None }, Page::default())
-            .await
-            .unwrap();
+        let all =
+            f.queue.list(Filter::default(), Sort { field: SortField::Added, ascending: true, after: None }, Page::default()).await.unwrap();
         let held: Vec<usize> = all.iter().enumerate().filter(|(_, l)| l.row.hold).map(|(i, _)| i).collect();
         let both: Vec<usize> = want.iter().copied().chain(want.iter().map(|i| i + 5)).collect();
         assert_eq!(held, both, "{rule:?}");

@@ -1,6 +1,6 @@
 //! Looking at webhooks, and changing what is waiting: what administrators do.
 
-use super::filter::{Of, selected};
+use super::filter::selected;
 use super::finish::{Retiring, retire};
 use super::insert::append_result;
 use super::row::{CallResult, ListedWebhook, RetiredWebhook, Webhook, WebhookId};
@@ -8,7 +8,7 @@ use super::{Filter, Sort, Webhooks, refresh_url};
 use crate::db::{Error, Param, Row, Tx};
 use crate::params;
 use crate::queue::{Page, Reschedule};
-use crate::selection::Selection;
+use crate::selection::{Of, Selection};
 use mox_base::Timestamp;
 use std::collections::BTreeSet;
 use std::time::Duration;

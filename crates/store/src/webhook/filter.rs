@@ -1,8 +1,12 @@
 //! Which webhooks, in which order: what lists and actions of administrators are told.
 
 use super::row::{Event, WebhookId};
-use crate::selection::{Selection, TimeBound};
-use mox_base::Timestamp;
+use crate::selection::{Of, Selection, TimeBound};
+
+pub use crate::selection::SortField;
+
+/// The order of a list of webhooks.
+pub type Sort = crate::selection::Sort<WebhookId>;
 
 /// Conditions, all of which must hold. The default matches everything.
 #[derive(Clone, Debug, Default)]
@@ -23,40 +27,6 @@ pub struct Filter {
     pub event: Option<Event>,
 }
 
-/// The order of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sort {
-    /// By what.
-    pub field: SortField,
-    /// Upwards.
-    pub ascending: bool,
-    /// The last row of the page before: the list goes on strictly after it.
-    pub after: Option<(Timestamp, WebhookId)>,
-}
-
-/// By what lists are sorted; the id decides between equals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SortField {
-    /// When it is due; of retired webhooks, when it was done.
-    Time,
-    /// When it was added.
-    Submitted,
-}
-
-/// By time, downwards.
-impl Default for Sort {
-    fn default() -> Self {
-        Self { field: SortField::Time, ascending: false, after: None }
-    }
-}
-
-/// Of which table rows are selected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Of {
-    Waiting,
-    Retired,
-}
-
 /// What a list or an action is about. `limit` further bounds the filter's own maximum.
 pub(super) fn selected(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of) -> Selection {
     let mut s = Selection::all("w");
@@ -69,7 +39,7 @@ pub(super) fn selected(filter: &Filter, sort: &Sort, limit: Option<u64>, of: Of)
         Of::Retired => "last_activity",
     };
     s.within(time, if of == Of::Waiting { filter.next_attempt } else { filter.last_activity });
-    let column = if sort.field == SortField::Submitted { "submitted" } else { time };
+    let column = if sort.field == SortField::Added { "submitted" } else { time };
     let max = [filter.max, limit].into_iter().flatten().min();
     s.ordered(column, sort.ascending, sort.after.map(|(time, id)| (time, id.0)), max);
     s

@@ -121,12 +121,12 @@ impl Fixture {
     }
 
     async fn waiting(&self) -> Vec<WebhookId> {
-        let sort = Sort { field: SortField::Submitted, ascending: true, after: None };
+        let sort = Sort { field: SortField::Added, ascending: true, after: None };
         ids(&self.webhooks.list(Filter::default(), sort, Page::default()).await.unwrap(), |w| w.id)
     }
 
     async fn retired(&self) -> Vec<ListedWebhook<RetiredWebhook>> {
-        let sort = Sort { field: SortField::Submitted, ascending: true, after: None };
+        let sort = Sort { field: SortField::Added, ascending: true, after: None };
         self.webhooks.list_retired(Filter::default(), sort, Page::default()).await.unwrap()
     }
 }
@@ -352,7 +352,7 @@ async fn lists_page_and_filter(f: Fixture) {
     assert_eq!(list(Filter::default(), down).await, [all[3], all[2], all[1]]);
     let after = Some((start.after(Duration::from_secs(1)), all[1]));
     assert_eq!(list(Filter::default(), Sort { after, ..down }).await, [all[0]]);
-    let up = Sort { field: SortField::Submitted, ascending: true, after };
+    let up = Sort { field: SortField::Added, ascending: true, after };
     assert_eq!(list(Filter::default(), up).await, [all[2], all[3]]);
     let event = |event| Filter { event: Some(event), ..Filter::default() };
     assert_eq!(list(event(Event::Incoming), down).await, [all[3], all[0]]);

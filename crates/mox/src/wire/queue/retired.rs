@@ -18,7 +18,7 @@ pub(super) async fn list(shared: &Shared, filter: Filter, mut sort: Sort, out: &
         let rows = shared.queue.list_retired(filter.clone(), sort, page).await.map_err(|e| e.to_string())?;
         let Some(last) = rows.last() else { break };
         any = true;
-        let time = if sort.field == SortField::Queued { last.row.queued } else { last.row.last_activity };
+        let time = if sort.field == SortField::Added { last.row.queued } else { last.row.last_activity };
         sort.after = Some((time, last.row.id));
         left = left.saturating_sub(u64::try_from(rows.len()).unwrap_or(u64::MAX));
         let text: String = rows.iter().map(|row| line(row, now)).collect();
