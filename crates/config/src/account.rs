@@ -3,7 +3,7 @@
 use crate::choice::choices;
 use crate::dynamic::Route;
 use crate::schema::Section;
-use crate::text::{AsciiText, DestinationKey, HttpUrl, SmtpError};
+use crate::text::{AsciiText, DestinationKey, DurationText, HttpUrl, SmtpError};
 use crate::value::{MailboxName, Pattern};
 use mox_base::{Address, Domain, Secret};
 use std::collections::BTreeMap;
@@ -70,6 +70,23 @@ pub struct Account {
     /// Most recipients who never got a message before in 24 hours. Default 200.
     #[config(optional)]
     pub max_first_time_recipients_per_day: u32,
+    /// Most messages of the account that may wait in the queue, counted by recipients. More are refused for now. 0 is no limit.
+    #[config(optional)]
+    pub queue_max_messages: u32,
+    /// Limit of the bytes of all messages of the account that wait in the queue. More are refused for now. 0 is no limit.
+    #[config(optional)]
+    pub queue_max_size: u64,
+    /// How long after each failed attempt the next is made to deliver a message of this account from the queue. Default: the
+    /// global QueueRetryIntervals of mox.conf.
+    #[config(optional)]
+    pub queue_retry_intervals: Vec<DurationText>,
+    /// Mailbox for notices about messages of this account that couldn't be delivered from the queue, or not yet. Default: the Inbox.
+    #[config(optional, name = "QueueDSNMailbox")]
+    pub queue_dsn_mailbox: Option<MailboxName>,
+    /// How long an address stays on the account's suppression list that was put there because mail to it failed. 0 is for ever.
+    /// Addresses that somebody put there stay until somebody removes them.
+    #[config(optional)]
+    pub suppression_period: Duration,
     /// Don't wait before accepting messages from first-time senders.
     #[config(optional)]
     pub no_first_time_sender_delay: bool,

@@ -3,8 +3,10 @@
 //! The queue notes a wanted copy in the transaction that queues the message ([`mox_store::queue::WithCopy`]). Who submits files it at once, with [`file`];
 //! what a crash or a failing account left is filed later by [`file_waiting`], which the queue's runner calls.
 
+use crate::spool::{SpoolSettings, SpoolWriter};
+use mox_store::directory::Directory;
 use mox_store::queue::{CopyId, Queue};
-use mox_store::{Append, Content, Error, Flags, Message, SpecialUse, Store};
+use mox_store::{Append, Error, Flags, Message, SpecialUse, Store};
 
 /// Copies looked at at a time.
 const PAGE: u64 = 50;
@@ -43,8 +45,8 @@ pub async fn file(queue: &Queue, store: &Store, account: &str, id: CopyId, messa
     Ok(())
 }
 
-/// Files the copies that wait. Failures are logged; those copies go on waiting.
-pub(crate) async fn file_waiting(queue: &Queue, store: &Store) {
+/// Files the copies that wait, of accounts as they are configured now. Failures are logged; those copies go on waiting.
+pub(crate) async fn file_waiting(queue: &Queue, store: &Store, directory: &Directory, spool: &SpoolSettings) {
     let mut last = None;
     loop {
         let copies = match queue.copies(last, PAGE).await {
@@ -59,15 +61,20 @@ pub(crate) async fn file_waiting(queue: &Queue, store: &Store) {
         for copy in copies {
             let filed = async {
                 let Some(mut body) = queue.open_body(copy.message).await? else { return Ok(()) };
-                let mut bytes = Vec::new();
+                let mut writer = SpoolWriter::new(spool.clone());
                 loop {
                     let chunk = body.next_chunk().await?;
                     if chunk.is_empty() {
                         break;
                     }
-                    bytes.extend_from_slice(&chunk);
+                    writer.write(&chunk).await?;
                 }
-                let message = Message { prefix: copy.prefix.clone(), content: Content::Bytes(bytes), structure: None, hash: None };
+                let content = writer.finish().await?.content()?;
+                let message = Message { prefix: copy.prefix.clone(), content, structure: None, hash: None };
+                // Nobody may have opened the account since the start.
+                if let (Some(settings), Ok(account)) = (directory.account(&copy.account), store.account(&copy.account).await) {
+                    account.configure(settings);
+                }
                 file(queue, store, &copy.account, copy.id, message).await
             };
             if let Err(e) = filed.await {
@@ -84,10 +91,10 @@ pub(crate) async fn file_waiting(queue: &Queue, store: &Store) {
 mod tests {
     use super::*;
     use mox_base::{Clock as _, Path};
-    use mox_store::queue::{Body, NewEntry, NewMessage, ReportKind, WithCopy};
+    use mox_store::directory::{AccountSettings, MailboxOf, Settings as DirectorySettings};
+    use mox_store::queue::{Body, NewEntry, NewMessage, WithCopy};
     use mox_store::{Columns, MailboxName, Settings, UidSet};
     use mox_testkit::{SeededRandom, VirtualClock};
-    use std::collections::BTreeMap;
     use std::sync::Arc;
     use tempfile::TempDir;
 
@@ -123,25 +130,28 @@ mod tests {
             let id = step.id();
             let recipient: mox_base::Address = "eve@x.example".parse().unwrap();
             let message = NewMessage {
-                account: account.to_owned(),
-                queued: self.clock.now(),
                 prefix: b"Received: here\r\n".to_vec(),
-                body: Body::Memory(body.into()),
-                has_8bit: false,
-                smtputf8: false,
-                message_id: String::new(),
-                subject: String::new(),
-                body_utf8: None,
-                report: ReportKind::None,
-                future_release: String::new(),
-                extra: BTreeMap::new(),
-                envelope_id: None,
-                return_full: false,
-                limits: None,
                 step: Some(step),
+                ..NewMessage::new(account.to_owned(), Body::Memory(body.into()), self.clock.now())
             };
             self.queue.add(message, vec![NewEntry::new(None, Path::from(recipient), self.clock.now())]).await.unwrap();
             id
+        }
+
+        /// With a limit for the account.
+        async fn file_waiting(&self, quota: Option<mox_base::ByteSize>) {
+            let settings = |name: &str| AccountSettings { quota, ..AccountSettings::new(name) };
+            let directory = Directory::new(DirectorySettings {
+                hostname: "mx.a.example".parse().unwrap(),
+                listener_hostnames: Vec::new(),
+                postmaster: MailboxOf { account: "ann".to_owned(), mailbox: "Inbox".to_owned() },
+                host_tls_reports: None,
+                domains: Vec::new(),
+                accounts: vec![(settings("ann"), Vec::new())],
+                everything: None,
+            });
+            let spool = SpoolSettings { in_memory: 8, folder: self.folder.path().to_owned() };
+            file_waiting(&self.queue, &self.store, &directory.unwrap(), &spool).await;
         }
 
         async fn sent(&self) -> Vec<(Flags, String)> {
@@ -183,7 +193,7 @@ mod tests {
         // A crash between queueing and filing.
         let f = f.restarted().await;
         assert_eq!((f.sent().await.len(), f.waiting().await), (0, 1));
-        file_waiting(&f.queue, &f.store).await;
+        f.file_waiting(None).await;
         let one = (Flags::SEEN | Flags::NOTJUNK, "Bcc: <eve@x.example>\r\nSubject: one\r\n\r\n1".to_owned());
         assert_eq!((f.sent().await, f.waiting().await), (vec![one.clone()], 0));
         // A crash between the account's commit and the queue's.
@@ -201,12 +211,12 @@ mod tests {
         drop(account);
         let f = f.restarted().await;
         assert_eq!(f.waiting().await, 1);
-        file_waiting(&f.queue, &f.store).await;
+        f.file_waiting(None).await;
         assert_eq!((f.sent().await.len(), f.waiting().await), (2, 0));
         // Filed at once, as usual.
         let id = f.add("ann", b"x").await;
         file(&f.queue, &f.store, "ann", id, Message::new(b"x".to_vec())).await.unwrap();
-        file_waiting(&f.queue, &f.store).await;
+        f.file_waiting(None).await;
         assert_eq!((f.sent().await.len(), f.waiting().await), (3, 0));
         assert_eq!(f.queue.check().await.unwrap().problems, Vec::<String>::new());
     }
@@ -218,8 +228,8 @@ mod tests {
         f.add("bob", b"x").await;
         f.add("gone", b"x").await;
         f.add("ann", b"x").await;
-        f.store.account("ann").await.unwrap().set_quota(Some(mox_base::ByteSize(1)));
-        file_waiting(&f.queue, &f.store).await;
+        // The account's limit counts, though nobody has opened the account.
+        f.file_waiting(Some(mox_base::ByteSize(1))).await;
         assert_eq!((f.sent().await.len(), f.waiting().await), (0, 0));
         let id = f.add("ann", b"x").await;
         let filed = file(&f.queue, &f.store, "ann", id, Message::new(b"long".to_vec())).await;

@@ -4,7 +4,7 @@
 //! - [`submit`]: what is to be sent goes into the queue. The one function between submission and queue.
 //! - [`outbound`]: from the queue to other hosts, with retries and DSNs.
 //! - [`webhook`]: programs are told of what happened, over HTTP.
-//! - [`signing`]: DKIM keys by domain, and signing what is sent.
+//! - [`signing`]: DKIM keys by domain.
 //! - [`dmarc`]: other domains are told of mail that claims to be from them; [`reports`] has what all reports need.
 //! - [`blocklists`]: lists of senders of spam, asked about clients.
 //! - [`tls`]: what recipient domains want of TLS, and reports about it.

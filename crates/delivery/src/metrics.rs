@@ -43,6 +43,13 @@ pub struct IgnoredLabels {
     pub ignored: &'static str,
 }
 
+/// Labels of signatures.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SignLabels {
+    /// `rsa`, `ed25519`.
+    pub key: &'static str,
+}
+
 /// What the queue counts. Clones count together.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -78,6 +85,10 @@ pub struct Metrics {
     pub client_tls_required_no: Family<IgnoredLabels, Counter>,
     /// DMARC reports that weren't delivered.
     pub dmarc_report_failure: Counter,
+    /// DKIM signatures made.
+    pub signed: Family<SignLabels, Counter>,
+    /// Pauses of destinations that don't want any of our addresses.
+    pub blocked: Counter,
 }
 
 impl Default for Metrics {
@@ -99,6 +110,8 @@ impl Default for Metrics {
             tls_required_no: Family::default(),
             client_tls_required_no: Family::default(),
             dmarc_report_failure: Counter::default(),
+            signed: Family::default(),
+            blocked: Counter::default(),
         }
     }
 }
@@ -144,6 +157,12 @@ impl Metrics {
             "mox_smtpclient_tlsrequiredno_ignored",
             "Certificates that were accepted because the message says TLS-Required: No.",
             self.client_tls_required_no.clone(),
+        );
+        registry.register("mox_dkim_sign", "DKIM signatures made, by kind of key.", self.signed.clone());
+        registry.register(
+            "mox_queue_blocked",
+            "Destinations left alone because they say that the address we connect from is in a block list.",
+            self.blocked.clone(),
         );
         registry.register("mox_queue_dmarcreport_failure", "DMARC reports that could not be delivered.", self.dmarc_report_failure.clone());
     }

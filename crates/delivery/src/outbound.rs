@@ -20,11 +20,13 @@ mod process;
 mod routes;
 mod runner;
 mod schedule;
+mod signatures;
 mod sources;
 #[cfg(test)]
 mod tests;
 
 pub use aftermath::AccountAftermath;
+pub(crate) use aftermath::suppressed_until;
 pub use failure::{Failure, REQUIRETLS_SECODE, Remote};
 pub use hosts::{Destinations, HostAddresses, NoAddresses, addresses, destinations};
 pub use routes::{DEFAULT_MECHANISMS, Direct, DomainPattern, Relay, RelayTls, Route, Routing, SharedRouting, Transport};
@@ -33,17 +35,23 @@ pub use schedule::{Schedule, Variation};
 pub use sources::SourceIps;
 
 use self::pressure::Pressure;
+use self::signatures::Signatures;
 use self::sources::Refusals;
 use crate::metrics::Metrics;
 use crate::reports::DeadAddresses;
+use crate::signing::SharedSelectors;
+use crate::spool::SpoolSettings;
 use crate::tls::TlsPolicies;
 use mox_base::{Clock, Domain, Host, Lookup, Random, Timestamp};
 use mox_net::{ClientTls, Dial};
 use mox_store::Store;
-use mox_store::directory::SharedDirectory;
+use mox_store::directory::{Directory, SharedDirectory};
 use mox_store::queue::{Aftermath, Owner, Queue};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 /// How mail is sent.
 #[derive(Clone, Debug)]
@@ -56,12 +64,14 @@ pub struct Settings {
     pub max_running: usize,
     /// Connections at once to one host: many domains have the same.
     pub max_per_host: usize,
-    /// When it is tried again.
+    /// When it is tried again, for accounts without a schedule of their own.
     pub schedule: Schedule,
     /// Whether names and 8-bit mail are treated strictly.
     pub pedantic: bool,
     /// Our addresses for connections to recipients' hosts.
     pub sources: SourceIps,
+    /// Where large messages are kept while they are copied.
+    pub spool: SpoolSettings,
 }
 
 impl Settings {
@@ -75,6 +85,7 @@ impl Settings {
             schedule: Schedule::new(Vec::new()),
             pedantic: false,
             sources: SourceIps { ips: Vec::new(), only: false },
+            spool: SpoolSettings { in_memory: 1 << 20, folder: PathBuf::new() },
         }
     }
 }
@@ -107,6 +118,8 @@ pub struct Ports {
     pub policies: Option<Arc<TlsPolicies>>,
     /// Where it is remembered which addresses take no reports.
     pub dead_addresses: Option<DeadAddresses>,
+    /// How domains sign.
+    pub selectors: SharedSelectors,
 }
 
 /// What all parts of the queue's delivery share.
@@ -123,6 +136,9 @@ struct Inner {
     aftermath: Arc<dyn Aftermath>,
     pressure: Pressure,
     refusals: Refusals,
+    signatures: Signatures,
+    /// Claims made, for [`mox_store::queue::Claiming::turn`].
+    turn: AtomicU64,
 }
 
 impl Inner {
@@ -134,7 +150,25 @@ impl Inner {
         Host::Domain(self.settings.hostname.clone())
     }
 
+    /// When mail of an account is tried again.
+    fn schedule(&self, account: &str) -> Schedule {
+        schedule_of(&self.directory.current(), &self.settings.schedule, account)
+    }
+
+    /// By how much the next attempt is later, for claims.
+    fn backoff(&self) -> impl Fn(&str, u32) -> Duration + Send + Sync + 'static {
+        let (directory, default, variation) =
+            (self.directory.current(), self.settings.schedule.clone(), Variation::random(&*self.ports.random));
+        move |account, before| schedule_of(&directory, &default, account).backoff(variation, before)
+    }
+
     fn aftermath(&self) -> Arc<dyn Aftermath> {
         Arc::clone(&self.aftermath)
     }
+}
+
+/// The account's own schedule, or the default.
+fn schedule_of(directory: &Directory, default: &Schedule, account: &str) -> Schedule {
+    let own = directory.account(account).map(|account| &account.queue_retry_intervals).filter(|intervals| !intervals.is_empty());
+    own.map_or_else(|| default.clone(), |intervals| Schedule::new(intervals.clone()))
 }

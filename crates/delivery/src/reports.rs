@@ -4,11 +4,10 @@
 //! nobody is sent a DSN about a report, and each says that it is written by software. An address to which a report couldn't be delivered
 //! gets none for some time ([`DeadAddresses`]).
 
-use crate::signing::{self, SharedSelectors};
+use crate::signing::SharedSelectors;
 use crate::spool::Spool;
 use crate::submit::{Submission, SubmissionRecipient, SubmitError, Submitter, UniqueSender};
 use mox_base::{Address, Clock, Domain, Path, Random, Timestamp};
-use mox_mailauth::DkimSelector;
 use mox_message::compose::Composed;
 use mox_smtp::grammar::RcptParameters;
 use mox_store::directory::{POSTMASTER_SEPARATOR, SharedDirectory};
@@ -16,7 +15,6 @@ use mox_store::dmarc::DmarcStore;
 use mox_store::queue::ReportKind;
 use mox_store::reports::{ReportSuppressions, SuppressedAddress};
 use mox_store::tls::TlsStore;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,7 +64,6 @@ pub struct Reporter {
 #[derive(Clone, Debug)]
 pub(crate) struct ReportSigner {
     pub(crate) domain: Domain,
-    pub(crate) selectors: Arc<[DkimSelector]>,
 }
 
 /// Why there is no report now.
@@ -76,8 +73,6 @@ pub(crate) enum SendError {
     Store(#[from] mox_store::Error),
     #[error("composing: {0}")]
     Compose(String),
-    #[error("signing: {0}")]
-    Sign(String),
     #[error(transparent)]
     Submit(#[from] SubmitError),
 }
@@ -113,8 +108,8 @@ impl Reporter {
             if let Ok(domain) = Domain::parse_lax(text)
                 && let Some(settings) = directory.domain(&domain)
             {
-                let selectors = self.parts.selectors.of(&domain).filter(|_| !settings.disabled)?;
-                return Some(ReportSigner { domain, selectors });
+                self.parts.selectors.of(&domain).filter(|_| !settings.disabled)?;
+                return Some(ReportSigner { domain });
             }
             name = text.split_once('.').map(|(_, parent)| parent);
         }
@@ -131,40 +126,24 @@ impl Reporter {
         format!("postmaster@{}", domain.ascii()).parse().map_err(|_| SendError::Compose("no address of ours".to_owned()))
     }
 
-    /// Signs and queues a report; how many entries the queue has for it.
+    /// Queues a report, to be signed when it is sent; how many entries the queue has for it.
     pub(crate) async fn queue(&self, outgoing: Outgoing<'_>) -> Result<usize, SendError> {
         let Outgoing { kind, from, to, message_id, subject, composed, signer, require_tls } = outgoing;
         let message = Spool::from(composed.bytes);
-        let signature = match signer {
-            Some(signer) => {
-                signing::sign(Arc::clone(&signer.selectors), &signer.domain, &[], &message, self.now()).await.map_err(SendError::Sign)?
-            }
-            None => String::new(),
-        };
         let recipients = to.iter().map(|a| SubmissionRecipient { path: Path::from(a.clone()), parameters: RcptParameters::default() });
         let submission = Submission {
-            account: self.settings.account.clone(),
-            reverse_path: Some(Path::from(from)),
-            recipients: recipients.collect(),
             // What comes back says by its address which report it is about, whatever else it leaves out.
             unique_sender: Some(UniqueSender::Generate { separator: POSTMASTER_SEPARATOR.to_owned() }),
-            prefix: signature.into_bytes(),
-            message,
             has_8bit: composed.eight_bit,
             // An address decides it, whatever the header needed.
             smtputf8: composed.smtputf8 || to.iter().any(Address::needs_smtputf8),
-            message_utf8: None,
             require_tls,
-            release: None,
-            future_release: String::new(),
             // By these, a bounce finds its report.
             envelope_id: Some(message_id.clone()),
             message_id: format!("<{message_id}>"),
             subject,
-            extra: BTreeMap::new(),
-            return_full: false,
-            limits: None,
-            step: None,
+            sign_domain: signer.map(|signer| signer.domain.clone()),
+            ..Submission::new(self.settings.account.clone(), Some(Path::from(from)), recipients.collect(), message)
         };
         Ok(self.parts.submitter.submit_report(submission, kind).await?.len())
     }

@@ -1,14 +1,16 @@
 //! From a submission into the queue: the one function through which mail to be sent passes.
 //!
 //! Whoever accepted a message for sending (SMTP submission, later the web) has checked that the account may use its
-//! addresses, and has completed and signed its headers. Here it becomes an entry per recipient, in one transaction.
+//! addresses, and has completed its headers. Here it becomes an entry per recipient, in one transaction.
 //! When [`Submitter::submit`] returns, the mail is durable, and the scheduler has been woken.
 
 use crate::spool::Spool;
-use mox_base::{Clock, Path, QueueId, Random, Timestamp};
+use mox_base::{Clock, Domain, Path, QueueId, Random, Timestamp};
+use mox_message::Headers;
 use mox_smtp::grammar::RcptParameters;
 use mox_store::db;
-use mox_store::queue::{AddError, AddStep, NewEntry, NewMessage, Notify, Queue, ReportKind, SendLimits};
+use mox_store::directory::AccountSettings;
+use mox_store::queue::{AddError, AddStep, NewEntry, NewMessage, Notify, Queue, QueueRoom, ReportKind, SendLimits, Urgency};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ pub struct Submission {
     pub recipients: Vec<SubmissionRecipient>,
     /// Set when each entry gets a reverse-path of its own, by which bounces are recognised.
     pub unique_sender: Option<UniqueSender>,
-    /// Headers before the message: trace fields, those that were missing, DKIM signatures.
+    /// Headers before the message: trace fields, those that were missing.
     pub prefix: Vec<u8>,
     /// The message.
     pub message: Spool,
@@ -52,10 +54,46 @@ pub struct Submission {
     pub envelope_id: Option<String>,
     /// RET=FULL, RFC 3461 §4.3.
     pub return_full: bool,
+    /// Whose DKIM keys sign it when it is sent: the author's domain.
+    pub sign_domain: Option<Domain>,
+    /// How soon it goes, compared with what else waits.
+    pub urgency: Urgency,
     /// How much the account may send; none for what the server sends by itself.
     pub limits: Option<SendLimits>,
+    /// How much of the account may wait in the queue; none for what the server sends by itself.
+    pub room: Option<QueueRoom>,
     /// What somebody else does in the transaction that queues: remembering the answer to a request, say.
     pub step: Option<Arc<dyn AddStep>>,
+}
+
+impl Submission {
+    /// A message with defaults for everything else: nothing known about it, not signed, not limited.
+    pub const fn new(account: String, reverse_path: Option<Path>, recipients: Vec<SubmissionRecipient>, message: Spool) -> Self {
+        Self {
+            account,
+            reverse_path,
+            recipients,
+            unique_sender: None,
+            prefix: Vec::new(),
+            message,
+            has_8bit: false,
+            smtputf8: false,
+            message_utf8: None,
+            require_tls: None,
+            release: None,
+            future_release: String::new(),
+            message_id: String::new(),
+            subject: String::new(),
+            extra: BTreeMap::new(),
+            envelope_id: None,
+            return_full: false,
+            sign_domain: None,
+            urgency: Urgency::Interactive,
+            limits: None,
+            room: None,
+            step: None,
+        }
+    }
 }
 
 /// A queued recipient.
@@ -102,6 +140,12 @@ pub enum SubmitError {
     /// The account has written to too many in 24 hours to whom it never wrote before. Holds the limit.
     #[error("account may send to {0} first-time recipients in 24 hours, see MaxFirstTimeRecipientsPerDay in its configuration")]
     FirstTimeLimit(u32),
+    /// The account has too many messages in the queue. Holds the limit.
+    #[error("account may have {0} messages in the queue, see QueueMaxMessages in its configuration")]
+    QueuedMessages(u32),
+    /// The account's messages in the queue are too large in all. Holds the limit.
+    #[error("account may have {0} bytes in the queue, see QueueMaxSize in its configuration")]
+    QueuedSize(u64),
     /// The sender chose an id that is in use.
     #[error("fromid not unique")]
     FromIdNotUnique,
@@ -161,11 +205,16 @@ impl Submitter {
         let mut submitted: Vec<_> =
             entries.iter().map(|e| Submitted { id: QueueId(0), recipient: e.recipient.clone(), from_id: e.from_id.clone() }).collect();
         let limits = submission.limits.unwrap_or(SendLimits { messages: 0, first_time: 0 });
+        let room = submission.room.unwrap_or_default();
+        let urgency = if report == ReportKind::None { submission.urgency } else { Urgency::Bulk };
         let message = NewMessage {
             account: submission.account,
             queued: now,
             prefix: submission.prefix,
             body: submission.message.body(),
+            sign_domain: submission.sign_domain,
+            urgency,
+            room: submission.room,
             has_8bit: submission.has_8bit,
             smtputf8: submission.smtputf8,
             message_id: submission.message_id,
@@ -183,6 +232,8 @@ impl Submitter {
             AddError::NoRecipients => SubmitError::NoRecipients,
             AddError::MessageLimit => SubmitError::MessageLimit(limits.messages),
             AddError::FirstTimeLimit => SubmitError::FirstTimeLimit(limits.first_time),
+            AddError::QueuedMessages => SubmitError::QueuedMessages(room.messages),
+            AddError::QueuedSize => SubmitError::QueuedSize(room.bytes),
             AddError::FromIdNotUnique => SubmitError::FromIdNotUnique,
             AddError::Answered(answer) => SubmitError::Answered(answer),
             AddError::Store(e) => SubmitError::Store(e),
@@ -226,6 +277,32 @@ impl Submitter {
     }
 }
 
+/// How much an account may send.
+#[must_use]
+pub const fn limits_of(account: &AccountSettings) -> SendLimits {
+    SendLimits { messages: account.max_outgoing_messages_per_day, first_time: account.max_first_time_recipients_per_day }
+}
+
+/// How much of an account may wait in the queue.
+#[must_use]
+pub const fn room_of(account: &AccountSettings) -> QueueRoom {
+    QueueRoom { messages: account.queue_max_messages, bytes: account.queue_max_size }
+}
+
+/// From so many recipients on, a message is bulk mail.
+const MANY: usize = 20;
+
+/// How soon a message goes, by what its header says and by the number of its recipients. `Auto-Submitted` says nothing: somebody waits
+/// for the code to log in with that a program sends.
+#[must_use]
+pub fn urgency_of(headers: &Headers<'_>, recipients: usize) -> Urgency {
+    // RFC 2919, RFC 2369, and what everybody does.
+    let is_list = ["List-Id", "List-Unsubscribe"].iter().any(|name| headers.first(name).is_some());
+    let precedence = headers.all("Precedence").map(|field| field.text().trim().to_ascii_lowercase());
+    let is_bulk = precedence.into_iter().any(|word| matches!(word.as_str(), "bulk" | "list" | "junk"));
+    if is_list || is_bulk || recipients >= MANY { Urgency::Bulk } else { Urgency::Interactive }
+}
+
 /// 16 random bytes in base64url without padding: 22 characters.
 fn new_from_id(random: &dyn Random) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
@@ -250,6 +327,22 @@ mod tests {
     impl Random for Fixed {
         fn fill(&self, buf: &mut [u8]) {
             buf.copy_from_slice(&self.0);
+        }
+    }
+
+    #[test]
+    fn bulk_mail_says_so_or_has_many_recipients() {
+        for (header, recipients, want) in [
+            ("Subject: hi\r\n", 1, Urgency::Interactive),
+            ("Subject: hi\r\n", 19, Urgency::Interactive),
+            ("Subject: hi\r\n", 20, Urgency::Bulk),
+            ("Precedence: Bulk\r\n", 1, Urgency::Bulk),
+            ("precedence: first-class\r\n", 1, Urgency::Interactive),
+            ("List-Id: <l.example>\r\n", 1, Urgency::Bulk),
+            ("List-Unsubscribe: <mailto:x@x.example>\r\n", 1, Urgency::Bulk),
+            ("Auto-Submitted: auto-generated\r\n", 1, Urgency::Interactive),
+        ] {
+            assert_eq!(urgency_of(&Headers::new(format!("{header}\r\n").as_bytes()), recipients), want, "{header}");
         }
     }
 

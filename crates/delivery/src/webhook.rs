@@ -7,6 +7,7 @@
 mod arrival_tests;
 mod arrivals;
 mod call;
+mod complaint;
 mod incoming;
 mod metrics;
 mod outgoing;

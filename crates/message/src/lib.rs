@@ -16,6 +16,7 @@ pub mod decode;
 pub mod dsn;
 pub mod encoded_word;
 pub mod envelope;
+pub mod feedback;
 pub mod fold;
 pub mod header;
 pub mod ident;

@@ -7,7 +7,6 @@ use mox_delivery::spool::Spool;
 use mox_delivery::submit::{Submission, SubmissionRecipient};
 use mox_message::dsn::Dsn;
 use mox_smtp::grammar::RcptParameters;
-use std::collections::BTreeMap;
 
 /// The postmaster of a domain, RFC 5321 §4.5.1.
 #[expect(clippy::expect_used, reason = "the word is a localpart")]
@@ -19,25 +18,22 @@ pub(crate) fn postmaster(domain: &Domain) -> Address {
 pub(crate) fn submission(service: &Service, dsn: Dsn, to: &Path, require_tls: Option<bool>) -> Submission {
     let composed = dsn.compose_ascii(&*service.random);
     let utf8 = dsn.smtputf8.then(|| dsn.compose(&*service.random));
+    let account = service.directory.current().postmaster().account.name.clone();
+    let recipients = vec![SubmissionRecipient { path: to.clone(), parameters: RcptParameters::default() }];
     Submission {
-        account: service.directory.current().postmaster().account.name.clone(),
-        reverse_path: None,
-        recipients: vec![SubmissionRecipient { path: to.clone(), parameters: RcptParameters::default() }],
-        unique_sender: None,
-        prefix: Vec::new(),
-        message: Spool::from(composed.bytes),
         has_8bit: composed.eight_bit,
         smtputf8: to.needs_smtputf8(),
         message_utf8: utf8.map(|composed| composed.bytes),
         require_tls,
-        release: None,
-        future_release: String::new(),
         message_id: format!("<{}>", dsn.message_id),
+        sign_domain: signing_domain(service, &dsn.from.domain),
         subject: dsn.subject,
-        extra: BTreeMap::new(),
-        envelope_id: None,
-        return_full: false,
-        limits: None,
-        step: None,
+        ..Submission::new(account, None, recipients, Spool::from(composed.bytes))
     }
+}
+
+/// The nearest domain at or above the author's that signs.
+fn signing_domain(service: &Service, author: &Domain) -> Option<Domain> {
+    let names = std::iter::successors(Some(author.ascii()), |name| name.split_once('.').map(|(_, parent)| parent));
+    names.filter_map(|name| Domain::parse_lax(name).ok()).find(|domain| service.selectors.of(domain).is_some())
 }

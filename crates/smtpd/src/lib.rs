@@ -21,7 +21,6 @@ mod pace;
 mod policy;
 mod service;
 mod settings;
-mod signing;
 mod simulate;
 mod spool;
 mod submission;
@@ -30,6 +29,6 @@ mod verify;
 
 pub use ids::{BadId, BadKey, ConnectionIds};
 pub use metrics::Metrics;
+pub use mox_delivery::signing::SharedSelectors;
 pub use service::{Listener, Parts, Service};
 pub use settings::{ListenerSettings, Settings};
-pub use signing::SharedSelectors;

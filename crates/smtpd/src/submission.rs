@@ -3,18 +3,16 @@
 use crate::bounce::postmaster;
 use crate::connection::{Connection, Transaction};
 use crate::incoming::{internal_error, require_tls, storage_error};
-use crate::signing::sign;
 use crate::simulate::Moment;
 use crate::spool::Received;
 use mox_base::{Address, Path, Timestamp};
-use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, UniqueSender};
+use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, UniqueSender, limits_of, room_of, urgency_of};
 use mox_message::header::canonical_name;
 use mox_message::{Field, Headers, envelope, ident};
 use mox_smtp::Reply;
 use mox_smtp::grammar::{Hold, Return};
 use mox_smtp::server::{Answer, Envelope};
 use mox_store::directory::{Directory, SenderError};
-use mox_store::queue::SendLimits;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -68,18 +66,15 @@ impl Connection {
 
         let now = self.service.clock.now();
         let (added, message_id) = self.missing_fields(&headers, now);
-        let prefix = self.prefix(&envelope, &message, &author, &added, smtputf8, now).await;
+        let prefix = self.prefix(&envelope, &added, smtputf8);
         let parameters = &envelope.mail.parameters;
         let (release, future_release) = parameters.hold.map(|hold| hold_until(hold, now)).unzip();
+        let recipients = recipients(&envelope, &directory);
         let submission = Submission {
-            account: login.account.name.clone(),
-            reverse_path: envelope.mail.from.clone(),
-            recipients: recipients(&envelope, &directory),
             unique_sender,
             prefix,
             has_8bit: message.structure.eight_bit,
             smtputf8,
-            message_utf8: None,
             require_tls: require_tls(&envelope, &headers),
             release,
             future_release: future_release.unwrap_or_default(),
@@ -88,12 +83,11 @@ impl Connection {
             extra,
             envelope_id: parameters.envid.clone(),
             return_full: parameters.ret == Some(Return::Full),
-            limits: Some(SendLimits {
-                messages: login.account.max_outgoing_messages_per_day,
-                first_time: login.account.max_first_time_recipients_per_day,
-            }),
-            step: None,
-            message: message.content,
+            sign_domain: Some(author.domain),
+            urgency: urgency_of(&headers, recipients.len()),
+            limits: Some(limits_of(&login.account)),
+            room: Some(room_of(&login.account)),
+            ..Submission::new(login.account.name.clone(), envelope.mail.from.clone(), recipients, message.content)
         };
         let queued = self.service.submitter.submit(submission).await.map_err(|error| {
             if let SubmitError::Store(error) = &error {
@@ -130,16 +124,8 @@ impl Connection {
         (added, message_id)
     }
 
-    /// What goes in front of the message: `Received`, what was missing, signatures, `Authentication-Results`.
-    async fn prefix(
-        &self,
-        envelope: &Envelope,
-        message: &Received,
-        author: &Address,
-        added: &str,
-        smtputf8: bool,
-        now: Timestamp,
-    ) -> Vec<u8> {
+    /// What goes in front of the message: `Received`, what was missing, `Authentication-Results`. Signatures come when it is sent.
+    fn prefix(&self, envelope: &Envelope, added: &str, smtputf8: bool) -> Vec<u8> {
         // With several recipients, nobody is to learn of the others, and all get the same message.
         let only = match envelope.recipients.as_slice() {
             [one] => one.to.as_ref(),
@@ -147,16 +133,6 @@ impl Connection {
         };
         let mut prefix = self.received_field(envelope, smtputf8, only);
         prefix.push_str(added);
-        if let Some(selectors) = self.service.selectors.of(&author.domain) {
-            match sign(selectors, author, added.as_bytes(), message, now).await {
-                Ok(signatures) => prefix.push_str(&signatures),
-                // A message without a signature may still arrive.
-                Err(error) => {
-                    tracing::error!(cid = self.cid, error, domain = %author.domain, "signing with dkim");
-                    self.service.metrics.error("dkimsign");
-                }
-            }
-        }
         prefix.push_str(&self.submission_results(envelope.mail.from.as_ref(), smtputf8));
         prefix.into_bytes()
     }
@@ -256,6 +232,8 @@ fn submit_reply(error: &SubmitError) -> Refused {
     match error {
         SubmitError::MessageLimit(_) => ("messagelimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
         SubmitError::FirstTimeLimit(_) => ("recipientlimiterror", Reply::new(451, (4, 7, 1), error.to_string())),
+        // RFC 5321 §4.2.3: insufficient storage, for this account.
+        SubmitError::QueuedMessages(_) | SubmitError::QueuedSize(_) => ("queuefull", Reply::new(452, (4, 3, 1), error.to_string())),
         SubmitError::FromIdNotUnique => ("badmessage", Reply::new(554, (5, 1, 7), "id in mail from address was used before")),
         SubmitError::FromIdRecipients => ("badmessage", Reply::new(554, (5, 5, 3), error.to_string())),
         SubmitError::FromIdTooLong => ("badmessage", Reply::new(550, (5, 1, 7), error.to_string())),

@@ -24,7 +24,9 @@ mod idempotency;
 mod limits;
 mod lookup;
 mod pause;
+mod room;
 mod schema;
+mod signature;
 pub mod suppression;
 pub(crate) mod tally;
 
@@ -36,23 +38,24 @@ pub use check::QueueReport;
 pub use claim::{Claim, Claiming, Owner};
 pub use copy::{CopyId, SentCopy, WithCopy};
 pub use entry::{
-    AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry, Via,
-    parse_path,
+    AttemptResult, DEFAULT_MAX_ATTEMPTS, DialedIps, Entry, Listed, Notify, QueueMessageId, QueuedMessage, ReportKind, RetiredEntry,
+    Signature, Urgency, Via, parse_path,
 };
 pub use events::{Aftermath, Event, EventEntry, EventKind, NoAftermath};
 pub use filter::{Filter, Sort, SortField, TimeBoundError, parse_duration};
 pub use finish::{Ending, Finished, Outcome};
-pub use hold::HoldRule;
+pub use hold::{HeldEntry, HoldReason, HoldRule};
 pub use idempotency::{EarlierAnswer, KEPT as REQUEST_KEPT, MakeAnswer, OncePerKey, RequestKey};
 pub use limits::SendLimits;
-pub use lookup::{by_envelope_id, by_from_id, by_message_id, note_returned};
+pub use lookup::{by_envelope_id, by_from_id, by_message_id, note_returned, only_by_message_id};
 pub use pause::Pause;
+pub use room::QueueRoom;
 
 use crate::blob::BlobStore;
 use crate::db::{Database, Env, Error, Location, Sql, Tx};
 use crate::params;
 use crate::webhook::Webhooks;
-use mox_base::{Random, Timestamp};
+use mox_base::{Clock, Random, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -71,6 +74,7 @@ pub struct Queue {
     /// Where large bodies are.
     blobs: Arc<dyn BlobStore>,
     random: Arc<dyn Random>,
+    clock: Arc<dyn Clock>,
     /// Entries may have been held, or let go.
     hold_changed: Arc<AtomicBool>,
     filed: Arc<copy::Filed>,
@@ -87,6 +91,7 @@ impl Queue {
     pub async fn open(env: Env, location: Location, blobs: Arc<dyn BlobStore>, random: Arc<dyn Random>) -> Result<Self, Error> {
         let alone = matches!(location, Location::Sqlite(_));
         let before = if alone { Timestamp::from_micros(i64::MAX) } else { env.clock.now().before(ORPHAN_AGE) };
+        let clock = Arc::clone(&env.clock);
         let db = Database::open(env, location, &schema::SCHEMA, ()).await?;
         if alone {
             db.write(|tx| {
@@ -99,6 +104,7 @@ impl Queue {
             db,
             blobs,
             random,
+            clock,
             hold_changed: Arc::new(AtomicBool::new(true)),
             filed: Arc::default(),
             check_on_close: None,
@@ -198,8 +204,9 @@ impl Conflict for Error {
 /// When the first of all domains is due.
 const NEXT_DUE: &str = "SELECT next_due FROM queue_domain WHERE next_due IS NOT NULL AND leased_until <= $1 ORDER BY next_due LIMIT 1";
 
-/// When a domain's first entry is due.
-const EARLIEST: &str = "SELECT next_attempt FROM queue_entry WHERE domain = $1 AND hold = 0 ORDER BY next_attempt, id LIMIT 1";
+/// When a domain's first entry of a class is due.
+const EARLIEST: &str =
+    "SELECT next_attempt FROM queue_entry WHERE domain = $1 AND hold = 0 AND bulk = $2 ORDER BY next_attempt, id LIMIT 1";
 
 /// Makes a domain's row say when its earliest entry is due; without entries, it goes. With `release`, its lease ends if
 /// it is that owner's.
@@ -215,11 +222,14 @@ fn refresh_domain(tx: &Tx<'_>, domain: &str, release: Option<Owner>) -> Result<(
     if release.is_some_and(|release| release.0 == owner) {
         leased_until = 0;
     }
-    let next_due = tx.query_opt(EARLIEST, params![domain], |row| row.int(0))?;
+    let urgent = tx.query_opt(EARLIEST, params![domain, 0], |row| row.int(0))?;
+    let bulk = tx.query_opt(EARLIEST, params![domain, 1], |row| row.int(0))?;
+    let next_due = urgent.into_iter().chain(bulk).min();
     let any = next_due.is_some()
         || tx.query_opt("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1", params![domain], |row| row.int(0))?.is_some();
     if any || leased_until > 0 {
-        tx.exec("UPDATE queue_domain SET next_due = $1, leased_until = $2 WHERE domain = $3", params![next_due, leased_until, domain])?;
+        let sql = "UPDATE queue_domain SET next_due = $1, next_urgent = $2, leased_until = $3 WHERE domain = $4";
+        tx.exec(sql, params![next_due, urgent, leased_until, domain])?;
     } else {
         tx.exec("DELETE FROM queue_domain WHERE domain = $1", params![domain])?;
     }

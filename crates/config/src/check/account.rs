@@ -4,7 +4,8 @@ use super::Checker;
 use crate::account::{Account, Destination, JunkFilter, Ruleset};
 use crate::dynamic::Dynamic;
 use crate::problem::FieldPath;
-use crate::text::DestinationKey;
+use crate::text::{DestinationKey, DurationText};
+use std::time::Duration;
 
 pub(super) fn check_account(c: &mut Checker<'_>, at: &FieldPath, name: &str, account: &Account, dynamic: &Dynamic) {
     let who = format!("account {name:?}");
@@ -13,6 +14,7 @@ pub(super) fn check_account(c: &mut Checker<'_>, at: &FieldPath, name: &str, acc
         check_filter(c, &at.field("JunkFilter"), &who, filter);
     }
     check_from_id(c, at, &who, account, dynamic);
+    check_retry_intervals(c, &at.field("QueueRetryIntervals"), &format!("{who}: queue retry intervals"), &account.queue_retry_intervals);
     for (key, destination) in &account.destinations {
         let at = at.field("Destinations").key(&key.to_string());
         check_destination(c, &at, &format!("{who}: destination \"{key}\""), destination);
@@ -22,6 +24,11 @@ pub(super) fn check_account(c: &mut Checker<'_>, at: &FieldPath, name: &str, acc
 fn check_mailboxes(c: &mut Checker<'_>, at: &FieldPath, who: &str, account: &Account) {
     if account.rejects_mailbox.as_ref().is_some_and(|m| m.is_inbox()) {
         c.error(&at.field("RejectsMailbox"), format!("{who}: RejectsMailbox can't be the Inbox"));
+    }
+    if let Some(mailbox) = &account.queue_dsn_mailbox
+        && let Err(message) = strict_name(mailbox.as_str())
+    {
+        c.error(&at.field("QueueDSNMailbox"), format!("{who}: QueueDSNMailbox {:?}: {message}", mailbox.as_str()));
     }
     let Some(introbox) = &account.introbox else { return };
     let at = at.field("Introbox");
@@ -33,6 +40,15 @@ fn check_mailboxes(c: &mut Checker<'_>, at: &FieldPath, who: &str, account: &Acc
     }
     if let Err(message) = strict_name(introbox.as_str()) {
         c.error(&at, format!("{who}: Introbox {:?}: {message}", introbox.as_str()));
+    }
+}
+
+/// Attempts follow each other neither at once nor after more than a week; `what` begins the message.
+pub(super) fn check_retry_intervals(c: &mut Checker<'_>, at: &FieldPath, what: &str, intervals: &[DurationText]) {
+    for (i, interval) in intervals.iter().enumerate() {
+        if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
+            c.error(&at.item(i), format!("{what}: must be between 1s and 168h"));
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Checks of `mox.conf`.
 
+use super::account::check_retry_intervals;
 use super::{Checker, Outside};
 use crate::fixed::{Acme, Static, Storage};
 use crate::listener::{Listener, ListenerTls};
@@ -10,7 +11,6 @@ use crate::value::MailboxName;
 use base64::Engine as _;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
 
 /// Checks all of it; also completes paths of web services with their final slash.
 pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Outside<'_>) {
@@ -31,11 +31,7 @@ pub(crate) fn check_static(c: &mut Checker<'_>, fixed: &mut Static, outside: &Ou
         ("QueueRetryIntervals", "queue retry intervals", &fixed.queue_retry_intervals),
         ("WebhookRetryIntervals", "webhook retry intervals", &fixed.webhook_retry_intervals),
     ] {
-        for (i, interval) in intervals.iter().enumerate() {
-            if interval.duration() < Duration::from_secs(1) || interval.duration() > Duration::from_secs(7 * 24 * 3600) {
-                c.error(&FieldPath::root(name).item(i), format!("{what}: must be between 1s and 168h"));
-            }
-        }
+        check_retry_intervals(c, &FieldPath::root(name), what, intervals);
     }
     for (name, acme) in &fixed.acme {
         check_acme(c, &FieldPath::root("ACME").key(name), name, acme);

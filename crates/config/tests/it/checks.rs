@@ -44,6 +44,21 @@ fn single_values_of_the_static_file() {
 }
 
 #[test]
+fn an_accounts_own_queue_settings() {
+    let account = |text: &str| dynamic(&[("\tann:\n", &format!("\tann:\n{text}"))]);
+    let good = "\t\tQueueMaxMessages: 100\n\t\tQueueMaxSize: 1000000\n\t\tQueueRetryIntervals:\n\t\t\t- 30m\n\t\t\t- 24h\n\
+                \t\tQueueDSNMailbox: Returned/Mail\n\t\tSuppressionPeriod: 720h\n";
+    assert!(account(good).is_empty(), "{:?}", account(good));
+    assert_eq!(
+        account("\t\tQueueRetryIntervals:\n\t\t\t- 30m\n\t\t\t- 0s\n\t\tQueueDSNMailbox: a//b\n"),
+        [
+            "domains.conf:8: account \"ann\": queue retry intervals: must be between 1s and 168h",
+            "domains.conf:9: account \"ann\": QueueDSNMailbox \"a//b\": mailbox name has an empty element, . or ..",
+        ]
+    );
+}
+
+#[test]
 fn storage_is_a_database_that_can_be_reached() {
     let storage = |text: &str| fixed(&[("LogLevel:", &format!("Storage:\n\tPostgreSQL:\n{text}LogLevel:"))]);
     assert!(storage("\t\tURL: postgres://mox@db.example.org/mox?sslmode=require\n").is_empty());

@@ -2,7 +2,7 @@
 
 use crate::webhook::{Facts, outgoing};
 use mox_base::Timestamp;
-use mox_store::directory::SharedDirectory;
+use mox_store::directory::{AccountSettings, SharedDirectory};
 use mox_store::queue::{Aftermath, Event, EventKind};
 use mox_store::webhook::NewWebhook;
 use std::time::Duration;
@@ -30,6 +30,11 @@ impl Aftermath for AccountAftermath {
         (period > Duration::ZERO).then(|| now.after(period))
     }
 
+    fn suppressed_until(&self, account: &str, now: Timestamp) -> Option<Timestamp> {
+        let directory = self.directory.current();
+        directory.account(account).and_then(|account| suppressed_until(account, now))
+    }
+
     fn is_announced(&self, account: &str, kind: EventKind) -> bool {
         let directory = self.directory.current();
         directory.account(account).and_then(|account| account.outgoing_webhook.as_ref()).is_some_and(|hook| hook.wants(kind))
@@ -54,4 +59,9 @@ impl Aftermath for AccountAftermath {
         };
         outgoing(directory.account(&entry.account)?, &facts)
     }
+}
+
+/// Until when an address is suppressed to which an account's mail failed now; none for ever.
+pub(crate) fn suppressed_until(account: &AccountSettings, now: Timestamp) -> Option<Timestamp> {
+    (account.suppression_period > Duration::ZERO).then(|| now.after(account.suppression_period))
 }

@@ -9,6 +9,7 @@ mod next_hop;
 use self::host::mode_name;
 use super::connection::{Cancelled, Connection};
 use super::failure::{Failure, REQUIRETLS_SECODE, Remote};
+use super::pressure::{BLOCKED_PAUSE, PAUSE};
 use super::routes::Transport;
 use super::sources::{Source, SourceIps};
 use super::{Inner, Mode, earlier};
@@ -16,7 +17,7 @@ use crate::tls::{AboutAttempt, SessionResults};
 use mox_base::Host;
 use mox_net::Dial;
 use mox_smtp::client::TlsMode;
-use mox_store::queue::{Claim, Entry, Pause, ReportKind};
+use mox_store::queue::{Claim, Entry, HoldReason, Pause, ReportKind, Signature};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,8 @@ pub(super) struct Attempted {
     pub(super) transport: String,
     /// For metrics.
     pub(super) tlsmode: &'static str,
+    /// With what the message was signed, if it was handed over.
+    pub(super) signature: Option<Arc<Signature>>,
     /// Where everybody was delivered, for the next message to the domain. To be told goodbye if there is none.
     pub(super) kept: Option<Kept>,
 }
@@ -96,6 +99,8 @@ struct Attempt<'a> {
     dialed: Vec<(String, IpAddr)>,
     tlsmode: &'static str,
     kept: Option<Kept>,
+    /// With what the message was signed.
+    signature: Option<Arc<Signature>>,
     /// What came of TLS, for reports.
     sessions: SessionResults,
     /// Makes connections.
@@ -136,6 +141,7 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
         dialed: Vec::new(),
         tlsmode: mode_name(TlsMode::Skip),
         kept: None,
+        signature: None,
         sessions: SessionResults::default(),
         dial: Arc::clone(&inner.ports.dial),
         ehlo: inner.ehlo(),
@@ -154,7 +160,7 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
     };
     let results = attempt.results.into_iter().map(|r| r.unwrap_or_else(|| Err(missing.clone()))).collect();
     let kept = attempt.kept.map(|kept| Kept { transport: transport.clone(), ..kept });
-    Some(Attempted { results, dialed: attempt.dialed, transport, tlsmode: attempt.tlsmode, kept })
+    Some(Attempted { results, dialed: attempt.dialed, transport, tlsmode: attempt.tlsmode, signature: attempt.signature, kept })
 }
 
 impl<'a> Attempt<'a> {
@@ -169,7 +175,8 @@ impl<'a> Attempt<'a> {
         let sender_domain = first.sender.as_ref().and_then(|path| path.host.domain());
         let disabled = sender_domain.and_then(|d| self.inner.directory.current().domain(d).map(|s| s.disabled)) == Some(true);
         if disabled {
-            return (String::new(), Err(HostFailure::Failed(Failure::temporary("domain of sender temporarily disabled"))));
+            let failure = Failure::held(HoldReason::SenderDomain, "domain of sender temporarily disabled");
+            return (String::new(), Err(HostFailure::Failed(failure)));
         }
         for (index, _) in self.claim.entries.iter().enumerate().filter(|(_, entry)| entry.suppressed) {
             if self.results.get(index).is_some_and(Option::is_none) {
@@ -187,7 +194,9 @@ impl<'a> Attempt<'a> {
         };
         let transport = routing.transports.get(&name);
         if transport.is_none() && !name.is_empty() {
-            let failure = Failure::temporary(format!("transport {name:?} is not configured"));
+            let text = format!("transport {name:?} is not configured");
+            // Routes only have transports that there are.
+            let failure = if first.transport.is_empty() { Failure::temporary(text) } else { Failure::held(HoldReason::Transport, text) };
             return (name, Err(HostFailure::Failed(failure)));
         }
         let destination = match transport {
@@ -234,7 +243,7 @@ impl<'a> Attempt<'a> {
 
     /// What entries hear that become due during a pause.
     fn paused(&self, destination: &str) -> Option<Failure> {
-        let last = self.first().is_some_and(|e| e.attempts >= self.inner.settings.schedule.attempts_allowed(e));
+        let last = self.first().is_some_and(|e| e.attempts >= self.inner.schedule(&e.account).attempts_allowed(e));
         let reason = self.inner.pressure.paused(destination, self.inner.ports.clock.monotonic()).filter(|_| !last)?;
         Some(Failure { code: 421, ..Failure::temporary(format!("not tried again yet, because of an earlier reply: {reason}")) })
     }
@@ -250,8 +259,17 @@ impl<'a> Attempt<'a> {
             Err(HostFailure::Failed(failure)) => Some(failure),
             _ => None,
         });
-        if let Some(failure) = failed.into_iter().find(|f| f.code == 421 && f.remote.is_some()) {
-            let length = self.inner.pressure.pause(destination, &failure.text, self.inner.ports.clock.monotonic());
+        let pressed = |f: &&Failure| f.remote.is_some() && !f.elsewhere && (f.code == 421 || f.blames_sending_host());
+        if let Some(failure) = failed.into_iter().find(pressed) {
+            let mut least = PAUSE;
+            if failure.blames_sending_host() {
+                // Each further refusal makes it worse.
+                least = BLOCKED_PAUSE;
+                self.inner.metrics.blocked.inc();
+                let remote = failure.remote.as_ref().map(|remote| remote.name.as_str());
+                tracing::error!(destination, remote, reply = failure.text, "our address isn't welcome there: pausing");
+            }
+            let length = self.inner.pressure.pause(destination, &failure.text, least, self.inner.ports.clock.monotonic());
             let pause =
                 Pause { destination: destination.to_owned(), until: self.inner.now().after(length), length, reason: failure.text.clone() };
             if let Err(e) = self.inner.queue.note_pause(pause).await {

@@ -1,4 +1,5 @@
-//! DSNs about mail from the queue: composed, and filed into the sender's Inbox. They are never sent over SMTP. What several
+//! DSNs about mail from the queue: composed, and filed into the sender's Inbox, or the mailbox that the account has for them.
+//! They are never sent over SMTP. What several
 //! recipients of one attempt have in common is told once.
 
 use super::Inner;
@@ -76,7 +77,8 @@ impl Bounce<'_> {
     /// The header section of the original, or all of it.
     async fn original(&self, full: bool) -> Result<Vec<u8>, Error> {
         let message = self.message;
-        let mut original = message.prefix.clone();
+        let mut original = message.signature.as_ref().map_or_else(Vec::new, |signature| signature.fields.clone());
+        original.extend_from_slice(&message.prefix);
         if let Some(mut body) = self.inner.queue.open_body(message.id).await? {
             while full || (original.len() < MAX_HEADER && !original.windows(4).any(|w| w == b"\r\n\r\n")) {
                 let chunk = body.next_chunk().await?;
@@ -184,7 +186,8 @@ impl Bounce<'_> {
         if self.message.report == ReportKind::Dmarc {
             return self.file_into(entry, &postmaster.account.name, &format!("{postmaster_mailbox}/dmarc"), Flags::SEEN, dsn).await;
         }
-        match self.file_into(entry, &entry.account, "Inbox", Flags::default(), dsn.clone()).await {
+        let mailbox = directory.account(&entry.account).map_or("Inbox", |account| account.queue_dsn_mailbox.as_str());
+        match self.file_into(entry, &entry.account, mailbox, Flags::default(), dsn.clone()).await {
             Err(e) => {
                 tracing::warn!(account = entry.account, error = %e, "sender's account not available for a DSN, which goes to the postmaster");
                 self.file_into(entry, &postmaster.account.name, postmaster_mailbox, Flags::default(), dsn).await

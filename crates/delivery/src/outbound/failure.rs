@@ -1,6 +1,7 @@
 //! Why a recipient didn't get a message, as the queue records it and DSNs tell it.
 
 use mox_smtp::client::{Error, ErrorKind, Stage};
+use mox_store::queue::{HoldReason, suppression};
 use std::net::IpAddr;
 
 /// The other end of an attempt.
@@ -37,6 +38,10 @@ pub struct Failure {
     pub of_host: bool,
     /// Whether it wasn't tried, because the recipient is on the account's suppression list.
     pub suppressed: bool,
+    /// Whether the next attempt comes from another address of ours, or goes to one of another family.
+    pub elsewhere: bool,
+    /// Set when it is no use to try before something has changed here: the entry is held.
+    pub hold: Option<HoldReason>,
     /// The SMTP reply code, 0 without one.
     pub code: u16,
     /// The enhanced status code without its class; may be empty.
@@ -56,6 +61,8 @@ impl Failure {
             ours: false,
             of_host: false,
             suppressed: false,
+            elsewhere: false,
+            hold: None,
             code: 0,
             secode: String::new(),
             text,
@@ -84,6 +91,17 @@ impl Failure {
         Self { ours: true, ..Self::temporary(text) }
     }
 
+    /// What it needs isn't there; it waits until it is.
+    pub fn held(reason: HoldReason, text: impl Into<String>) -> Self {
+        Self { hold: Some(reason), ..Self::temporary(text) }
+    }
+
+    /// Whether a refusal is about our address or network, as lists of such addresses have it, rather than about the message.
+    pub fn blames_sending_host(&self) -> bool {
+        let may_be = self.secode.is_empty() || self.secode == "0.0" || self.secode.starts_with("7.");
+        self.code >= 400 && may_be && suppression::blames_sending_host(&self.text)
+    }
+
     /// The same, with this remote.
     #[must_use]
     pub fn at(self, remote: &Remote) -> Self {
@@ -99,6 +117,8 @@ impl Failure {
             ours: error.kind == ErrorKind::Message,
             of_host: is_of_host(error),
             suppressed: false,
+            elsewhere: false,
+            hold: None,
             code: error.code().unwrap_or(0),
             secode: if needs_tls { REQUIRETLS_SECODE.to_owned() } else { error.secode() },
             text: error.to_string(),

@@ -13,7 +13,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The first pause. Each further one, without a delivery in between, is twice as long.
-const PAUSE: Duration = Duration::from_secs(60);
+pub(super) const PAUSE: Duration = Duration::from_secs(60);
+
+/// The first pause for a destination that doesn't want our address.
+pub(super) const BLOCKED_PAUSE: Duration = Duration::from_secs(15 * 60);
 
 const MAX_DOUBLINGS: u32 = 5;
 
@@ -75,23 +78,22 @@ impl Pressure {
 
     /// Goes on with pauses from before the start.
     pub(super) fn remember(&self, noted: Vec<Noted>, today: Timestamp, now: Duration) {
-        let longest = PAUSE.saturating_mul(1 << MAX_DOUBLINGS);
         let mut pauses = lock(&self.pauses);
         for Noted { destination, until, length, reason } in noted {
             // Not longer, should the clock have been set back.
-            let left = until.since(today).min(longest);
-            pauses.entry(destination).or_insert(Pause { until: now.saturating_add(left), length: length.min(longest), reason });
+            let left = until.since(today).min(length);
+            pauses.entry(destination).or_insert(Pause { until: now.saturating_add(left), length, reason });
         }
     }
 
-    /// A destination asks for a pause: how long it is now.
-    pub(super) fn pause(&self, destination: &str, reason: &str, now: Duration) -> Duration {
+    /// A destination asks for a pause, or makes one advisable: how long it is now.
+    pub(super) fn pause(&self, destination: &str, reason: &str, least: Duration, now: Duration) -> Duration {
         let mut pauses = lock(&self.pauses);
         if pauses.len() >= REMEMBERED {
             pauses.retain(|_, pause| pause.until > now);
         }
-        let longest = PAUSE.saturating_mul(1 << MAX_DOUBLINGS);
-        let length = pauses.get(destination).map_or(PAUSE, |before| before.length.saturating_mul(2).min(longest));
+        let longest = least.saturating_mul(1 << MAX_DOUBLINGS);
+        let length = pauses.get(destination).map_or(least, |before| before.length.saturating_mul(2).clamp(least, longest));
         pauses.insert(destination.to_owned(), Pause { until: now.saturating_add(length), length, reason: reason.to_owned() });
         length
     }
@@ -121,18 +123,20 @@ mod tests {
         let pressure = Pressure::new(1);
         let at = Duration::from_secs;
         assert_eq!(pressure.paused("d", at(0)), None);
-        pressure.pause("d", "busy", at(0));
+        pressure.pause("d", "busy", PAUSE, at(0));
         assert_eq!(pressure.paused("d", at(59)).as_deref(), Some("busy"));
         assert_eq!(pressure.paused("d", at(60)), None);
         assert_eq!(pressure.paused("e", at(1)), None);
-        pressure.pause("d", "busy", at(100));
+        pressure.pause("d", "busy", PAUSE, at(100));
         assert!(pressure.paused("d", at(219)).is_some() && pressure.paused("d", at(220)).is_none());
+        assert_eq!(pressure.pause("f", "blocked", BLOCKED_PAUSE, at(0)), at(900));
+        assert_eq!(pressure.pause("f", "busy", PAUSE, at(0)), at(1800), "once blocked, it goes on from there, in its own limits");
         for _ in 0..20 {
-            pressure.pause("d", "busy", at(1000));
+            pressure.pause("d", "busy", PAUSE, at(1000));
         }
         assert!(pressure.paused("d", at(1000 + 1919)).is_some() && pressure.paused("d", at(1000 + 1920)).is_none());
         assert!(pressure.eased("d") && !pressure.eased("d"));
-        assert_eq!(pressure.pause("d", "busy", at(2000)), at(60));
+        assert_eq!(pressure.pause("d", "busy", PAUSE, at(2000)), at(60));
         assert!(pressure.paused("d", at(2060)).is_none());
     }
 
@@ -150,8 +154,8 @@ mod tests {
         // The clock was set back by a year for the second.
         pressure.remember(vec![noted("d", 1100, 120), noted("e", 40_000_000, 120)], Timestamp::from_secs(1000), at(5));
         assert!(pressure.paused("d", at(104)).is_some() && pressure.paused("d", at(105)).is_none());
-        assert!(pressure.paused("e", at(1924)).is_some() && pressure.paused("e", at(1925)).is_none());
-        assert_eq!(pressure.pause("d", "busy", at(200)), at(240), "it goes on doubling");
+        assert!(pressure.paused("e", at(124)).is_some() && pressure.paused("e", at(125)).is_none());
+        assert_eq!(pressure.pause("d", "busy", PAUSE, at(200)), at(240), "it goes on doubling");
     }
 
     #[tokio::test]

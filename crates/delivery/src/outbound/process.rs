@@ -6,7 +6,8 @@ use super::bounce::{Bounce, What};
 use super::failure::Failure;
 use crate::metrics::DeliveryLabels;
 use mox_base::Timestamp;
-use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, ReportKind, Via};
+use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, QueuedMessage, ReportKind, Signature, Via};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// For so long, attempts that fail by our own fault aren't counted.
@@ -33,9 +34,16 @@ pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, 
         endings.push(ending);
         told.extend(what.map(|what| (entry, what)));
     }
+    let message = as_sent(&claim.message, attempted.signature.as_deref());
     // Before the outcome is recorded: a crash in between tells twice rather than never.
     for about in grouped(told) {
-        Bounce { inner, message: &claim.message, about }.send().await;
+        Bounce { inner, message: &message, about }.send().await;
+    }
+    let goes_on = endings.iter().any(|ending| matches!(ending, Ending::Retry | Ending::Uncounted { .. } | Ending::Held { .. }));
+    if let (true, Cow::Owned(QueuedMessage { id, signature: Some(signature), .. })) = (goes_on, message)
+        && let Err(e) = inner.queue.keep_signature(id, signature).await
+    {
+        tracing::warn!(message = id.0, error = %e, "keeping a signature; the next attempt makes another");
     }
     let mut outcomes = Vec::with_capacity(claim.entries.len());
     for ((entry, ending), result) in claim.entries.iter().zip(endings).zip(attempted.results) {
@@ -47,6 +55,16 @@ pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, 
         outcomes.push(Outcome { id: entry.id, result, dialed, ending });
     }
     outcomes
+}
+
+/// The message with the signature it was sent with; owned if that is a new one.
+fn as_sent<'a>(message: &'a QueuedMessage, signature: Option<&Signature>) -> Cow<'a, QueuedMessage> {
+    match signature {
+        Some(signature) if message.signature.as_ref() != Some(signature) => {
+            Cow::Owned(QueuedMessage { signature: Some(signature.clone()), ..message.clone() })
+        }
+        _ => Cow::Borrowed(message),
+    }
 }
 
 /// What becomes of an entry, and what its sender is told, if anything.
@@ -62,7 +80,10 @@ async fn failed<'a>(inner: &Inner, claim: &Claim, entry: &Entry, failure: &'a Fa
     if failure.ours && inner.now().since(entry.queued) < OUR_FAULT_PATIENCE {
         return (Ending::Uncounted { next: entry.next_attempt }, None);
     }
-    let (report, schedule) = (claim.message.report, &inner.settings.schedule);
+    if let Some(reason) = failure.hold {
+        return (Ending::Held { reason }, None);
+    }
+    let (report, schedule) = (claim.message.report, inner.schedule(&entry.account));
     let allowed = schedule.attempts_allowed(entry);
     if failure.permanent || entry.attempts >= allowed {
         if report == ReportKind::Dmarc {
@@ -106,6 +127,9 @@ fn log(entry: &Entry, result: &RecipientResult) {
     let (id, attempt, recipient) = (entry.id.0, entry.attempts, entry.recipient.to_string());
     match result {
         Ok(delivered) => tracing::info!(id, attempt, recipient, remote = delivered.remote.name, "delivered from queue"),
+        Err(f) if f.hold.is_some() => {
+            tracing::error!(id, attempt, recipient, error = f.text, "entry of the queue is held until that changes")
+        }
         Err(f) if f.ours => tracing::error!(id, attempt, recipient, error = f.text, "delivery from queue failed by our fault"),
         Err(f) => tracing::info!(id, attempt, recipient, error = f.text, permanent = f.permanent, "delivery from queue failed"),
     }

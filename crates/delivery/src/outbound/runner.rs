@@ -4,17 +4,19 @@ use super::aftermath::AccountAftermath;
 use super::attempt::{Kept, attempt};
 use super::pressure::Pressure;
 use super::process::{Took, interrupted, process};
-use super::schedule::Variation;
+use super::signatures::Signatures;
 use super::sources::Refusals;
 use super::{Inner, Ports, Settings, SharedRouting};
 use crate::copies;
 use crate::metrics::Metrics;
+use mox_base::QueueId;
 use mox_store::Store;
 use mox_store::db::Error;
 use mox_store::directory::SharedDirectory;
-use mox_store::queue::{Claim, Claiming, Outcome, Owner, Queue};
+use mox_store::queue::{Claim, Claiming, Filter, HeldEntry, HoldReason, Outcome, Owner, Queue};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,12 @@ const SHORT_SLEEP: Duration = Duration::from_millis(10);
 
 /// A pause after an error of the database.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// Held entries looked at at once.
+const HELD_PAGE: u64 = 500;
+
+/// Attempts for one domain in a row, so that other domains have their turn.
+const MAX_IN_A_ROW: u32 = 100;
 
 const FIRST_CLEANUP: Duration = Duration::from_secs(3);
 const CLEANUP_EVERY: Duration = Duration::from_secs(3600);
@@ -77,6 +85,8 @@ impl Runner {
                 aftermath,
                 pressure,
                 refusals: Refusals::default(),
+                signatures: Signatures::default(),
+                turn: AtomicU64::new(0),
             }),
         }
     }
@@ -90,7 +100,7 @@ impl Runner {
         let mut attempts = Attempts { tasks: JoinSet::new(), domains: BTreeMap::new(), shutdown: shutdown.clone() };
         let mut renew = tokio::time::interval(RENEW_EVERY);
         let mut cleanup = tokio::time::interval_at(tokio::time::Instant::now() + FIRST_CLEANUP, CLEANUP_EVERY);
-        copies::file_waiting(&self.inner.queue, &self.inner.store).await;
+        self.file_copies().await;
         while !shutdown.is_cancelled() {
             if self.inner.queue.hold_changed() {
                 self.count_held().await;
@@ -110,8 +120,9 @@ impl Runner {
                 _ = renew.tick() => {
                     self.renew(&attempts).await;
                     // Other servers hold entries, too.
+                    self.release_held().await;
                     self.count_held().await;
-                    copies::file_waiting(&self.inner.queue, &self.inner.store).await;
+                    self.file_copies().await;
                 }
                 _ = cleanup.tick() => self.cleanup().await,
             }
@@ -165,10 +176,11 @@ impl Runner {
             }
         }
         let free = self.inner.settings.max_running.saturating_sub(attempts.tasks.len());
-        let (schedule, variation) = (self.inner.settings.schedule.clone(), Variation::random(&*self.inner.ports.random));
-        let claiming = Claiming { owner: self.inner.owner, now: self.inner.now(), domains: free, lease: LEASE };
-        let claims = self.inner.queue.claim(claiming, move |before| schedule.backoff(variation, before)).await?;
+        let turn = self.inner.turn.load(Ordering::Relaxed);
+        let claiming = Claiming { owner: self.inner.owner, now: self.inner.now(), domains: free, lease: LEASE, turn };
+        let claims = self.inner.queue.claim(claiming, self.inner.backoff()).await?;
         let started = claims.len();
+        self.inner.turn.fetch_add(u64::try_from(started).unwrap_or(0), Ordering::Relaxed);
         for claim in claims {
             let domain = claim.domain();
             let (inner, shutdown) = (Arc::clone(&self.inner), attempts.shutdown.clone());
@@ -204,6 +216,42 @@ impl Runner {
         }
     }
 
+    /// Lets entries go that the server held by itself, when what they need is there again.
+    pub(super) async fn release_held(&self) {
+        if let Err(e) = self.try_release_held().await {
+            tracing::error!(error = %e, "looking for entries of the queue that needn't be held any more");
+        }
+    }
+
+    async fn try_release_held(&self) -> Result<(), Error> {
+        let inner = &self.inner;
+        let mut last = QueueId(0);
+        loop {
+            let held = inner.queue.held_for_reasons(last, HELD_PAGE).await?;
+            let Some(newest) = held.last() else { return Ok(()) };
+            last = newest.id;
+            let (directory, routing) = (inner.directory.current(), inner.routing.current());
+            let can_go = |entry: &&HeldEntry| match entry.reason {
+                HoldReason::Transport => entry.transport.is_empty() || routing.transports.contains_key(&entry.transport),
+                HoldReason::SenderDomain => {
+                    let settings = entry.sender_domain.as_ref().and_then(|domain| directory.domain(domain));
+                    settings.is_none_or(|domain| !domain.disabled)
+                }
+            };
+            let ids: Vec<QueueId> = held.iter().filter(can_go).map(|entry| entry.id).collect();
+            if !ids.is_empty() {
+                tracing::info!(count = ids.len(), "entries of the queue are no longer held");
+                inner.queue.set_hold(Filter { ids, ..Filter::default() }, false).await?;
+            }
+        }
+    }
+
+    /// Files what is left of Sent copies.
+    async fn file_copies(&self) {
+        let inner = &self.inner;
+        copies::file_waiting(&inner.queue, &inner.store, &inner.directory.current(), &inner.settings.spool).await;
+    }
+
     async fn cleanup(&self) {
         match self.inner.queue.remove_expired(self.inner.now()).await {
             Ok(0) => {}
@@ -220,12 +268,14 @@ impl Runner {
     }
 }
 
-/// Attempts from their beginning to their record: one, and as long as all is well, further ones over the same connection.
+/// Attempts from their beginning to their record: one, and as long as all is well, a number of further ones over the same connection.
 async fn deliver(inner: &Inner, mut claim: Claim, shutdown: &CancellationToken) {
-    let mut kept = None;
+    let (mut kept, mut made) = (None, 0);
     loop {
         let attempted = timed_attempt(inner, &claim, kept.take(), shutdown).await;
-        let Some(next) = record(inner, &claim, attempted.outcomes, attempted.kept.is_some(), shutdown).await else {
+        made += 1;
+        let go_on = attempted.kept.is_some() && made < MAX_IN_A_ROW;
+        let Some(next) = record(inner, &claim, attempted.outcomes, go_on, shutdown).await else {
             // Only now: waiting for the reply to QUIT must not keep a delivery from being recorded.
             if let Some(kept) = attempted.kept {
                 kept.quit().await;
@@ -262,15 +312,9 @@ async fn record(inner: &Inner, claim: &Claim, outcomes: Vec<Outcome>, go_on: boo
     let domain = claim.domain();
     loop {
         let recorded = if go_on && !shutdown.is_cancelled() {
-            let (schedule, variation) = (inner.settings.schedule.clone(), Variation::random(&*inner.ports.random));
-            let claiming = Claiming { owner: inner.owner, now: inner.now(), domains: 1, lease: LEASE };
-            let finishing = inner.queue.finish_and_claim(
-                domain.clone(),
-                claiming,
-                move |before| schedule.backoff(variation, before),
-                outcomes.clone(),
-                inner.aftermath(),
-            );
+            let turn = inner.turn.fetch_add(1, Ordering::Relaxed);
+            let claiming = Claiming { owner: inner.owner, now: inner.now(), domains: 1, lease: LEASE, turn };
+            let finishing = inner.queue.finish_and_claim(domain.clone(), claiming, inner.backoff(), outcomes.clone(), inner.aftermath());
             finishing.await.map(|(_, next)| next)
         } else {
             inner.queue.finish(domain.clone(), inner.owner, outcomes.clone(), inner.aftermath()).await.map(|_| None)

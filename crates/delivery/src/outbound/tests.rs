@@ -2,14 +2,17 @@
 
 mod chunks;
 mod dmarc_reports;
+mod held;
 mod peer;
 mod reaching;
 mod relays;
 mod reports;
 mod scenarios;
+mod signed;
 mod tls;
 
 use super::*;
+use crate::signing::SharedSelectors;
 use crate::spool::Spool;
 use crate::submit::{Submission, SubmissionRecipient, Submitter};
 use crate::tls::{TlsMetrics, TlsPorts};
@@ -43,6 +46,9 @@ struct Fixture {
     world: World,
     submitter: Submitter,
     metrics: Metrics,
+    selectors: SharedSelectors,
+    directory: SharedDirectory,
+    routing: SharedRouting,
     policies: Arc<TlsPolicies>,
     dmarc: DmarcStore,
     accepted: usize,
@@ -50,10 +56,14 @@ struct Fixture {
 }
 
 fn directory() -> Directory {
+    Directory::new(directory_settings()).unwrap()
+}
+
+fn directory_settings() -> DirectorySettings {
     let keep = Duration::from_secs(3600);
     let account = |name: &str| AccountSettings { keep_retired_messages: keep, ..AccountSettings::new(name) };
     let key = |a: &str| DestinationKey::Address(a.parse().unwrap());
-    Directory::new(DirectorySettings {
+    DirectorySettings {
         hostname: "mail.a.example".parse().unwrap(),
         listener_hostnames: vec![],
         postmaster: MailboxOf { account: "root".to_owned(), mailbox: "Postmaster".to_owned() },
@@ -68,8 +78,7 @@ fn directory() -> Directory {
             (account("root"), vec![]),
         ],
         everything: None,
-    })
-    .unwrap()
+    }
 }
 
 /// The account with a webhook for all events.
@@ -126,6 +135,7 @@ impl Fixture {
         let tls_store = TlsStore::open(&store).await.unwrap();
         let dmarc = DmarcStore::open(&store).await.unwrap();
         let policies = Arc::new(TlsPolicies::new(tls_store, tls_ports, true, TlsMetrics::default()));
+        let selectors = reports::selectors();
         let ports = Ports {
             clock: Arc::new(clock.clone()),
             random: Arc::clone(&random),
@@ -135,15 +145,16 @@ impl Fixture {
             verified_tls,
             policies: Some(Arc::clone(&policies)),
             dead_addresses: Some(DeadAddresses::new(&dmarc, policies.store(), Arc::new(clock.clone()))),
+            selectors: selectors.clone(),
         };
         let mut settings = super::Settings::new("mail.a.example".parse().unwrap());
         adjust(&mut settings);
         let metrics = Metrics::default();
         let directory = SharedDirectory::new(directory());
         let routing = SharedRouting::new(routing);
-        let runner = Runner::new(queue.clone(), store.clone(), directory, routing, settings, ports, metrics.clone());
+        let runner = Runner::new(queue.clone(), store.clone(), directory.clone(), routing.clone(), settings, ports, metrics.clone());
         let submitter = Submitter::new(queue.clone(), Arc::new(clock.clone()), random);
-        Self { runner, queue, store, clock, world, submitter, metrics, policies, dmarc, accepted: 0, folder }
+        Self { runner, queue, store, clock, world, submitter, metrics, selectors, directory, routing, policies, dmarc, accepted: 0, folder }
     }
 
     /// Another runner, which knows what is written down and nothing else.
@@ -163,26 +174,13 @@ impl Fixture {
 
     async fn submit_from(&mut self, from: &str, recipients: &[&str], adjust: impl FnOnce(&mut Submission)) -> Vec<QueueId> {
         let path = |text: &str| Path::from(text.parse::<Address>().unwrap());
+        let to = recipients.iter().map(|r| SubmissionRecipient { path: path(r), parameters: RcptParameters::default() }).collect();
+        let message = Spool::from(format!("{HEADER}\r\n{BODY}").into_bytes());
         let mut submission = Submission {
-            account: "ann".to_owned(),
-            reverse_path: (!from.is_empty()).then(|| path(from)),
-            recipients: recipients.iter().map(|r| SubmissionRecipient { path: path(r), parameters: RcptParameters::default() }).collect(),
-            unique_sender: None,
             prefix: b"Received: by us\r\n".to_vec(),
-            message: Spool::from(format!("{HEADER}\r\n{BODY}").into_bytes()),
-            has_8bit: false,
-            smtputf8: false,
-            message_utf8: None,
-            require_tls: None,
-            release: None,
-            future_release: String::new(),
             message_id: "<1@a.example>".to_owned(),
             subject: "hi".to_owned(),
-            extra: BTreeMap::new(),
-            envelope_id: None,
-            return_full: false,
-            limits: None,
-            step: None,
+            ..Submission::new("ann".to_owned(), (!from.is_empty()).then(|| path(from)), to, message)
         };
         adjust(&mut submission);
         self.accepted += recipients.len();

@@ -9,7 +9,6 @@ use super::TlsPolicies;
 use super::collect::day_of;
 use crate::reports::{KEEP_RECEIVED, Outgoing, ReportSigner, Reporter, SendError};
 use mox_base::{Address, Domain, Timestamp};
-use mox_mailauth::DkimSelector;
 use mox_mailauth::tlsrpt::{self, Envelope, PolicyResult, RecordError, Report};
 use mox_net::http::header::{self, HeaderValue};
 use mox_net::http::{Client, Method, Request, Url};
@@ -126,10 +125,9 @@ impl ReportSender {
             tracing::debug!("no domain of ours above the hostname signs: no TLS reports");
             return Ok(0);
         };
-        let sender = ReportSigner { selectors: signer.selectors.iter().map(with_report_fields).collect(), ..signer };
         let mut queued = 0;
         for age in ages {
-            queued += self.send_day(&sender, now.before(DAY * *age), pace).await?;
+            queued += self.send_day(&signer, now.before(DAY * *age), pace).await?;
         }
         Ok(queued)
     }
@@ -330,11 +328,4 @@ impl ReportSender {
             require_tls: Some(false),
         })
     }
-}
-
-/// The selector, also signing what RFC 8460 §5.3 adds to the header.
-fn with_report_fields(selector: &DkimSelector) -> DkimSelector {
-    let mut selector = selector.clone();
-    selector.headers.extend(["TLS-Report-Domain", "TLS-Report-Submitter"].map(str::to_owned));
-    selector
 }

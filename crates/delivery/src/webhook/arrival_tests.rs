@@ -123,22 +123,11 @@ impl Fixture {
 
     async fn sent_as(&self, report: ReportKind, from_id: &str, recipient: &str) -> QueueId {
         let message = NewMessage {
-            account: "ann".to_owned(),
-            queued: self.clock.now(),
-            prefix: Vec::new(),
-            body: Body::Memory(b"x".as_slice().into()),
-            has_8bit: false,
-            smtputf8: false,
             message_id: "<orig@a.example>".to_owned(),
             subject: "hello".to_owned(),
-            body_utf8: None,
             report,
-            future_release: String::new(),
             extra: BTreeMap::from([("k".to_owned(), "v".to_owned())]),
-            envelope_id: None,
-            return_full: false,
-            limits: None,
-            step: None,
+            ..NewMessage::new("ann".to_owned(), Body::Memory(b"x".as_slice().into()), self.clock.now())
         };
         let path = |text: &str| Path::from(text.parse::<Address>().unwrap());
         let entry = NewEntry {
@@ -234,6 +223,61 @@ async fn dsns_are_matched_by_the_message_they_return() {
         f.deliver(from, "ann@a.example", &message).await;
         assert_eq!(f.told().await.last().map(|w| w.event), Some(Event::Incoming), "{message}");
     }
+}
+
+/// A complaint about the message that [`Fixture::sent`] makes. `about`: further fields of the report.
+fn complaint(about: &str, original: &str) -> String {
+    format!(
+        "From: fbl@remote.example\nTo: ann@a.example\nSubject: complaint\nMIME-Version: 1.0\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nSomebody complained.\n--b\nContent-Type: message/feedback-report\n\nFeedback-Type: abuse\nUser-Agent: Remote/1\nVersion: 1\n{about}\n--b\nContent-Type: message/rfc822\n\nMessage-Id: <orig@a.example>\n{original}Subject: hello\n\nhi\n--b--\n"
+    )
+}
+
+#[tokio::test]
+async fn complaints_suppress_who_complains() {
+    let f = Fixture::new().await;
+    let bob = || Path::from("bob@b.example".parse::<Address>().unwrap());
+    // By the id in the reverse-path, as the report has it or as the message was delivered with.
+    for (about, original) in [("Original-Mail-From: <ann+FromID1@a.example>\n", ""), ("", "Return-Path: <ann+fromid1@a.example>\n")] {
+        let id = f.sent("FromID1", "bob@b.example").await;
+        f.deliver("fbl@remote.example", "ann@a.example", &complaint(about, original)).await;
+        let told = f.told().await;
+        assert_eq!(told.last().map(|w| (w.event, w.queue_id)), Some((Event::Unrecognized, Some(id))));
+        let reason = "complaint of type abuse from recipient, reported by Remote/1";
+        let payload = &told.last().unwrap().payload;
+        assert!(payload.contains(r#""Suppressing":true"#) && payload.contains(&format!(r#""Error":"{reason}""#)), "{payload}");
+        let suppressed = f.queue.suppression(Some("ann".to_owned()), bob()).await.unwrap().unwrap();
+        assert_eq!((suppressed.manual, suppressed.reason.as_str()), (false, reason));
+        f.queue.unsuppress("ann".to_owned(), bob()).await.unwrap();
+        f.queue.cancel(queue::Filter::default(), queue::Cancel::Drop, f.clock.now(), Arc::new(queue::NoAftermath)).await.unwrap();
+    }
+    assert_eq!(f.queue.check().await.unwrap().problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn complaints_that_anybody_can_write_are_mail_as_any_other() {
+    let f = Fixture::new().await;
+    f.sent("fid", "bob@b.example").await;
+    let suppressed = async || f.queue.suppressions(None, None, 10).await.unwrap().len();
+    let by_id = complaint("Original-Rcpt-To: <bob@b.example>\n", "");
+    let not_spam = complaint("Original-Mail-From: <ann+fid@a.example>\n", "").replace("abuse", "not-spam");
+    let unknown = complaint("Original-Mail-From: <ann+other@a.example>\n", "");
+    for message in [&by_id, &not_spam, &unknown] {
+        f.deliver("fbl@remote.example", "ann@a.example", message).await;
+        assert_eq!(f.told().await.last().map(|w| w.event), Some(Event::Incoming), "{message}");
+        assert_eq!(suppressed().await, 0);
+    }
+    // With a signature, the Message-ID is enough; who complained may be left out when only one can be meant.
+    for message in [by_id.replace("bob@", "eve@"), complaint("", "")] {
+        f.deliver("fbl@remote.example", "ann@a.example", &message).await;
+        let account = f.store.account("ann").await.unwrap();
+        let (id, note) = account.arrivals().await.unwrap().remove(0);
+        let signed = note.replace(r#""dkim_domains":[]"#, r#""dkim_domains":["remote.example"]"#);
+        assert_ne!(signed, note);
+        account.forget_arrivals(id).await.unwrap();
+        account.write(move |tx| tx.note_arrival(id, &signed)).await.unwrap();
+        f.told().await;
+    }
+    assert_eq!(suppressed().await, 1);
 }
 
 /// A report that was accepted, and bounced later.

@@ -4,6 +4,7 @@
 //! account are taken in order, each is told of in one transaction of the queue, which also remembers that it was, and then
 //! the notes go. After a crash they are found again at the start, and nothing is told twice.
 
+use super::complaint::Scope;
 use super::incoming::{Read, incoming};
 use super::returned::{Returned, find, returned};
 use crate::inbound::Incoming;
@@ -65,7 +66,7 @@ impl ArrivalNote {
 }
 
 /// What may identify an earlier message in the address that this one came to: what is behind the domain's first separator.
-fn from_id<'p>(directory: &Directory, rcpt_to: &'p Path) -> Option<&'p str> {
+pub(super) fn from_id<'p>(directory: &Directory, rcpt_to: &'p Path) -> Option<&'p str> {
     if let Some(id) = directory.postmaster_id(rcpt_to) {
         return Some(id);
     }
@@ -200,9 +201,19 @@ impl Arrivals {
         let from_id = rcpt_to.as_ref().and_then(|path| from_id(&directory, path)).map(str::to_owned);
         let dsn = read.status.clone();
         let null_sender = note.mail_from.is_empty();
+        let complaint = read.complaint.clone();
+        let authenticated = note.msg_from_validated || !note.dkim_domains.is_empty();
         let regular: Option<NewWebhook> = incoming(&settings, id, &note, read, now);
         let webhooks = self.inner.parts.queue.webhooks();
         let told = webhooks.tell(account.id(), id, move |tx| {
+            if let Some(complaint) = &complaint {
+                let scope = Scope { account: &settings.name, authenticated, directory: &directory };
+                if let Some(entry) = complaint.find(tx, &scope)? {
+                    tracing::info!(account = entry.account, entry = entry.id.0, kind = complaint.report.kind, "recipient complained");
+                    complaint.heed(tx, &directory, &entry, now)?;
+                    return Ok(Vec::new());
+                }
+            }
             let about = find(tx, &settings.name, from_id.as_deref(), dsn.as_ref().filter(|_| null_sender))?;
             if about.is_empty() {
                 if let Some(webhook) = &regular {

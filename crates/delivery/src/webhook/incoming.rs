@@ -1,12 +1,14 @@
 //! What is told about a message that arrived.
 
 use super::arrivals::ArrivalNote;
+use super::complaint::Complaint;
 use super::keep_retired;
 use super::returned::Dsn;
 use crate::content::{Content, content, message};
 use mox_base::{MessageId, Timestamp};
 use mox_message::decode::decode;
 use mox_message::dsn::DeliveryStatus;
+use mox_message::feedback::FeedbackReport;
 use mox_message::{Headers, Structure, ident};
 use mox_store::directory::AccountSettings;
 use mox_store::webhook::{Event, NewWebhook};
@@ -26,6 +28,8 @@ pub(super) struct Read {
     content: Content,
     /// What it says if it has the form of a DSN.
     pub(super) status: Option<Dsn>,
+    /// What it says if it has the form of a complaint.
+    pub(super) complaint: Option<Complaint>,
 }
 
 impl Read {
@@ -43,8 +47,8 @@ impl Read {
                     Ok::<_, Error>(bytes)
                 };
                 let header = bytes(bounded(&structure.root().header))?;
-                let status = dsn(&structure, bytes)?;
-                Ok(Self { header, content: content(&structure, bytes)?, structure, status })
+                let (status, complaint) = (dsn(&structure, bytes)?, complaint(&structure, bytes)?);
+                Ok(Self { header, content: content(&structure, bytes)?, structure, status, complaint })
             })
             .await
     }
@@ -72,6 +76,28 @@ fn dsn(structure: &Structure, bytes: impl Fn(Range<u64>) -> Result<Vec<u8>, Erro
         None => None,
     };
     Ok(Some(Dsn { status, original_message_id }))
+}
+
+/// RFC 5965 §2: the second part says what kind of complaint it is, the third is the message that it is about, or its header.
+fn complaint(structure: &Structure, bytes: impl Fn(Range<u64>) -> Result<Vec<u8>, Error>) -> Result<Option<Complaint>, Error> {
+    let root = structure.root();
+    let mut parts = structure.children(root).skip(1);
+    let Some(part) = parts.next().filter(|part| root.is("multipart", "report") && part.is("message", "feedback-report")) else {
+        return Ok(None);
+    };
+    let limit = usize::try_from(MAX_READ).unwrap_or(usize::MAX);
+    let report = FeedbackReport::parse(&decode(part.transfer_encoding(), &bytes(bounded(&part.body))?, limit));
+    let Ok(report) = report else { return Ok(None) };
+    if !report.is_complaint() {
+        return Ok(None);
+    }
+    let original = match parts.next() {
+        Some(original) => decode(original.transfer_encoding(), &bytes(bounded(&original.body))?, limit),
+        None => Vec::new(),
+    };
+    let original = Headers::new(&original);
+    let text = |name: &str| original.text(name).map(|text| text.trim().to_owned());
+    Ok(Some(Complaint { report, message_id: text("Message-Id"), return_path: text("Return-Path") }))
 }
 
 /// The webhook of a message that arrived, none if the account doesn't want to be told.

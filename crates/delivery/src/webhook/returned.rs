@@ -1,6 +1,7 @@
 //! A message that came back about an earlier one: a DSN, or something that an address of ours for DSNs got.
 
 use super::outgoing::{Facts, outgoing};
+use crate::outbound::suppressed_until;
 use mox_base::{Path, Timestamp};
 use mox_message::dsn::{Action, DeliveryStatus, RecipientStatus, StatusError, smtp_code};
 use mox_store::db::{Error, Tx};
@@ -60,7 +61,7 @@ fn by_names(
     {
         return Ok(Some(entry));
     }
-    message_id.map_or(Ok(None), |id| by_message_id(tx, account, id, recipient))
+    message_id.map_or(Ok(None), |id| by_message_id(tx, Some(account), id, recipient))
 }
 
 /// Something that came back.
@@ -98,8 +99,10 @@ pub(super) fn returned(tx: &Tx<'_>, account: &AccountSettings, returned: &Return
             recipient: &entry.recipient,
             code: said.code,
             secode: &said.secode,
+            error: &said.error,
             source: Source::Dsn,
             now: *now,
+            expires: suppressed_until(account, *now),
         };
         suppressing = after_failure(tx, &failed)?;
     }

@@ -31,7 +31,6 @@ use form::{Form, FormError};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use mox_base::{Clock, Domain, Random};
-use mox_delivery::signing::SharedSelectors;
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
 use mox_logins::Logins;
@@ -76,8 +75,6 @@ pub struct Parts {
     pub logins: Logins,
     /// Into the queue.
     pub submitter: Submitter,
-    /// DKIM keys.
-    pub selectors: SharedSelectors,
     /// For `Received`.
     pub received_id: ReceivedId,
     /// What is counted.

@@ -33,12 +33,8 @@ impl Call {
             let listed = self.parts().queue.list_retired(filter, sort, page).await.map_err(failed)?;
             entries.extend(listed.into_iter().map(|listed| (listed.row.queued, ended(listed))));
         } else {
-            for listed in self.parts().queue.list(filter, sort, page).await.map_err(failed)? {
-                // Ended meanwhile: it is in the other list now.
-                if let Some((_, message)) = self.parts().queue.entry(listed.row.id).await.map_err(failed)? {
-                    entries.push((listed.row.queued, waiting(listed, &message)));
-                }
-            }
+            let listed = self.parts().queue.list_with_messages(filter, sort, page).await.map_err(failed)?;
+            entries.extend(listed.into_iter().map(|(listed, message)| (listed.row.queued, waiting(listed, &message))));
         }
         let more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
         entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));

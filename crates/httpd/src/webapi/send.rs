@@ -6,14 +6,14 @@ use super::form::Upload;
 use super::once::repeated;
 use mox_base::{Localpart, Path, Timestamp};
 use mox_delivery::copies;
-use mox_delivery::signing::sign;
 use mox_delivery::spool::{Spool, SpoolWriter};
-use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, Submitted, UniqueSender};
+use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, Submitted, UniqueSender, limits_of, room_of, urgency_of};
+use mox_message::Headers;
 use mox_message::compose::{Composed, NamedAddress};
 use mox_message::fold::FoldedField;
 use mox_message::ident;
 use mox_store::directory::{Directory, SenderError};
-use mox_store::queue::{AddStep, CopyId, EarlierAnswer, OncePerKey, RequestKey, SendLimits, WithCopy};
+use mox_store::queue::{AddStep, CopyId, EarlierAnswer, OncePerKey, RequestKey, WithCopy};
 use mox_store::{Error as StoreError, Message, SpecialUse};
 use mox_webapi::{Error, ErrorCode, File, SendRequest, SendResponse, Submission as WireSubmission};
 use std::sync::Arc;
@@ -62,7 +62,6 @@ impl Call {
         let composed = self.compose(&draft, now).await?;
         let flags = (composed.eight_bit, composed.smtputf8);
         let message = self.spooled(composed.bytes).await?;
-        let signatures = self.signatures(&draft, &message, now).await?;
         if request.future_release.is_some_and(|time| time.at > now.after(MAX_FUTURE)) {
             return Err(Error::user("FutureRelease is more than 60 days ahead"));
         }
@@ -76,9 +75,9 @@ impl Call {
             };
             Arc::new(OncePerKey::new(key, now, Box::new(answer))) as Arc<dyn AddStep>
         });
-        let copy = self.sent_copy(&request, &draft, &signatures, step.clone()).await?;
+        let copy = self.sent_copy(&request, &draft, step.clone()).await?;
         let step = copy.clone().map(|copy| copy as Arc<dyn AddStep>).or(step);
-        let prefix = format!("{}{signatures}", self.received_field(&draft, now)).into_bytes();
+        let prefix = self.received_field(&draft, now).into_bytes();
         let submission = self.submission(&request, &draft, &directory, flags, (prefix, message.clone()), step)?;
         let submitted = match self.parts().submitter.submit(submission).await {
             Ok(submitted) => submitted,
@@ -91,7 +90,7 @@ impl Call {
         };
         tracing::info!(target: "webapi", cid = self.id, account = self.caller.account.name, entries = ?ids(&submitted), "message queued");
         if let Some(copy) = copy
-            && let Err(error) = self.save_sent(copy.id(), &draft, &signatures, &message).await
+            && let Err(error) = self.save_sent(copy.id(), &draft, &message).await
         {
             self.parts().metrics.submission("storesenterror");
             if let Some(key) = key {
@@ -193,15 +192,6 @@ impl Call {
         writer.finish().await.map_err(|e| self.server("spooling message", &e))
     }
 
-    async fn signatures(&self, draft: &Draft, message: &Spool, now: Timestamp) -> Result<String, Error> {
-        let domain = &draft.from.address.domain;
-        let Some(selectors) = self.parts().selectors.of(domain) else { return Ok(String::new()) };
-        sign(selectors, domain, b"", message, now).await.map_err(|error| {
-            self.parts().metrics.error("dkimsign");
-            self.server("signing message", &error)
-        })
-    }
-
     /// Who called from where is nobody's business: only that it was submitted here.
     fn received_field(&self, draft: &Draft, now: Timestamp) -> String {
         let (utf8, hostname) = (draft.smtputf8(), &self.parts().hostname);
@@ -249,16 +239,14 @@ impl Call {
             None
         };
         let recipient = |to: &NamedAddress| SubmissionRecipient { path: to.address.clone().into(), parameters: Default::default() };
+        let recipients: Vec<_> = draft.to.iter().chain(&draft.cc).chain(&draft.bcc).map(recipient).collect();
+        let fields: String = draft.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let urgency = urgency_of(&Headers::new(fields.as_bytes()), recipients.len());
         Ok(Submission {
-            account: account.name.clone(),
-            reverse_path: Some(reverse_path),
-            recipients: draft.to.iter().chain(&draft.cc).chain(&draft.bcc).map(recipient).collect(),
             unique_sender,
             prefix,
-            message,
             has_8bit,
             smtputf8,
-            message_utf8: None,
             require_tls: request.require_tls,
             release: request.future_release.map(|time| time.at),
             // RFC 4865 §4: in UTC.
@@ -266,13 +254,12 @@ impl Call {
             message_id: draft.message_id.clone(),
             subject: draft.subject.clone(),
             extra: request.extra.clone(),
-            envelope_id: None,
-            return_full: false,
-            limits: Some(SendLimits {
-                messages: account.max_outgoing_messages_per_day,
-                first_time: account.max_first_time_recipients_per_day,
-            }),
+            sign_domain: Some(draft.from.address.domain.clone()),
+            urgency,
+            limits: Some(limits_of(account)),
+            room: Some(room_of(account)),
             step,
+            ..Submission::new(account.name.clone(), Some(reverse_path), recipients, message)
         })
     }
 
@@ -287,6 +274,11 @@ impl Call {
                 metrics.submission("recipientlimiterror");
                 Error::new(ErrorCode::RecipientLimitReached, error.to_string())
             }
+            // The nearest of the documented codes: the account has to wait until it may send more.
+            SubmitError::QueuedMessages(_) | SubmitError::QueuedSize(_) => {
+                metrics.submission("queuefull");
+                Error::new(ErrorCode::MessageLimitReached, error.to_string())
+            }
             SubmitError::FromIdTooLong => Error::user(error.to_string()),
             SubmitError::NoRecipients => Error::new(ErrorCode::NoRecipients, error.to_string()),
             SubmitError::FromIdNotUnique | SubmitError::FromIdRecipients | SubmitError::Answered(_) | SubmitError::Store(_) => {
@@ -297,23 +289,23 @@ impl Call {
         }
     }
 
-    /// What makes the queue remember a copy for the sender until it is filed. Without a mailbox for sent mail, there is none.
+    /// What makes the queue remember a copy for the sender until it is filed; it has what recipients don't get to see. Without a
+    /// mailbox for sent mail, there is none.
     async fn sent_copy(
         &self,
         request: &SendRequest,
         draft: &Draft,
-        signatures: &str,
         also: Option<Arc<dyn AddStep>>,
     ) -> Result<Option<Arc<WithCopy>>, Error> {
         if !request.save_sent || self.account().await?.mailboxes().by_use(SpecialUse::SENT).is_none() {
             return Ok(None);
         }
-        let (account, prefix) = (self.caller.account.name.clone(), copy_prefix(draft, signatures));
+        let (account, prefix) = (self.caller.account.name.clone(), draft.bcc_field());
         Ok(Some(Arc::new(WithCopy::new(account, prefix, &*self.parts().random, also))))
     }
 
     /// Files the copy for the sender. If that fails for now, it is filed later: the queue knows of it.
-    async fn save_sent(&self, id: CopyId, draft: &Draft, signatures: &str, message: &Spool) -> Result<(), Error> {
+    async fn save_sent(&self, id: CopyId, draft: &Draft, message: &Spool) -> Result<(), Error> {
         let parts = self.parts();
         let account = &self.caller.account.name;
         let content = match message.content() {
@@ -323,7 +315,7 @@ impl Call {
                 return Ok(());
             }
         };
-        let copy = Message { prefix: copy_prefix(draft, signatures), content, structure: None, hash: None };
+        let copy = Message { prefix: draft.bcc_field(), content, structure: None, hash: None };
         match copies::file(&parts.queue, &parts.store, account, id, copy).await {
             Ok(()) => {}
             Err(StoreError::OverQuota) => {
@@ -334,13 +326,6 @@ impl Call {
         }
         Ok(())
     }
-}
-
-/// What the sender's copy has before the message: also what the recipients don't get to see.
-fn copy_prefix(draft: &Draft, signatures: &str) -> Vec<u8> {
-    let mut prefix = draft.bcc_field();
-    prefix.extend_from_slice(signatures.as_bytes());
-    prefix
 }
 
 /// What a response needs beside the queue's ids.

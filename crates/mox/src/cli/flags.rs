@@ -25,6 +25,23 @@ impl Flag {
     }
 }
 
+/// Lists of flags one after the other; `N` is their length together.
+pub(crate) const fn joined<const N: usize>(lists: &[&[Flag]]) -> [Flag; N] {
+    let mut all = [Flag { name: "", value: None, help: "" }; N];
+    let (mut rest, mut at) = (lists, 0);
+    while let [list, others @ ..] = rest {
+        let mut left = *list;
+        while let [flag, following @ ..] = left {
+            all[at] = *flag;
+            at += 1;
+            left = following;
+        }
+        rest = others;
+    }
+    assert!(at == N, "as long as all lists");
+    all
+}
+
 /// The flags given.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flags(BTreeMap<&'static str, String>);

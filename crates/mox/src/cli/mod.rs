@@ -7,7 +7,7 @@
 mod flags;
 mod usage;
 
-pub(crate) use flags::{Flag, Flags};
+pub(crate) use flags::{Flag, Flags, joined};
 
 use crate::cmd;
 use crate::log::{Format, Log};

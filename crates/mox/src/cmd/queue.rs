@@ -5,7 +5,7 @@ mod retired;
 mod suppress;
 mod webhook;
 
-use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome};
+use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome, joined};
 use crate::ctl::{self, QueueAction, QueueFilter, QueueSort, QueueTask, Request};
 use mox_store::queue::parse_duration;
 
@@ -27,7 +27,16 @@ const NEXT_ATTEMPT: Flag = Flag::text(
 const TRANSPORT: Flag = Flag::text("transport", "string", "transport to use for messages, empty string sets the default behaviour");
 const HOLD: Flag = Flag::text("hold", "value", "true or false, whether to match only messages that are (not) on hold");
 
+/// Of all lists of the queue.
+const ASC: Flag = Flag::bool("asc", "sort ascending instead of descending (default)");
+const NOW: Flag = Flag::bool("now", "count the duration from now instead of from the next attempt");
+
 const FILTER: &[Flag] = &[IDS, N, ACCOUNT, FROM, TO, SUBMITTED, NEXT_ATTEMPT, TRANSPORT, HOLD];
+
+const LIST: [Flag; FILTER.len() + 2] =
+    joined(&[FILTER, &[Flag::text("sort", "value", "field to sort by, \"nextattempt\" (default) or \"queued\""), ASC]]);
+
+const SCHEDULE: [Flag; FILTER.len() + 1] = joined(&[FILTER, &[NOW]]);
 
 /// The groups of commands, in the order of the usage.
 pub(super) const COMMANDS: &[&[Command]] = &[holdrules::COMMANDS, ENTRIES, retired::COMMANDS, suppress::COMMANDS, webhook::COMMANDS];
@@ -39,19 +48,7 @@ const ENTRIES: &[Command] = &[
         listed: true,
         help: "List what waits in the queue.\n\n\
         For each recipient of a message: id, times of the last and next attempt, and how the last one failed. Filters are combined; without any, all is listed.",
-        flags: &[
-            IDS,
-            N,
-            ACCOUNT,
-            FROM,
-            TO,
-            SUBMITTED,
-            NEXT_ATTEMPT,
-            TRANSPORT,
-            HOLD,
-            Flag::text("sort", "value", "field to sort by, \"nextattempt\" (default) or \"queued\""),
-            Flag::bool("asc", "sort ascending instead of descending (default)"),
-        ],
+        flags: &LIST,
         args: 0..=0,
         run: list,
     },
@@ -81,18 +78,7 @@ const ENTRIES: &[Command] = &[
         listed: true,
         help: "Change when matching entries are attempted next.\n\n\
         The duration, such as 30m or -2h, is added to the time of the next attempt, or with -now to the current time. To have everything attempted at once: \"mox queue schedule -now 0\".",
-        flags: &[
-            IDS,
-            N,
-            ACCOUNT,
-            FROM,
-            TO,
-            SUBMITTED,
-            NEXT_ATTEMPT,
-            TRANSPORT,
-            HOLD,
-            Flag::bool("now", "count the duration from now instead of from the next attempt"),
-        ],
+        flags: &SCHEDULE,
         args: 1..=1,
         run: schedule,
     },
@@ -151,12 +137,39 @@ const ENTRIES: &[Command] = &[
 ];
 
 fn list(invocation: &Invocation) -> Outcome {
-    let queued = match invocation.flags.text("sort").unwrap_or("nextattempt") {
-        "nextattempt" | "" => false,
-        "queued" => true,
-        other => return Err(Failure::Error(format!("bad sort field {other:?}"))),
-    };
-    act(invocation, QueueAction::List(QueueSort { queued, ascending: invocation.flags.bool("asc") }))
+    act(invocation, QueueAction::List(sort(invocation, "nextattempt")?))
+}
+
+/// By what and how a list is sorted.
+fn sort(invocation: &Invocation, default: &str) -> Result<QueueSort, Failure> {
+    let queued = sorts_by(&invocation.flags, default, &["queued"])?;
+    Ok(QueueSort { queued, ascending: invocation.flags.bool("asc") })
+}
+
+/// Whether a list isn't sorted by its default field, but by that with one of the other names.
+fn sorts_by(flags: &Flags, default: &str, other: &[&str]) -> Result<bool, Failure> {
+    match flags.text("sort").unwrap_or_default() {
+        field if other.contains(&field) => Ok(true),
+        field if field.is_empty() || field == default => Ok(false),
+        field => Err(Failure::Error(format!("bad sort field {field:?}"))),
+    }
+}
+
+/// The parameter as a duration, in microseconds.
+fn micros(invocation: &Invocation) -> Result<i64, Failure> {
+    let text = invocation.arg(0);
+    parse_duration(text).ok_or_else(|| Failure::Error(format!("parsing duration: invalid duration {text:?}")))
+}
+
+/// The most rows wanted, 0 for all.
+fn max(flags: &Flags) -> Result<u64, Failure> {
+    flags.text("n").map_or(Ok(0), str::parse).map_err(|e| Failure::new("parsing -n", e))
+}
+
+/// The ids wanted, none for all.
+fn ids(flags: &Flags) -> Result<Vec<i64>, Failure> {
+    let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
+    ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))
 }
 
 fn task(invocation: &Invocation, task: QueueTask) -> Outcome {
@@ -168,9 +181,7 @@ fn id(invocation: &Invocation) -> Result<i64, Failure> {
 }
 
 fn schedule(invocation: &Invocation) -> Outcome {
-    let text = invocation.arg(0);
-    let micros = parse_duration(text).ok_or_else(|| Failure::Error(format!("parsing duration: invalid duration {text:?}")))?;
-    act(invocation, QueueAction::Schedule { from_now: invocation.flags.bool("now"), micros })
+    act(invocation, QueueAction::Schedule { from_now: invocation.flags.bool("now"), micros: micros(invocation)? })
 }
 
 fn require_tls(invocation: &Invocation) -> Outcome {
@@ -199,7 +210,6 @@ fn ask(invocation: &Invocation, request: &Request) -> Outcome {
 
 fn filter(flags: &Flags) -> Result<QueueFilter, Failure> {
     let text = |name: &str| flags.text(name).map(str::to_owned);
-    let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
     let hold = flags.text("hold").filter(|h| !h.is_empty());
     let success = match flags.text("result").unwrap_or_default() {
         "" => None,
@@ -208,8 +218,8 @@ fn filter(flags: &Flags) -> Result<QueueFilter, Failure> {
         other => return Err(Failure::Error(format!("bad result {other:?}, want \"success\" or \"failure\""))),
     };
     Ok(QueueFilter {
-        max: flags.text("n").map_or(Ok(0), str::parse).map_err(|e| Failure::new("parsing -n", e))?,
-        ids: ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))?,
+        max: max(flags)?,
+        ids: ids(flags)?,
         account: text("account"),
         from: text("from"),
         to: text("to"),

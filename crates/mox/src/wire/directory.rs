@@ -1,7 +1,7 @@
 //! From the configuration to the store's directory of addresses.
 
 use mox_base::{Address, ByteSize, Domain, Secret};
-use mox_config::{Account, AsciiText, DomainConfig, Pattern, Snapshot, Static};
+use mox_config::{Account, AsciiText, DomainConfig, DurationText, Pattern, Snapshot, Static};
 use mox_store::directory::{
     AccountSettings, AliasSettings, AutomaticJunkFlags, Destination, DestinationKey, Directory, DirectoryError, DomainSettings,
     HeaderPattern, HostTlsReports, MailboxOf, OutgoingWebhook, ReportAddress, Ruleset, Settings, SmtpError, SmtpErrorKind, WebhookTarget,
@@ -76,6 +76,11 @@ fn account(fixed: &Static, name: &str, config: &Account) -> (AccountSettings, Ve
         }),
         max_outgoing_messages_per_day: config.max_outgoing_messages_per_day(),
         max_first_time_recipients_per_day: config.max_first_time_recipients_per_day(),
+        queue_max_messages: config.queue_max_messages,
+        queue_max_size: config.queue_max_size,
+        queue_retry_intervals: config.queue_retry_intervals.iter().map(DurationText::duration).collect(),
+        queue_dsn_mailbox: config.queue_dsn_mailbox.as_ref().map_or_else(|| "Inbox".to_owned(), ToString::to_string),
+        suppression_period: config.suppression_period,
         no_first_time_sender_delay: config.no_first_time_sender_delay,
         no_custom_password: config.no_custom_password,
         imap_capabilities_disabled: config.imap_capabilities_disabled.clone(),

@@ -46,7 +46,6 @@ impl Http {
             directory: shared.directory.clone(),
             logins: shared.logins.clone(),
             submitter: Submitter::new(shared.queue.clone(), Arc::clone(&clock), Arc::clone(&random)),
-            selectors: shared.selectors.clone(),
             received_id: ReceivedId(Arc::new(move |number| ids.shown(number))),
             metrics,
             tasks: life.connections.clone(),

@@ -11,6 +11,7 @@ use mox_base::{Lookup, QueueId, Timestamp};
 use mox_config::{Static, duration};
 use mox_delivery::metrics::Metrics;
 use mox_delivery::outbound::{self, Ports, Runner, Settings, SourceIps};
+use mox_delivery::spool::SpoolSettings;
 use mox_delivery::tls::TlsPolicies;
 use mox_net::{ClientTls, TcpDial};
 use mox_store::queue::{Entry, Filter, Listed, Page, Reschedule, Sort};
@@ -42,6 +43,7 @@ pub(super) fn runner(
         verified_tls: verified_tls(&shared.live)?,
         policies,
         dead_addresses: shared.reports.as_ref().map(|reports| reports.dead.clone()),
+        selectors: shared.selectors.clone(),
     };
     let settings = Settings {
         mode: match mode {
@@ -51,6 +53,7 @@ pub(super) fn runner(
         pedantic,
         schedule: shared.schedules.queue.clone(),
         sources: sources(fixed),
+        spool: SpoolSettings { in_memory: 1 << 20, folder: shared.live.paths().data("tmp") },
         ..Settings::new(fixed.hostname.domain().clone())
     };
     let (queue, store) = (shared.queue.clone(), shared.store.clone());
@@ -119,6 +122,9 @@ pub(super) async fn dump(shared: &Shared, id: i64, out: &mut Output) -> Result<(
     let failed = |e: mox_store::db::Error| e.to_string();
     let (_, message) = shared.queue.entry(QueueId(id)).await.map_err(failed)?.ok_or("no such message in queue")?;
     let mut body = shared.queue.open_body(message.id).await.map_err(failed)?.ok_or("message is gone")?;
+    if let Some(signature) = &message.signature {
+        out.write(&signature.fields).await?;
+    }
     out.write(&message.prefix).await?;
     loop {
         let chunk = body.next_chunk().await.map_err(|e| e.to_string())?;

@@ -58,9 +58,11 @@ fn a_message_arrives_as_it_was_asked_for() {
     assert!(!arrived.contains("\r\nBcc:") && !arrived.contains("queue451@"), "{arrived}");
     let received = arrived.find("Received: from localhost by localhost id ").unwrap();
     let signature = arrived.find("DKIM-Signature: ").unwrap();
-    assert!(received < signature && signature < arrived.find("\r\nFrom: ").unwrap(), "{arrived}");
-    assert!(!arrived[received..signature].contains(" for "), "there are two recipients: {arrived}");
-    assert!(!arrived[received..signature].contains("127.0.0.1"), "{arrived}");
+    // Signed when it was sent, after it was received here.
+    let from = arrived.find("\r\nFrom: ").unwrap();
+    assert!(signature < received && received < from, "{arrived}");
+    assert!(!arrived[received..from].contains(" for "), "there are two recipients: {arrived}");
+    assert!(!arrived[received..from].contains("127.0.0.1"), "{arrived}");
     let composed = from_header(&arrived, "From");
     let boundaries: Vec<&str> = composed.split("boundary=\"").skip(1).filter_map(|b| b.split('"').next()).collect();
     let mut composed = composed.replace("\r\n", "\n");
@@ -127,7 +129,7 @@ Content-Transfer-Encoding: base64
     assert_eq!(composed, want);
 
     let sent = only_message(&mox, "Sent");
-    assert!(sent.starts_with("Bcc: <queue451@elsewhere.example>\r\nDKIM-Signature: "), "{sent}");
+    assert!(sent.starts_with("Bcc: <queue451@elsewhere.example>\r\nFrom: "), "{sent}");
     assert!(!sent.contains("\r\nReceived: "), "{sent}");
     let flags = imap(&mox).ok("STATUS Sent (UNSEEN)").unwrap();
     assert!(String::from_utf8_lossy(&flags.untagged.concat()).contains("UNSEEN 0"));
@@ -272,6 +274,33 @@ fn limits_of_sending() {
     assert_eq!(call(&mox, "Send", &to("c@x.example")).code(), "recipientLimitReached");
     ok(&mox, "Send", &to("a@x.example"));
     assert_eq!(call(&mox, "Send", &to("a@x.example")).code(), "messageLimitReached");
+}
+
+/// Runs a command for a server.
+fn command(mox: &Mox, args: &[&str]) {
+    let output = std::process::Command::new(BINARY).arg("-config").arg(mox.dir().join("mox.conf")).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {output:?}");
+}
+
+#[test]
+fn room_in_the_queue() {
+    let mox = start_limited("\t\tQueueMaxMessages: 2\n\t\tQueueMaxSize: 10000\n");
+    // Everything waits.
+    command(&mox, &["queue", "holdrules", "add"]);
+    let later = |addresses: &[&str], text: &str| {
+        let to: Vec<String> = addresses.iter().map(|address| format!(r#"{{"Address":"{address}"}}"#)).collect();
+        format!(r#"{{"To":[{}],"Text":"{text}"}}"#, to.join(","))
+    };
+    let refused = call(&mox, "Send", &later(&["a@x.example", "b@x.example", "c@x.example"], "x"));
+    assert_eq!(refused.code(), "messageLimitReached");
+    assert!(refused.text().contains("see QueueMaxMessages"), "{}", refused.text());
+    let refused = call(&mox, "Send", &later(&["a@x.example"], &"long ".repeat(3500)));
+    assert!(refused.code() == "messageLimitReached" && refused.text().contains("see QueueMaxSize"), "{}", refused.text());
+    ok(&mox, "Send", &later(&["a@x.example"], "x"));
+    ok(&mox, "Send", &later(&["b@x.example"], "x"));
+    assert_eq!(call(&mox, "Send", &later(&["c@x.example"], "x")).code(), "messageLimitReached");
+    command(&mox, &["queue", "drop", "-to", "a@x.example"]);
+    ok(&mox, "Send", &later(&["c@x.example"], "x"));
 }
 
 #[test]

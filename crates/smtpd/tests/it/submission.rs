@@ -164,6 +164,9 @@ async fn limits_on_sending() {
     // The first two, and both new, are a day old.
     send(13, &["d", "e"], done).await;
     send(0, &["a"], messages).await;
+    // Nothing of it has left the queue, which has room for nine.
+    let room = "452 4.3.1 account may have 9 messages in the queue, see QueueMaxMessages in its configuration";
+    send(25, &["a", "b", "d"], room).await;
     drop(client);
     assert_eq!(world.queued().await.len(), 7);
     world.close().await;

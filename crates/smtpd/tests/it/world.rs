@@ -95,6 +95,7 @@ fn directory(localserve: bool) -> Directory {
                     from_id_login_addresses: vec!["fromid@mox.example".parse().unwrap()],
                     max_outgoing_messages_per_day: 5,
                     max_first_time_recipients_per_day: 3,
+                    queue_max_messages: 9,
                     ..AccountSettings::new("ann")
                 },
                 vec![

@@ -146,6 +146,16 @@ pub struct AccountSettings {
     pub max_outgoing_messages_per_day: u32,
     /// Recipients never written to before, per 24 hours.
     pub max_first_time_recipients_per_day: u32,
+    /// Recipients that may wait in the queue; 0 for no limit.
+    pub queue_max_messages: u32,
+    /// Bytes that may wait in the queue; 0 for no limit.
+    pub queue_max_size: u64,
+    /// Intervals between attempts to deliver; empty for the server's.
+    pub queue_retry_intervals: Vec<Duration>,
+    /// Where DSNs about mail in the queue go.
+    pub queue_dsn_mailbox: String,
+    /// How long addresses are suppressed to which delivery failed; zero for ever.
+    pub suppression_period: Duration,
     /// Whether mail from new senders isn't delayed.
     pub no_first_time_sender_delay: bool,
     /// Whether the user can only have generated passwords.
@@ -180,6 +190,11 @@ impl AccountSettings {
             automatic_junk_flags: None,
             max_outgoing_messages_per_day: 1000,
             max_first_time_recipients_per_day: 200,
+            queue_max_messages: 0,
+            queue_max_size: 0,
+            queue_retry_intervals: Vec::new(),
+            queue_dsn_mailbox: "Inbox".to_owned(),
+            suppression_period: Duration::ZERO,
             no_first_time_sender_delay: false,
             no_custom_password: false,
             imap_capabilities_disabled: Vec::new(),

@@ -1,14 +1,15 @@
 //! Adding a submission: the message and an entry per recipient, all or nothing.
 
 use super::body::StoredBody;
-use super::entry::{Notify, ReportKind, extra_to_text, without_nul};
+use super::entry::{Notify, ReportKind, Urgency, extra_to_text, without_nul};
 use super::hold::HoldRules;
 use super::limits::{self, SendLimits};
 use super::lookup::from_id_key;
+use super::room::{self, QueueRoom};
 use super::{Body, Conflict, Queue, copy, tally};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
-use mox_base::{Path, QueueId, Timestamp};
+use mox_base::{Domain, Path, QueueId, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -45,10 +46,43 @@ pub struct NewMessage {
     pub envelope_id: Option<String>,
     /// RET=FULL.
     pub return_full: bool,
+    /// Whose DKIM keys sign it when it is sent; none for no signature.
+    pub sign_domain: Option<Domain>,
+    /// How soon it goes, compared with what else waits.
+    pub urgency: Urgency,
     /// How much the account may send; none for what the server sends by itself, which isn't counted.
     pub limits: Option<SendLimits>,
+    /// How much of the account may wait in the queue; none for what the server sends by itself.
+    pub room: Option<QueueRoom>,
     /// What somebody else does in the transaction.
     pub step: Option<Arc<dyn AddStep>>,
+}
+
+impl NewMessage {
+    /// A message with defaults for everything else: nothing known about it, not signed, not limited.
+    pub const fn new(account: String, body: Body, queued: Timestamp) -> Self {
+        Self {
+            account,
+            queued,
+            prefix: Vec::new(),
+            body,
+            has_8bit: false,
+            smtputf8: false,
+            message_id: String::new(),
+            subject: String::new(),
+            body_utf8: None,
+            report: ReportKind::None,
+            future_release: String::new(),
+            extra: BTreeMap::new(),
+            envelope_id: None,
+            return_full: false,
+            sign_domain: None,
+            urgency: Urgency::Interactive,
+            limits: None,
+            room: None,
+            step: None,
+        }
+    }
 }
 
 /// A step of somebody else in the transaction that adds a submission. It may run more than once, of which one counts.
@@ -118,6 +152,12 @@ pub enum AddError {
     /// The account has written to too many in 24 hours to whom it never wrote before.
     #[error("account has written to too many new recipients in the past 24 hours")]
     FirstTimeLimit,
+    /// The account has too many messages in the queue.
+    #[error("account has too many messages in the queue")]
+    QueuedMessages,
+    /// The account's messages in the queue are too large in all.
+    #[error("account has too large messages in the queue")]
+    QueuedSize,
     /// A from id is in use already.
     #[error("fromid not unique")]
     FromIdNotUnique,
@@ -215,6 +255,7 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
         let recipients = entries.iter().map(|e| e.recipient.to_string()).collect();
         limits::count(tx, &message.account, &recipients, message.queued, limits)?;
     }
+    room::take(tx, &message.account, (entries.len(), *size), message.room)?;
     let rules = HoldRules::load(tx)?;
     let held: Vec<bool> = entries.iter().map(|e| e.hold || rules.hold(&message.account, e)).collect();
     let id = add_message(tx, message, body, *size)?;
@@ -235,7 +276,7 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
         }
     }
     for (domain, next) in &due {
-        lower_due(tx, domain, *next)?;
+        lower_due(tx, domain, *next, message.urgency)?;
     }
     tally::add(tx, tally::QUEUED, ids.len())?;
     if let Some(step) = &message.step {
@@ -247,8 +288,8 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
 fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) -> Result<i64, Error> {
     tx.query_row(
         "INSERT INTO queue_message (account, queued, size, prefix, body, file, has_8bit, smtputf8, message_id, subject, body_utf8, \
-         report, future_release, extra, envelope_id, return_full) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) RETURNING id",
+         report, future_release, extra, envelope_id, return_full, sign_domain) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id",
         params![
             &message.account,
             message.queued,
@@ -266,6 +307,7 @@ fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) 
             &extra_to_text(&message.extra),
             message.envelope_id.as_deref().map(without_nul).as_ref(),
             message.return_full,
+            &message.sign_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
         ],
         |row| row.int(0),
     )
@@ -275,8 +317,8 @@ fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry, hold:
     let sender = entry.sender.as_ref().map(Path::to_string).unwrap_or_default();
     tx.query_row(
         "INSERT INTO queue_entry (base_id, message, account, queued, hold, sender, from_id, recipient, domain, attempts, max_attempts, \
-         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient, from_id_key) \
-         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13, $14) RETURNING id",
+         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient, from_id_key, bulk) \
+         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13, $14, $15) RETURNING id",
         params![
             id,
             &message.account,
@@ -292,23 +334,28 @@ fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry, hold:
             entry.notify.bits(),
             entry.original_recipient.as_deref().map(without_nul).as_ref(),
             entry.from_id.as_deref().map(from_id_key).as_ref(),
+            message.urgency == Urgency::Bulk,
         ],
         |row| Ok(QueueId(row.int(0)?)),
     )
 }
 
 /// Makes the domain due no later than `next`; other servers may do the same at the same time.
-fn lower_due(tx: &Tx<'_>, domain: &str, next: Option<Timestamp>) -> Result<(), Error> {
-    let upsert = "INSERT INTO queue_domain (domain, next_due, leased_until, owner) VALUES ($1, $2, 0, 0) ON CONFLICT (domain) DO UPDATE SET next_due = ";
-    tx.exec(
-        Sql {
-            sqlite: &format!(
-                "{upsert} min(coalesce(queue_domain.next_due, excluded.next_due), coalesce(excluded.next_due, queue_domain.next_due))"
-            ),
-            // LEAST ignores NULLs.
-            postgres: &format!("{upsert} LEAST(queue_domain.next_due, excluded.next_due)"),
-        },
-        params![domain, next],
-    )?;
+fn lower_due(tx: &Tx<'_>, domain: &str, next: Option<Timestamp>, urgency: Urgency) -> Result<(), Error> {
+    let lower = |least: fn(&str) -> String| {
+        format!(
+            "INSERT INTO queue_domain (domain, next_due, next_urgent, leased_until, owner) VALUES ($1, $2, $3, 0, 0) \
+             ON CONFLICT (domain) DO UPDATE SET next_due = {}, next_urgent = {}",
+            least("next_due"),
+            least("next_urgent")
+        )
+    };
+    let sqlite = lower(|column| {
+        format!("min(coalesce(queue_domain.{column}, excluded.{column}), coalesce(excluded.{column}, queue_domain.{column}))")
+    });
+    // LEAST ignores NULLs.
+    let postgres = lower(|column| format!("LEAST(queue_domain.{column}, excluded.{column})"));
+    let urgent = next.filter(|_| urgency == Urgency::Interactive);
+    tx.exec(Sql { sqlite: &sqlite, postgres: &postgres }, params![domain, next, urgent])?;
     Ok(())
 }

@@ -59,6 +59,25 @@ impl Queue {
             .await
     }
 
+    /// A page of entries with their results and messages, of one moment.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn list_with_messages(&self, filter: Filter, sort: Sort, page: Page) -> Result<Vec<(Listed<Entry>, QueuedMessage)>, Error> {
+        self.db
+            .read(move |tx| {
+                let from = format!("SELECT {} FROM queue_entry e", Entry::COLUMNS);
+                let selection = selected(&filter, &sort, Some(page.limit), Of::Waiting);
+                let entries = listed(tx, &from, &selection, Entry::from_row, |entry| entry.id)?;
+                let with_message = |listed: Listed<Entry>| {
+                    let message = message_of(tx, &listed.row)?;
+                    Ok((listed, message))
+                };
+                entries.into_iter().map(with_message).collect()
+            })
+            .await
+    }
+
     /// A page of retired entries with their results.
     ///
     /// # Errors
@@ -116,7 +135,7 @@ impl Queue {
     /// # Errors
     /// The database failed.
     pub async fn set_hold(&self, filter: Filter, hold: bool) -> Result<u64, Error> {
-        self.change(filter, "hold = $1", Change::Int(Some(i64::from(hold)))).await
+        self.change(filter, "hold = $1, hold_reason = ''", Change::Int(Some(i64::from(hold)))).await
     }
 
     /// Forces a transport on matching entries, or with an empty name lets routes decide again; how many.
@@ -217,11 +236,12 @@ impl Queue {
             .await
     }
 
-    /// Forgets retired entries whose time is over; how many.
+    /// Forgets retired entries whose time is over, and addresses that were suppressed long enough; how many entries.
     ///
     /// # Errors
     /// The database failed.
     pub async fn remove_expired(&self, now: Timestamp) -> Result<u64, Error> {
+        self.write(move |tx| tx.exec("DELETE FROM queue_suppression WHERE expires <= $1", params![now])).await?;
         let mut total = 0;
         loop {
             let removed = self
@@ -339,7 +359,11 @@ fn results(tx: &Tx<'_>, id: QueueId) -> Result<Vec<AttemptResult>, Error> {
 fn entry_and_message(tx: &Tx<'_>, id: QueueId) -> Result<Option<(Entry, QueuedMessage)>, Error> {
     let sql = format!("SELECT {} FROM queue_entry e WHERE e.id = $1", Entry::COLUMNS);
     let Some(entry) = tx.query_opt(&sql, params![id], Entry::from_row)? else { return Ok(None) };
-    let sql = format!("SELECT {} FROM queue_message m WHERE m.id = $1", QueuedMessage::COLUMNS);
-    let message = tx.query_row(&sql, params![entry.message.0], QueuedMessage::from_row)?;
+    let message = message_of(tx, &entry)?;
     Ok(Some((entry, message)))
+}
+
+fn message_of(tx: &Tx<'_>, entry: &Entry) -> Result<QueuedMessage, Error> {
+    let sql = format!("SELECT {} FROM queue_message m WHERE m.id = $1", QueuedMessage::COLUMNS);
+    tx.query_row(&sql, params![entry.message.0], QueuedMessage::from_row)
 }

@@ -81,6 +81,18 @@ const RULES: &[(&str, &str)] = &[
         "SELECT COUNT(*) FROM queue_domain d WHERE d.leased_until = 0 AND COALESCE(d.next_due, -1) <> COALESCE(\
          (SELECT MIN(e.next_attempt) FROM queue_entry e WHERE e.domain = d.domain AND e.hold = 0), -1)",
     ),
+    (
+        "domains that are urgent at another time than their entries",
+        "SELECT COUNT(*) FROM queue_domain d WHERE d.leased_until = 0 AND COALESCE(d.next_urgent, -1) <> COALESCE(\
+         (SELECT MIN(e.next_attempt) FROM queue_entry e WHERE e.domain = d.domain AND e.hold = 0 AND e.bulk = 0), -1)",
+    ),
+    (
+        "accounts with another room taken than what waits",
+        "SELECT COUNT(*) FROM (SELECT account FROM (SELECT account, entries, bytes FROM queue_room \
+         UNION ALL SELECT account, -1, 0 FROM queue_entry UNION ALL SELECT account, 0, -size FROM queue_message) t \
+         GROUP BY account HAVING SUM(entries) <> 0 OR SUM(bytes) <> 0) g",
+    ),
+    ("entries that are held for a reason and aren't", "SELECT COUNT(*) FROM queue_entry WHERE hold = 0 AND hold_reason <> ''"),
     ("webhooks that are retired, too", "SELECT COUNT(*) FROM webhook w JOIN webhook_retired r ON r.id = w.id"),
     (
         "results of no webhook",

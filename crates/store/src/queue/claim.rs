@@ -27,6 +27,16 @@ pub struct Claiming {
     pub domains: usize,
     /// How long the claims hold unless renewed.
     pub lease: Duration,
+    /// A number that is one more for each claim. Of four claims, three are of what is urgent, as long as there is any; the fourth is
+    /// of what has waited longest, so that bulk mail goes on, too.
+    pub turn: u64,
+}
+
+impl Claiming {
+    /// Whether it is the turn of what has waited longest.
+    const fn is_for_all(&self) -> bool {
+        self.turn % 4 == 3
+    }
 }
 
 /// A domain, and the entries now to be delivered to it together. Until it is finished, released or its lease ends,
@@ -51,12 +61,16 @@ impl Claim {
 
 impl Queue {
     /// Claims due entries, the earliest first, at most one group per domain. In the same transaction their attempt is
-    /// counted and noted as being delivered, and the next attempt scheduled `backoff(attempts before)` from now, so that
+    /// counted and noted as being delivered, and the next attempt scheduled `backoff(account, attempts before)` from now, so that
     /// a crash costs an attempt and nothing else.
     ///
     /// # Errors
     /// The database failed; nothing was claimed, or its lease ends by itself.
-    pub async fn claim(&self, claiming: Claiming, backoff: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Result<Vec<Claim>, Error> {
+    pub async fn claim(
+        &self,
+        claiming: Claiming,
+        backoff: impl Fn(&str, u32) -> Duration + Send + Sync + 'static,
+    ) -> Result<Vec<Claim>, Error> {
         if claiming.domains == 0 {
             return Ok(Vec::new());
         }
@@ -87,9 +101,13 @@ impl Queue {
 /// Domains with something due.
 pub(super) const DUE: &str = "SELECT domain FROM queue_domain WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, domain";
 
-/// A domain's entry that is due first.
-pub(super) const FIRST: &str =
-    "FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.next_attempt <= $2 ORDER BY e.next_attempt, e.id LIMIT 1";
+/// Domains with something urgent due.
+pub(super) const DUE_URGENT: &str =
+    "SELECT domain FROM queue_domain WHERE next_urgent <= $1 AND leased_until <= $1 ORDER BY next_urgent, domain";
+
+/// A domain's entry of a class that is due first.
+pub(super) const FIRST: &str = "FROM queue_entry e WHERE e.domain = $1 AND e.hold = 0 AND e.bulk = $2 AND e.next_attempt <= $3 \
+     ORDER BY e.next_attempt, e.id LIMIT 1";
 
 /// Those that are delivered together with it. SQLite is told the index: it would look at all that is due for the domain.
 pub(super) const GROUP: Sql<'static> = Sql { sqlite: "FROM queue_entry e INDEXED BY queue_entry_base", postgres: "FROM queue_entry e" };
@@ -97,18 +115,10 @@ pub(super) const GROUP: Sql<'static> = Sql { sqlite: "FROM queue_entry e INDEXED
 pub(super) const GROUP_WHERE: &str = "WHERE e.base_id = $1 AND e.domain = $2 AND e.id <> $3 AND e.attempts = $4 AND e.next_attempt <= $5 \
      AND e.hold = 0 AND coalesce(e.require_tls, -1) = $6 AND e.transport = $7 ORDER BY e.id LIMIT";
 
-fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Claim>, Error> {
-    // The limit is in the text: SQLite would plan again for each value of a parameter there.
-    let due = format!("{DUE} LIMIT {}", claiming.domains);
-    let sql = Sql { sqlite: &due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
-    let mut domains = Vec::new();
-    tx.query(sql, params![claiming.now], |row| {
-        domains.push(row.text(0)?.to_owned());
-        Ok::<_, Error>(())
-    })?;
-    let mut claims = Vec::with_capacity(domains.len());
-    for domain in domains {
-        match claim_domain(tx, claiming, backoff, &domain)? {
+fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(&str, u32) -> Duration) -> Result<Vec<Claim>, Error> {
+    let mut claims = Vec::with_capacity(claiming.domains);
+    for (domain, turn) in due_domains(tx, claiming)? {
+        match claim_domain(tx, &Claiming { turn, ..*claiming }, backoff, &domain)? {
             Some(claim) => claims.push(claim),
             None => refresh_domain(tx, &domain, None)?,
         }
@@ -116,11 +126,48 @@ fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) ->
     Ok(claims)
 }
 
+/// The domains to claim, each with its turn.
+fn due_domains(tx: &Tx<'_>, claiming: &Claiming) -> Result<Vec<(String, u64)>, Error> {
+    let select = |sql: &str| -> Result<std::vec::IntoIter<String>, Error> {
+        // The limit is in the text: SQLite would plan again for each value of a parameter there.
+        let sql = format!("{sql} LIMIT {}", claiming.domains);
+        let mut domains = Vec::new();
+        tx.query(Sql { sqlite: &sql, postgres: &format!("{sql} FOR UPDATE SKIP LOCKED") }, params![claiming.now], |row| {
+            domains.push(row.text(0)?.to_owned());
+            Ok::<_, Error>(())
+        })?;
+        Ok(domains.into_iter())
+    };
+    let (mut urgent, mut all) = (select(DUE_URGENT)?, select(DUE)?);
+    let mut chosen: Vec<(String, u64)> = Vec::with_capacity(claiming.domains);
+    for turn in (0..).map(|n| claiming.turn.wrapping_add(n)).take(claiming.domains) {
+        let is_new = |domain: &String| !chosen.iter().any(|(earlier, _)| earlier == domain);
+        let next =
+            if (Claiming { turn, ..*claiming }).is_for_all() { all.find(is_new) } else { urgent.find(is_new).or_else(|| all.find(is_new)) };
+        match next {
+            Some(domain) => chosen.push((domain, turn)),
+            None => break,
+        }
+    }
+    Ok(chosen)
+}
+
+/// Whether something urgent is due for another domain to which nobody is delivering.
+pub(super) fn urgent_elsewhere(tx: &Tx<'_>, now: Timestamp, domain: &str) -> Result<bool, Error> {
+    let sql = "SELECT 1 FROM queue_domain WHERE next_urgent <= $1 AND leased_until <= $1 AND domain <> $2 LIMIT 1";
+    Ok(tx.query_opt(sql, params![now, domain], |row| row.int(0))?.is_some())
+}
+
+/// Whether the domain has something urgent that is due.
+pub(super) fn urgent_here(tx: &Tx<'_>, now: Timestamp, domain: &str) -> Result<bool, Error> {
+    Ok(tx.query_opt(&format!("SELECT e.id {FIRST}"), params![domain, 0, now], |row| row.int(0))?.is_some())
+}
+
 /// Claims the next due group of a domain that nobody else has.
 pub(super) fn claim_domain(
     tx: &Tx<'_>,
     claiming: &Claiming,
-    backoff: &dyn Fn(u32) -> Duration,
+    backoff: &dyn Fn(&str, u32) -> Duration,
     domain: &str,
 ) -> Result<Option<Claim>, Error> {
     let claim = claim_group(tx, claiming, backoff, domain)?;
@@ -132,9 +179,13 @@ pub(super) fn claim_domain(
     Ok(claim)
 }
 
-fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
+fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(&str, u32) -> Duration, domain: &str) -> Result<Option<Claim>, Error> {
     let columns = Entry::COLUMNS;
-    let first = tx.query_opt(&format!("SELECT {columns} {FIRST}"), params![domain, claiming.now], Entry::from_row)?;
+    let first = |bulk: i64| tx.query_opt(&format!("SELECT {columns} {FIRST}"), params![domain, bulk, claiming.now], Entry::from_row);
+    let first = match first(0)? {
+        Some(urgent) if !claiming.is_for_all() => Some(urgent),
+        urgent => urgent.into_iter().chain(first(1)?).min_by_key(|e| (e.next_attempt, e.id)),
+    };
     let Some(first) = first else { return Ok(None) };
     let mut entries = Vec::new();
     if let Some(base) = first.base {
@@ -149,7 +200,7 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Durati
             },
         )?;
     }
-    let next_attempt = claiming.now.after(backoff(first.attempts));
+    let next_attempt = claiming.now.after(backoff(&first.account, first.attempts));
     let message_id = first.message;
     let host = first.recipient.host.clone();
     entries.insert(0, first);
@@ -168,7 +219,7 @@ fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp
     let last = "SELECT error FROM queue_result WHERE entry = $1 ORDER BY number DESC LIMIT 1";
     let last = tx.query_opt(last, params![entry.id], |row| Ok::<_, Error>(row.text(0)? == AttemptResult::DELIVERING))?;
     entry.unfinished = last == Some(true);
-    entry.suppressed = is_suppressed(tx, &entry.account, &entry.recipient)?;
+    entry.suppressed = is_suppressed(tx, &entry.account, &entry.recipient, now)?;
     entry.attempts = entry.attempts.saturating_add(1);
     entry.last_attempt = Some(now);
     entry.next_attempt = next;

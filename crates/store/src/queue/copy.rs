@@ -4,10 +4,10 @@
 //! notes the copy's number with the message ([`crate::WriteTx::copy_once`]); and what a crash left between is filed at the next start,
 //! once. Copies that were filed are forgotten with the next submission, so that a copy costs no commit of its own.
 
-use super::Queue;
 use super::add::{AddStep, NewEntry};
 use super::entry::QueueMessageId;
 use super::finish::remove_message;
+use super::{Queue, room};
 use crate::db::{Error, Row, Tx};
 use crate::params;
 use mox_base::{QueueId, Random};
@@ -92,8 +92,10 @@ pub(super) fn forget(tx: &Tx<'_>, ids: &[CopyId]) -> Result<Vec<String>, Error> 
     let mut files = Vec::new();
     for id in ids {
         let message = tx.query_opt("DELETE FROM queue_copy WHERE id = $1 RETURNING message", params![id.0], |row| row.int(0))?;
-        if let Some(message) = message {
-            remove_message(tx, message, &mut files)?;
+        if let Some(message) = message
+            && let Some(removed) = remove_message(tx, message, &mut files)?
+        {
+            room::give_back(tx, &removed.account, 0, removed.size)?;
         }
     }
     Ok(files)

@@ -45,6 +45,27 @@ impl ReportKind {
     }
 }
 
+/// How soon a message goes, compared with others that are due.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Urgency {
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+    /// Sent to many, or by software for nobody in particular: it goes when nothing else is due, and in any case now and then.
+    Bulk,
+}
+
+/// DKIM-Signature fields of a queued message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The fields, each with its line break. They go in front of the prefix.
+    pub fields: Vec<u8>,
+    /// By which keys: another text when they have changed.
+    pub by: String,
+    /// When another is to be made, because this one gets old.
+    pub again: Option<Timestamp>,
+}
+
 /// Of which outcomes the sender wants to hear, RFC 3461 §4.1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notify {
@@ -226,11 +247,15 @@ pub struct QueuedMessage {
     pub envelope_id: Option<String>,
     /// RET=FULL: the whole message in failure DSNs, RFC 3461 §4.3.
     pub return_full: bool,
+    /// Whose DKIM keys sign it when it is sent.
+    pub sign_domain: Option<Domain>,
+    /// With what it was signed for an earlier attempt. Not counted in the size.
+    pub signature: Option<Signature>,
 }
 
 impl QueuedMessage {
     pub(super) const COLUMNS: &str = "m.id, m.account, m.queued, m.size, m.prefix, m.has_8bit, m.smtputf8, m.message_id, m.subject, \
-         m.body_utf8, m.report, m.future_release, m.extra, m.envelope_id, m.return_full";
+         m.body_utf8, m.report, m.future_release, m.extra, m.envelope_id, m.return_full, m.sign_domain, m.signature, m.signed_by, m.sign_again";
 
     pub(super) fn from_row(row: &Row<'_>) -> Result<Self, Error> {
         Ok(Self {
@@ -249,6 +274,8 @@ impl QueuedMessage {
             extra: extra_from_text(row.text(12)?),
             envelope_id: row.opt_text(13)?.map(str::to_owned),
             return_full: row.bool(14)?,
+            sign_domain: Domain::parse_lax(row.text(15)?).ok(),
+            signature: signature(row, 16)?,
         })
     }
 }
@@ -431,6 +458,12 @@ pub struct Listed<T> {
     pub row: T,
     /// The results.
     pub results: Vec<AttemptResult>,
+}
+
+fn signature(row: &Row<'_>, at: usize) -> Result<Option<Signature>, Error> {
+    let Some(fields) = row.opt_blob(at)? else { return Ok(None) };
+    let (by, again) = (row.text(at + 1)?.to_owned(), row.opt_int(at + 2)?.map(Timestamp::from_micros));
+    Ok(Some(Signature { fields: fields.to_vec(), by, again }))
 }
 
 fn small(n: i64) -> u32 {

@@ -99,6 +99,9 @@ pub trait Aftermath: Debug + Send + Sync {
     /// Until when a finished entry of the account is remembered; none for not at all.
     fn keep_until(&self, account: &str, now: Timestamp) -> Option<Timestamp>;
 
+    /// Until when an address is suppressed to which mail of the account failed now; none for ever.
+    fn suppressed_until(&self, account: &str, now: Timestamp) -> Option<Timestamp>;
+
     /// Whether the account wants to hear of such events; asked before [`Aftermath::webhook`].
     fn is_announced(&self, account: &str, kind: EventKind) -> bool;
 
@@ -135,6 +138,10 @@ pub struct NoAftermath;
 
 impl Aftermath for NoAftermath {
     fn keep_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
+        None
+    }
+
+    fn suppressed_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
         None
     }
 

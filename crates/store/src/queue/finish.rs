@@ -1,13 +1,15 @@
 //! What came of entries: recorded, and ended in the same transaction when it was final, with all that follows from it.
 
+use super::claim::{claim_domain, urgent_elsewhere, urgent_here};
 use super::entry::{AttemptResult, DialedIps, ReportKind, stored_path};
 use super::events::{Aftermath, EventEntry, EventKind, Happened, announce};
 use super::suppression::{self, FailedDelivery, Source};
-use super::{Claim, Claiming, Owner, Queue, refresh_domain, tally};
+use super::{Claim, Claiming, HoldReason, Owner, Queue, refresh_domain, room, tally};
 use crate::db::{Error, Tx};
 use crate::params;
 use mox_base::{QueueId, Timestamp};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What came of one entry.
@@ -33,6 +35,11 @@ pub enum Ending {
         /// When it is tried again.
         next: Timestamp,
     },
+    /// As before, and isn't tried again until it can be, or somebody says so.
+    Held {
+        /// What has to change.
+        reason: HoldReason,
+    },
     /// It was delivered, and leaves the queue.
     Delivered,
     /// It won't be delivered, and leaves the queue.
@@ -48,6 +55,8 @@ pub struct Finished {
     pub gone: Vec<QueueId>,
     /// Entries whose recipients were put on the suppression list.
     pub suppressing: Vec<QueueId>,
+    /// Whether any was held.
+    pub(super) held: bool,
     /// Files whose last entry is done.
     pub(super) files: Vec<String>,
 }
@@ -78,7 +87,8 @@ impl Queue {
         Ok(self.after_finish(finished).await)
     }
 
-    /// As [`Queue::finish`], but goes on with the domain's next group if one is due: then the claim stays.
+    /// As [`Queue::finish`], but goes on with the domain's next group if one is due: then the claim stays. It doesn't go on with bulk
+    /// mail when something urgent waits for another domain.
     ///
     /// # Errors
     /// As [`Queue::finish`].
@@ -86,7 +96,7 @@ impl Queue {
         &self,
         domain: String,
         claiming: Claiming,
-        backoff: impl Fn(u32) -> Duration + Send + Sync + 'static,
+        backoff: impl Fn(&str, u32) -> Duration + Send + Sync + 'static,
         outcomes: Vec<Outcome>,
         aftermath: Arc<dyn Aftermath>,
     ) -> Result<(Finished, Option<Claim>), Error> {
@@ -97,7 +107,8 @@ impl Queue {
                 for outcome in outcomes.iter() {
                     apply(tx, outcome, &*aftermath, &mut finished)?;
                 }
-                let claim = super::claim::claim_domain(tx, &claiming, &*backoff, &domain)?;
+                let yields = urgent_elsewhere(tx, claiming.now, &domain)? && !urgent_here(tx, claiming.now, &domain)?;
+                let claim = if yields { None } else { claim_domain(tx, &claiming, &*backoff, &domain)? };
                 if claim.is_none() {
                     refresh_domain(tx, &domain, Some(claiming.owner))?;
                 }
@@ -108,6 +119,9 @@ impl Queue {
     }
 
     async fn after_finish(&self, mut finished: Finished) -> Finished {
+        if finished.held {
+            self.hold_changed.store(true, Ordering::Release);
+        }
         self.wake();
         self.delete_files(std::mem::take(&mut finished.files)).await;
         finished
@@ -137,6 +151,13 @@ fn apply(tx: &Tx<'_>, outcome: &Outcome, aftermath: &dyn Aftermath, finished: &m
             tx.exec(sql, params![next, id])?;
             return Ok(());
         }
+        Ending::Held { reason } => {
+            let sql = "UPDATE queue_entry SET attempts = CASE WHEN attempts > 0 THEN attempts - 1 ELSE 0 END, next_attempt = $1, hold = 1, \
+                       hold_reason = $2 WHERE id = $3";
+            tx.exec(sql, params![now, reason.code(), id])?;
+            finished.held = true;
+            return Ok(());
+        }
     };
     let mut suppressing = false;
     // Where reports aren't taken, other mail may be: they have lists of their own.
@@ -144,7 +165,9 @@ fn apply(tx: &Tx<'_>, outcome: &Outcome, aftermath: &dyn Aftermath, finished: &m
     if kind == EventKind::Failed && result.code > 0 && !is_report()? {
         let recipient = stored_path(&recipient)?;
         let (code, secode) = (result.code, result.secode.as_str());
-        let failed = FailedDelivery { id, account: &account, recipient: &recipient, code, secode, source: Source::Queue, now };
+        let (error, expires) = (result.error.as_str(), aftermath.suppressed_until(&account, now));
+        let failed =
+            FailedDelivery { id, account: &account, recipient: &recipient, code, secode, error, source: Source::Queue, now, expires };
         suppressing = suppression::after_failure(tx, &failed)?;
         if suppressing {
             finished.suppressing.push(id);
@@ -231,15 +254,24 @@ pub(super) fn retire(
     } else {
         tx.exec("DELETE FROM queue_result WHERE entry = $1", params![id])?;
     }
-    let Some(message) = tx.query_opt("DELETE FROM queue_entry WHERE id = $1 RETURNING message", params![id], |row| row.int(0))? else {
-        return Ok(());
-    };
+    let gone = tx.query_opt("DELETE FROM queue_entry WHERE id = $1 RETURNING message, account", params![id], |row| {
+        Ok::<_, Error>((row.int(0)?, row.text(1)?.to_owned()))
+    })?;
+    let Some((message, account)) = gone else { return Ok(()) };
     tally::add(tx, kind.name(), 1)?;
-    remove_message(tx, message, files)
+    let freed = remove_message(tx, message, files)?.map_or(0, |message| message.size);
+    room::give_back(tx, &account, 1, freed)
 }
 
-/// Removes a message that no entry has any more, and of which no copy is to be filed.
-pub(super) fn remove_message(tx: &Tx<'_>, message: i64, files: &mut Vec<String>) -> Result<(), Error> {
+/// A message that was removed.
+pub(super) struct Removed {
+    pub(super) account: String,
+    /// Of prefix and body.
+    pub(super) size: i64,
+}
+
+/// Removes a message that no entry has any more, and of which no copy is to be filed. Who calls gives back its room.
+pub(super) fn remove_message(tx: &Tx<'_>, message: i64, files: &mut Vec<String>) -> Result<Option<Removed>, Error> {
     // On PostgreSQL two servers may each end one of the last two entries: the message's row makes the second wait.
     let lock = crate::db::Sql {
         sqlite: "SELECT file FROM queue_message WHERE id = $1",
@@ -247,9 +279,11 @@ pub(super) fn remove_message(tx: &Tx<'_>, message: i64, files: &mut Vec<String>)
     };
     let file = tx.query_opt(lock, params![message], |row| Ok::<_, Error>(row.opt_text(0)?.map(str::to_owned)))?.flatten();
     let others = "SELECT 1 FROM queue_entry WHERE message = $1 UNION ALL SELECT 1 FROM queue_copy WHERE message = $1 LIMIT 1";
-    if tx.query_opt(others, params![message], |row| row.int(0))?.is_none() {
-        tx.exec("DELETE FROM queue_message WHERE id = $1", params![message])?;
-        files.extend(file);
+    if tx.query_opt(others, params![message], |row| row.int(0))?.is_some() {
+        return Ok(None);
     }
-    Ok(())
+    files.extend(file);
+    tx.query_opt("DELETE FROM queue_message WHERE id = $1 RETURNING account, size", params![message], |row| {
+        Ok(Removed { account: row.text(0)?.to_owned(), size: row.int(1)? })
+    })
 }

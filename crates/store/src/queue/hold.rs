@@ -7,7 +7,7 @@ use super::add::NewEntry;
 use super::{Filter, Queue};
 use crate::db::{Error, Row, Tx};
 use crate::params;
-use mox_base::Domain;
+use mox_base::{Domain, QueueId};
 
 /// A rule.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,52 @@ impl HoldRule {
         self.account.as_ref().is_none_or(|want| want == account)
             && self.sender_domain.as_ref().is_none_or(|want| sender == Some(want))
             && self.recipient_domain.as_ref().is_none_or(|want| entry.recipient.host.domain() == Some(want))
+    }
+}
+
+/// Why the server holds an entry by itself: what it needs isn't there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// Its forced transport isn't configured.
+    Transport,
+    /// Its sender's domain is disabled.
+    SenderDomain,
+}
+
+impl HoldReason {
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::Transport => "transport",
+            Self::SenderDomain => "sender domain",
+        }
+    }
+
+    fn from_code(code: &str) -> Self {
+        if code == Self::Transport.code() { Self::Transport } else { Self::SenderDomain }
+    }
+}
+
+/// An entry that the server holds by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldEntry {
+    /// The entry.
+    pub id: QueueId,
+    /// Why.
+    pub reason: HoldReason,
+    /// The domain of MAIL FROM.
+    pub sender_domain: Option<Domain>,
+    /// The forced transport.
+    pub transport: String,
+}
+
+impl HeldEntry {
+    fn from_row(row: &Row<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            id: QueueId(row.int(0)?),
+            reason: HoldReason::from_code(row.text(1)?),
+            sender_domain: super::parse_path(row.text(2)?).and_then(|path| path.host.domain().cloned()),
+            transport: row.text(3)?.to_owned(),
+        })
     }
 }
 
@@ -116,5 +162,26 @@ impl Queue {
     /// The database failed.
     pub async fn remove_hold_rule(&self, id: i64) -> Result<bool, Error> {
         Ok(self.write(move |tx| tx.exec("DELETE FROM queue_hold_rule WHERE id = $1", params![id])).await? > 0)
+    }
+
+    /// Entries that the server holds by itself, beyond this one, at most `limit`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn held_for_reasons(&self, after: QueueId, limit: u64) -> Result<Vec<HeldEntry>, Error> {
+        self.db
+            .read(move |tx| {
+                let mut held = Vec::new();
+                let sql = format!(
+                    "SELECT id, hold_reason, sender, transport FROM queue_entry WHERE hold = 1 AND hold_reason <> '' AND id > $1 \
+                     ORDER BY id LIMIT {limit}"
+                );
+                tx.query(&sql, params![after], |row| {
+                    held.push(HeldEntry::from_row(row)?);
+                    Ok::<_, Error>(())
+                })?;
+                Ok(held)
+            })
+            .await
     }
 }

@@ -35,30 +35,53 @@ pub fn by_from_id(tx: &Tx<'_>, from_id: &str) -> Result<Option<EventEntry>, Erro
 /// # Errors
 /// The database failed.
 pub fn by_envelope_id(tx: &Tx<'_>, account: &str, envelope_id: &str, recipient: &Path) -> Result<Option<EventEntry>, Error> {
-    by_message(tx, "envelope_id", account, envelope_id, recipient)
+    by_message(tx, "envelope_id", Some(account), envelope_id, recipient)
 }
 
-/// An account's entry to a recipient, by its Message-ID, with angle brackets.
+/// An entry to a recipient, by its Message-ID, with angle brackets: of an account, or of any.
 ///
 /// # Errors
 /// The database failed.
-pub fn by_message_id(tx: &Tx<'_>, account: &str, message_id: &str, recipient: &Path) -> Result<Option<EventEntry>, Error> {
+pub fn by_message_id(tx: &Tx<'_>, account: Option<&str>, message_id: &str, recipient: &Path) -> Result<Option<EventEntry>, Error> {
     by_message(tx, "message_id", account, message_id, recipient)
 }
 
-fn by_message(tx: &Tx<'_>, column: &str, account: &str, value: &str, recipient: &Path) -> Result<Option<EventEntry>, Error> {
+/// The entry with a Message-ID, if there is just one, queued or retired: of an account, or of any.
+///
+/// # Errors
+/// The database failed.
+pub fn only_by_message_id(tx: &Tx<'_>, account: Option<&str>, message_id: &str) -> Result<Option<EventEntry>, Error> {
+    let (message_id, account) = (super::entry::without_nul(message_id), account.unwrap_or_default());
+    let mut found = Vec::new();
+    for sql in [
+        format!(
+            "SELECT {} FROM queue_message m JOIN queue_entry e ON e.message = m.id WHERE m.message_id = $1 AND ($2 = '' OR e.account = $2) LIMIT 2",
+            EventEntry::QUEUED
+        ),
+        format!("SELECT {} FROM queue_retired e WHERE e.message_id = $1 AND ($2 = '' OR e.account = $2) LIMIT 2", EventEntry::RETIRED),
+    ] {
+        tx.query(&sql, params![&message_id, account], |row| {
+            found.push(EventEntry::from_row(row)?);
+            Ok::<_, Error>(())
+        })?;
+    }
+    Ok(if found.len() == 1 && !message_id.is_empty() { found.pop() } else { None })
+}
+
+fn by_message(tx: &Tx<'_>, column: &str, account: Option<&str>, value: &str, recipient: &Path) -> Result<Option<EventEntry>, Error> {
     if value.is_empty() {
         return Ok(None);
     }
-    let value = super::entry::without_nul(value);
+    let (value, account) = (super::entry::without_nul(value), account.unwrap_or_default());
     for sql in [
         format!(
-            "SELECT {} FROM queue_message m JOIN queue_entry e ON e.message = m.id WHERE m.{column} = $1 AND e.account = $2 \
+            "SELECT {} FROM queue_message m JOIN queue_entry e ON e.message = m.id WHERE m.{column} = $1 AND ($2 = '' OR e.account = $2) \
              AND e.recipient = $3 ORDER BY e.id DESC LIMIT 1",
             EventEntry::QUEUED
         ),
         format!(
-            "SELECT {} FROM queue_retired e WHERE e.{column} = $1 AND e.account = $2 AND e.recipient = $3 ORDER BY e.id DESC LIMIT 1",
+            "SELECT {} FROM queue_retired e WHERE e.{column} = $1 AND ($2 = '' OR e.account = $2) AND e.recipient = $3 \
+             ORDER BY e.id DESC LIMIT 1",
             EventEntry::RETIRED
         ),
     ] {

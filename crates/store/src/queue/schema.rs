@@ -1,7 +1,8 @@
 //! The tables of the queue's own database.
 //!
 //! - `queue_message`: what the entries of one submission share, its bytes included. Goes with its last entry.
-//! - `queue_entry`: one recipient. The index by domain, hold and next attempt finds a domain's next entry.
+//! - `queue_entry`: one recipient. The index by domain, hold, class and next attempt finds a domain's
+//!   next entry.
 //! - `queue_result`: what came of each attempt, for entries and retired entries alike.
 //! - `queue_domain`: one row for each recipient domain with entries: when its earliest entry is due, and who is
 //!   delivering to it and until when that may be believed. The scheduler only asks this table, so that a million
@@ -13,6 +14,7 @@
 //! - `queue_request`: requests that may be repeated, and what was answered.
 //! - `queue_pause`: destinations that asked for a pause.
 //! - `queue_copy`: copies of sent mail that are still to be filed in an account.
+//! - `queue_room`: how much of each account waits.
 //! - `queue_tally`: how many entries and webhooks were ever added, and how they ended.
 
 use crate::db::schema::{Change, Column, Index, Key, Schema, Table};
@@ -60,6 +62,29 @@ pub(super) const SCHEMA: Schema = Schema {
             Change::Run(TALLY_ENTRIES, TALLY_ENTRIES),
             Change::Run(TALLY_WEBHOOKS, TALLY_WEBHOOKS),
         ],
+        &[
+            // Whose DKIM keys sign; what they signed with, by which keys, and when that gets old.
+            Change::AddColumn("queue_message", Column::text("sign_domain").default("''")),
+            Change::AddColumn("queue_message", Column::blob("signature").null()),
+            Change::AddColumn("queue_message", Column::text("signed_by").default("''")),
+            Change::AddColumn("queue_message", Column::int("sign_again").null()),
+            // Classes of urgency: what is bulk waits for the rest.
+            Change::AddColumn("queue_entry", Column::int("bulk").default("0")),
+            Change::AddColumn("queue_domain", Column::int("next_urgent").null()),
+            Change::Run("UPDATE queue_domain SET next_urgent = next_due", "UPDATE queue_domain SET next_urgent = next_due"),
+            Change::Run("DROP INDEX queue_entry_due", "DROP INDEX queue_entry_due"),
+            Change::AddIndex(&ENTRY, Index { name: ENTRY_DUE, columns: &["domain", "hold", "bulk", "next_attempt", "id"], unique: false }),
+            Change::AddIndex(&DOMAIN, Index { name: "queue_domain_urgent", columns: &["next_urgent"], unique: false }),
+            // Why the server holds an entry by itself; empty for an administrator's own reasons.
+            Change::AddColumn("queue_entry", Column::text("hold_reason").default("''")),
+            Change::AddColumn("queue_suppression", Column::int("expires").null()),
+            Change::AddIndex(&SUPPRESSION, Index { name: "queue_suppression_expires", columns: &["expires"], unique: false }),
+            // Users look at their own.
+            Change::AddIndex(&ENTRY, Index { name: "queue_entry_account", columns: &["account", "queued", "id"], unique: false }),
+            Change::AddIndex(&RETIRED, Index { name: "queue_retired_account", columns: &["account", "queued", "id"], unique: false }),
+            Change::Create(&ROOM),
+            Change::Run(ROOM_TAKEN, ROOM_TAKEN),
+        ],
     ],
 };
 
@@ -68,6 +93,23 @@ const HELD_INDEX: &str = "CREATE INDEX queue_entry_held ON queue_entry (id) WHER
 
 const TALLY_ENTRIES: &str = "INSERT INTO queue_tally (shard, kind, n) SELECT 0, 'queued', COUNT(*) FROM queue_entry";
 const TALLY_WEBHOOKS: &str = "INSERT INTO queue_tally (shard, kind, n) SELECT 0, 'webhooks', COUNT(*) FROM webhook";
+
+/// By which a domain's next entry is found, of each class.
+const ENTRY_DUE: &str = "queue_entry_due_of_class";
+
+/// What waits already.
+const ROOM_TAKEN: &str = "INSERT INTO queue_room (account, shard, entries, bytes) \
+     SELECT account, 0, CAST(SUM(entries) AS BIGINT), CAST(SUM(bytes) AS BIGINT) FROM \
+     (SELECT account, 1 AS entries, 0 AS bytes FROM queue_entry UNION ALL SELECT account, 0, size FROM queue_message) t GROUP BY account";
+
+const ROOM: Table = Table {
+    name: "queue_room",
+    account: false,
+    // Sums over the shards count; single rows may be negative.
+    columns: &[Column::text("account"), Column::int("shard"), Column::int("entries"), Column::int("bytes")],
+    key: Key::Columns(&["account", "shard"]),
+    indexes: &[],
+};
 
 const PAUSE: Table = Table {
     name: "queue_pause",

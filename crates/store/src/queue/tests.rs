@@ -1,4 +1,7 @@
 mod durable;
+mod order;
+mod plans;
+mod suppressed;
 
 use super::*;
 use crate::db::NoFaults;
@@ -6,11 +9,21 @@ use crate::webhook::NewWebhook;
 use durable::{
     a_check_finds_what_is_wrong, a_rule_waits_for_who_adds_an_entry, copies_wait_until_they_are_filed, pauses_outlive_a_restart,
 };
-use mox_base::{Clock as _, Path, QueueId};
+use mox_base::{Path, QueueId};
 use mox_testkit::peers::Postgres;
 use mox_testkit::{SeededRandom, VirtualClock};
+use order::{
+    accounts_have_so_much_room_in_the_queue, bulk_mail_yields_to_urgent_mail_for_others, held_for_a_reason_until_it_is_gone,
+    several_claims_at_once_take_turns_too, signatures_are_kept_for_further_attempts, the_urgent_goes_first_and_the_rest_goes_on,
+    within_a_domain_as_well,
+};
+use plans::rows_are_found_by_indexes;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use suppressed::{
+    automatic_entries_end, failures_suppress_by_the_rules, refusals_for_other_reasons_say_nothing_of_the_recipient,
+    suppression_lists_page_and_change, three_failures_in_a_row_suppress,
+};
 use tempfile::TempDir;
 
 const OWNER: Owner = Owner(7);
@@ -72,28 +85,18 @@ impl Fixture {
 
     fn message(&self, body: &[u8]) -> NewMessage {
         NewMessage {
-            account: "ann".to_owned(),
-            queued: self.clock.now(),
             prefix: b"Received: here\r\n".to_vec(),
-            body: Body::Memory(body.into()),
-            has_8bit: false,
-            smtputf8: false,
             message_id: "<1@a.example>".to_owned(),
             subject: "NUL\0 in it".to_owned(),
-            body_utf8: None,
-            report: ReportKind::None,
-            future_release: String::new(),
             extra: BTreeMap::from([("Key".to_owned(), "value".to_owned())]),
             envelope_id: Some("env".to_owned()),
-            return_full: false,
-            limits: None,
-            step: None,
+            ..NewMessage::new("ann".to_owned(), Body::Memory(body.into()), self.clock.now())
         }
     }
 
     async fn claim(&self, domains: usize) -> Vec<Claim> {
-        let claiming = Claiming { owner: OWNER, now: self.clock.now(), domains, lease: HOUR };
-        self.queue.claim(claiming, |attempts| HOUR * (attempts + 1)).await.unwrap()
+        let claiming = Claiming { owner: OWNER, now: self.clock.now(), domains, lease: HOUR, turn: 0 };
+        self.queue.claim(claiming, |_, attempts| HOUR * (attempts + 1)).await.unwrap()
     }
 
     fn outcome(&self, entry: &Entry, error: &str, ending: Ending) -> Outcome {
@@ -146,6 +149,10 @@ struct Keep(Option<Timestamp>);
 impl Aftermath for Keep {
     fn keep_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
         self.0
+    }
+
+    fn suppressed_until(&self, _account: &str, now: Timestamp) -> Option<Timestamp> {
+        Some(now.after(HOUR * 10))
     }
 
     fn is_announced(&self, _account: &str, kind: EventKind) -> bool {
@@ -230,6 +237,16 @@ on_both!(
     pauses_outlive_a_restart,
     a_rule_waits_for_who_adds_an_entry,
     a_check_finds_what_is_wrong,
+    the_urgent_goes_first_and_the_rest_goes_on,
+    several_claims_at_once_take_turns_too,
+    within_a_domain_as_well,
+    bulk_mail_yields_to_urgent_mail_for_others,
+    accounts_have_so_much_room_in_the_queue,
+    signatures_are_kept_for_further_attempts,
+    held_for_a_reason_until_it_is_gone,
+    refusals_for_other_reasons_say_nothing_of_the_recipient,
+    automatic_entries_end,
+    rows_are_found_by_indexes,
 );
 
 /// A database of its own.
@@ -517,8 +534,8 @@ async fn nothing_acknowledged_is_lost() {
                 f.queue = queue;
                 let entry = NewEntry::new(None, path("a@b.example"), f.clock.now());
                 added = Some(f.queue.add(f.message(&body), vec![entry]).await);
-                let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
-                let claims = f.queue.claim(claiming, |_| HOUR).await.unwrap_or_default();
+                let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR, turn: 0 };
+                let claims = f.queue.claim(claiming, |_, _| HOUR).await.unwrap_or_default();
                 if let [claim] = claims.as_slice() {
                     let outcomes = vec![f.outcome(&claim.entries[0], "", Ending::Delivered)];
                     finished = Some(f.queue.finish(claim.domain(), OWNER, outcomes, forget()).await);
@@ -556,8 +573,8 @@ async fn going_on_keeps_the_domain() {
     let claims = f.claim(1).await;
     let next = |claim: &Claim| {
         let outcomes = claim.entries.iter().map(|e| f.outcome(e, "", Ending::Delivered)).collect();
-        let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR };
-        f.queue.finish_and_claim(claim.domain(), claiming, |_| HOUR, outcomes, forget())
+        let claiming = Claiming { owner: OWNER, now: f.clock.now(), domains: 1, lease: HOUR, turn: 0 };
+        f.queue.finish_and_claim(claim.domain(), claiming, |_, _| HOUR, outcomes, forget())
     };
     let (_, second) = next(&claims[0]).await.unwrap();
     let second = second.unwrap();
@@ -567,99 +584,6 @@ async fn going_on_keeps_the_domain() {
     assert!(none.is_none());
     f.add(&["d@b.example"]).await;
     assert_eq!(f.claim(1).await.len(), 1, "the domain is free");
-}
-
-async fn failures_suppress_by_the_rules(f: Fixture) {
-    for (recipient, code, secode, suppresses) in [
-        ("a@b.example", 550, "7.26", true),
-        ("b@b.example", 554, "1.1", true),
-        ("c@b.example", 554, "3.0", false),
-        ("d@b.example", 0, "", false),
-        ("A.B+x@b.example", 551, "", true),
-    ] {
-        f.add(&[recipient]).await;
-        let claims = f.claim(1).await;
-        let mut outcome = f.outcome(&claims[0].entries[0], "no", Ending::Failed);
-        (outcome.result.code, outcome.result.secode) = (code, secode.to_owned());
-        let finished = f.queue.finish(claims[0].domain(), OWNER, vec![outcome], forget()).await.unwrap();
-        assert_eq!(finished.suppressing.len(), usize::from(suppresses), "{recipient} {code} {secode}");
-    }
-    // What waits is concerned too, by the base address; other accounts aren't.
-    let other = NewMessage { account: "bob".to_owned(), ..f.message(b"x") };
-    f.queue.add(other, vec![NewEntry::new(None, path("ab@b.example"), f.clock.now())]).await.unwrap();
-    f.add(&["ab-y@b.example", "fine@b.example"]).await;
-    let (mut suppressed, mut seen) = (Vec::new(), 0);
-    loop {
-        let claims = f.claim(1).await;
-        let Some(claim) = claims.first() else { break };
-        for entry in &claim.entries {
-            seen += 1;
-            if entry.suppressed {
-                suppressed.push((entry.account.clone(), entry.recipient.to_string()));
-            }
-        }
-        f.finish(claim, "", Ending::Suppressed).await;
-    }
-    assert_eq!(seen, 3);
-    assert_eq!(suppressed, [("ann".to_owned(), "ab-y@b.example".to_owned())]);
-    let list = f.queue.suppressions(Some("ann".to_owned()), None, 10).await.unwrap();
-    let shown: Vec<_> = list.iter().map(|s| (s.base_address.as_str(), s.original_address.as_str(), s.manual)).collect();
-    assert_eq!(
-        shown,
-        [("a@b.example", "a@b.example", false), ("ab@b.example", "A.B+x@b.example", false), ("b@b.example", "b@b.example", false)]
-    );
-    assert_eq!(list[0].reason, "delivery failure from queue with smtp code 550, enhanced code \"7.26\"");
-}
-
-async fn three_failures_in_a_row_suppress(f: Fixture) {
-    let keep = || Arc::new(Keep(Some(f.clock.now().after(HOUR))));
-    let attempt = async |account: &str, recipient: &str, code: u16, ending: Ending| {
-        let message = NewMessage { account: account.to_owned(), ..f.message(b"x") };
-        f.queue.add(message, vec![NewEntry::new(None, path(recipient), f.clock.now())]).await.unwrap();
-        f.clock.advance(Duration::from_secs(1));
-        let claims = f.claim(1).await;
-        let mut outcome = f.outcome(&claims[0].entries[0], "", ending);
-        outcome.result.code = code;
-        let finished = f.queue.finish(claims[0].domain(), OWNER, vec![outcome], keep()).await.unwrap();
-        finished.suppressing.len()
-    };
-    // A success, or what isn't the recipient's doing, breaks or doesn't count.
-    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 0);
-    assert_eq!(attempt("ann", "a@b.example", 250, Ending::Delivered).await, 0);
-    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 0);
-    assert_eq!(attempt("bob", "a@b.example", 451, Ending::Failed).await, 0, "another account");
-    assert_eq!(attempt("ann", "a@b.example", 0, Ending::Suppressed).await, 0);
-    f.add(&["a@b.example"]).await;
-    f.queue.cancel(Filter::default(), Cancel::Drop, f.clock.now(), keep()).await.unwrap();
-    // A failure without a code is no trigger, but counts.
-    assert_eq!(attempt("ann", "a@b.example", 0, Ending::Failed).await, 0);
-    assert_eq!(attempt("ann", "a@b.example", 451, Ending::Failed).await, 1);
-    let entry = f.queue.suppression(Some("ann".to_owned()), path("a@b.example")).await.unwrap().unwrap();
-    assert_eq!(entry.reason, "delivery failure from queue and three consecutive failures");
-    assert_eq!(attempt("ann", "a@b.example", 550, Ending::Failed).await, 0, "it is there already");
-}
-
-async fn suppression_lists_page_and_change(f: Fixture) {
-    let add = async |account: &str, address: &str| {
-        let new =
-            suppression::NewSuppression { account: account.to_owned(), address: path(address), manual: true, reason: "because".to_owned() };
-        f.queue.suppress(new, f.clock.now()).await
-    };
-    let first = add("ann", "C@d.example").await.unwrap();
-    add("ann", "a@d.example").await.unwrap();
-    let other = add("bob", "b@d.example").await.unwrap();
-    assert!(other > first);
-    assert!(matches!(add("ann", "c+x@d.example").await, Err(suppression::SuppressError::Exists)));
-    let page = f.queue.suppressions(None, None, 2).await.unwrap();
-    assert_eq!(page.iter().map(|s| s.base_address.as_str()).collect::<Vec<_>>(), ["a@d.example", "c@d.example"]);
-    let after = page.last().map(|s| (s.account.clone(), s.base_address.clone()));
-    let page = f.queue.suppressions(None, after, 2).await.unwrap();
-    assert_eq!((page.len(), page[0].account.as_str()), (1, "bob"));
-    assert_eq!(f.queue.suppression(None, path("b@d.example")).await.unwrap().unwrap().id, other);
-    assert_eq!(f.queue.suppression(Some("ann".to_owned()), path("b@d.example")).await.unwrap(), None);
-    assert!(f.queue.unsuppress("ann".to_owned(), path("c-y@d.example")).await.unwrap());
-    assert!(!f.queue.unsuppress("ann".to_owned(), path("c@d.example")).await.unwrap());
-    assert_eq!(f.queue.suppressions(Some("ann".to_owned()), None, 10).await.unwrap().len(), 1);
 }
 
 async fn hold_rules_match_new_and_old_alike(f: Fixture) {
@@ -723,7 +647,7 @@ async fn returned_messages_find_their_entries(f: Fixture) {
             let find = move |tx: &Tx<'_>| match by {
                 "from_id" => by_from_id(tx, key),
                 "envid" => by_envelope_id(tx, "ann", key, &path(to)),
-                _ => by_message_id(tx, "ann", key, &path(to)),
+                _ => by_message_id(tx, Some("ann"), key, &path(to)),
             };
             queue.db.read(find).await.unwrap().map(|e| (e.id, e.retired))
         }

@@ -4,9 +4,8 @@ use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
 use mox_base::{Address, Clock as _, MailboxId};
 use mox_store::db::schema::Schema;
 use mox_store::db::{Error as DbError, NoFaults};
-use mox_store::queue::{Body, NewEntry, NewMessage, ReportKind};
+use mox_store::queue::{AddError, Body, NewEntry, NewMessage, QueueRoom};
 use mox_store::{Account, Columns, Error, FlagChange, FlagOp, Flags};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Only what is there.
@@ -36,27 +35,30 @@ async fn flags(account: &Account, mailbox: MailboxId) -> Vec<Flags> {
 
 fn queued(f: &Fixture) -> (NewMessage, Vec<NewEntry>) {
     let now = f.clock.now();
-    let message = NewMessage {
-        account: "ann".to_owned(),
-        queued: now,
-        prefix: Vec::new(),
-        body: Body::Memory(vec![b'x'; 100_000].into()),
-        has_8bit: false,
-        smtputf8: false,
-        message_id: String::new(),
-        subject: String::new(),
-        body_utf8: None,
-        report: ReportKind::None,
-        future_release: String::new(),
-        extra: BTreeMap::new(),
-        envelope_id: None,
-        return_full: false,
-        limits: None,
-        step: None,
-    };
+    let message = NewMessage::new("ann".to_owned(), Body::Memory(vec![b'x'; 100_000].into()), now);
     let recipient: Address = "bob@b.example".parse().unwrap();
     (message, vec![NewEntry::new(None, recipient.into(), now)])
 }
+
+/// What takes a queue back to before it had classes and room.
+const BEFORE_CLASSES: &[&str] = &[
+    "DROP TABLE queue_room",
+    "DROP INDEX queue_entry_account",
+    "DROP INDEX queue_retired_account",
+    "DROP INDEX queue_suppression_expires",
+    "ALTER TABLE queue_suppression DROP COLUMN expires",
+    "ALTER TABLE queue_entry DROP COLUMN hold_reason",
+    "DROP INDEX queue_domain_urgent",
+    "ALTER TABLE queue_domain DROP COLUMN next_urgent",
+    "DROP INDEX queue_entry_due_of_class",
+    "ALTER TABLE queue_entry DROP COLUMN bulk",
+    "CREATE INDEX queue_entry_due ON queue_entry (domain, hold, next_attempt, id)",
+    "ALTER TABLE queue_message DROP COLUMN sign_domain",
+    "ALTER TABLE queue_message DROP COLUMN signature",
+    "ALTER TABLE queue_message DROP COLUMN signed_by",
+    "ALTER TABLE queue_message DROP COLUMN sign_again",
+    "UPDATE schema_version SET version = 7 WHERE name = 'queue'",
+];
 
 for_each_engine! {
     async fn queues_before_totals_and_copies(f: Fixture) {
@@ -65,6 +67,7 @@ for_each_engine! {
         let (message, entries) = queued(&f);
         queue.add(message, entries).await.unwrap();
         queue.close().await;
+        f.taken_back("queue", BEFORE_CLASSES).await;
         f.taken_back("queue", &[
             "DROP TABLE queue_pause",
             "DROP TABLE queue_copy",
@@ -76,6 +79,24 @@ for_each_engine! {
         queue.add(message, entries).await.unwrap();
         let report = queue.check().await.unwrap();
         assert_eq!((report.messages, report.entries, report.queued, report.problems), (2, 2, 2, Vec::new()));
+        queue.close().await;
+        f.finish().await;
+    }
+
+    async fn queues_before_classes_and_room(f: Fixture) {
+        let mut f = f;
+        let queue = f.store.queue().await.unwrap();
+        let (message, entries) = queued(&f);
+        queue.add(message, entries).await.unwrap();
+        queue.close().await;
+        f.taken_back("queue", BEFORE_CLASSES).await;
+        let queue = f.store.queue().await.unwrap();
+        let (message, entries) = queued(&f);
+        let room = Some(QueueRoom { messages: 2, bytes: 0 });
+        queue.add(NewMessage { room, ..message }, entries).await.unwrap();
+        let (message, entries) = queued(&f);
+        assert!(matches!(queue.add(NewMessage { room, ..message }, entries).await, Err(AddError::QueuedMessages)));
+        assert_eq!(queue.check().await.unwrap().problems, Vec::<String>::new());
         queue.close().await;
         f.finish().await;
     }

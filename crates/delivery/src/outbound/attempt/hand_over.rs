@@ -2,10 +2,12 @@
 
 use super::super::connection::{Connection, Outgoing};
 use super::super::failure::{Failure, Remote};
+use super::super::signatures::{Form, open, signature};
 use super::{Attempt, Delivered, HostFailure, Kept, Manner};
 use mox_smtp::client::{Error, ErrorKind, Stage, Transaction};
 use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
-use mox_store::queue::Entry;
+use mox_store::queue::{Entry, OpenBody};
+use std::io::Cursor;
 
 impl Attempt<'_> {
     /// Hands over to all open recipients. With `Ok`, each of them has a result. `sent`: messages on this connection before.
@@ -110,24 +112,33 @@ impl Attempt<'_> {
     }
 
     /// The transaction for these recipients, and the message as this host gets it.
-    async fn prepare(&self, manner: Manner, connection: &Connection, batch: &[usize]) -> Result<(Transaction, Outgoing), Failure> {
-        let message = &self.claim.message;
-        let entries: Vec<&Entry> = batch.iter().filter_map(|i| self.claim.entries.get(*i)).collect();
+    pub(super) async fn prepare(
+        &mut self,
+        manner: Manner,
+        connection: &Connection,
+        batch: &[usize],
+    ) -> Result<(Transaction, Outgoing), Failure> {
+        let (claim, inner) = (self.claim, self.inner);
+        let message = &claim.message;
+        let entries: Vec<&Entry> = batch.iter().filter_map(|i| claim.entries.get(*i)).collect();
         let extensions = connection.extensions();
         let sender = entries.first().and_then(|e| e.sender.clone());
         let utf8_addresses = sender.iter().chain(entries.iter().map(|e| &e.recipient)).any(mox_base::Path::needs_smtputf8);
         // A DSN about a message in UTF-8 has a form for hosts that understand it, and one for those that don't.
         let utf8_body = message.body_utf8.as_ref().filter(|_| extensions.smtputf8 && extensions.eight_bit_mime);
+        let form = if utf8_body.is_some() { Form::Utf8 } else { Form::Plain };
+        let signature = signature(inner, message, form).await?;
+        let mut prefix = signature.as_ref().map_or_else(Vec::new, |signature| signature.fields.clone());
+        let signed = u64::try_from(prefix.len()).unwrap_or(u64::MAX);
+        prefix.extend_from_slice(&message.prefix);
         let (outgoing, size) = match utf8_body {
             Some(body) => {
-                let size = body.len().saturating_add(message.prefix.len());
-                let body = mox_store::queue::OpenBody::Memory(std::io::Cursor::new(body.clone()));
-                (Outgoing::new(message.prefix.clone(), body), u64::try_from(size).unwrap_or(u64::MAX))
+                let size = u64::try_from(body.len().saturating_add(prefix.len())).unwrap_or(u64::MAX);
+                (Outgoing::new(prefix, OpenBody::Memory(Cursor::new(body.clone()))), size)
             }
             None => {
-                let body = self.inner.queue.open_body(message.id).await.map_err(|e| Failure::ours(format!("opening message: {e}")))?;
-                let body = body.ok_or_else(|| Failure::ours("message was removed from the queue"))?;
-                (Outgoing::new(message.prefix.clone(), body), message.size.0)
+                self.signature = signature;
+                (Outgoing::new(prefix, open(inner, message.id).await?), message.size.0.saturating_add(signed))
             }
         };
         let transaction = Transaction {

@@ -138,7 +138,7 @@ impl Attempt<'_> {
     /// left when it is about block lists, that one.
     pub(super) fn judge(&self, failure: Failure, manner: Manner) -> Failure {
         let first_attempt = self.first().is_some_and(|e| e.attempts <= 1);
-        let mut permanent = failure.permanent && !(first_attempt && manner.dual_stack && failure.secode.starts_with("7."));
+        let mut elsewhere = failure.permanent && first_attempt && manner.dual_stack && failure.secode.starts_with("7.");
         if let Some(source) = manner.source
             && sources::is_about_address(&failure, source.ip)
         {
@@ -146,9 +146,9 @@ impl Attempt<'_> {
             let (domain, now) = (self.claim.domain(), self.inner.ports.clock.monotonic());
             self.inner.refusals.note(source.ip, &domain, now);
             tracing::warn!(ip = %source.ip, domain, reply = failure.text, replaced = source.replaceable, "mail refused because of our address");
-            permanent &= !source.replaceable;
+            elsewhere |= source.replaceable;
         }
-        Failure { permanent, ..failure }
+        Failure { permanent: failure.permanent && !elsewhere, elsewhere, ..failure }
     }
 
     /// A connection to the first address that answers. `ips` keeps those that weren't tried, or had no time to answer.

@@ -12,7 +12,7 @@ use mox_store::reports::SuppressedAddress;
 use std::sync::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-fn selectors() -> SharedSelectors {
+pub(super) fn selectors() -> SharedSelectors {
     let domain: Domain = "a.example".parse().unwrap();
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
     let selector = DkimSelector {
@@ -31,7 +31,7 @@ pub(super) fn reporter(f: &Fixture) -> Reporter {
     let parts = ReporterParts {
         submitter: f.submitter.clone(),
         directory: SharedDirectory::new(directory()),
-        selectors: selectors(),
+        selectors: f.selectors.clone(),
         clock: Arc::new(f.clock.clone()),
         random: Arc::new(SeededRandom::default()),
     };

@@ -267,6 +267,7 @@ async fn transports() {
         let retired = f.retired().await.into_iter().map(|l| (l.row.id, l.results));
         let (_, results) = queued.chain(retired).find(|(id, _)| *id == ids[0]).unwrap();
         assert!(results.last().unwrap().error.starts_with(error), "{results:?}");
+        f.queue.set_hold(only(), false).await.unwrap();
         f.queue.reschedule(only(), Reschedule::At(f.clock.now())).await.unwrap();
     }
     assert_eq!((direct.delivered(), smart.delivered()), (0, 1));
@@ -377,8 +378,8 @@ async fn one_attempt_per_domain_and_few_at_once() {
     for domain in ["b.example", "b.example", "c.example", "two.example"] {
         f.submit(&[&format!("bob@{domain}")]).await;
     }
-    let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR };
-    let held = f.queue.claim(claiming, |_| HOUR).await.unwrap();
+    let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR, turn: 0 };
+    let held = f.queue.claim(claiming, |_, _| HOUR).await.unwrap();
     assert_eq!(held[0].domain(), "b.example");
     assert_eq!(f.run().await, 2);
     assert_eq!(peer.delivered(), 2);
@@ -574,8 +575,8 @@ async fn a_crash_after_delivery_to_our_own_mailbox_doubles_nothing() {
             file(format!("Delivered-To: ann@a.example\r\nReceived: by mx\r\nReceived: by us\r\n{header}\r\n{BODY}")).await;
         }
         // The attempt began, and the server ended before its outcome was recorded.
-        let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR };
-        f.queue.claim(claiming, |_| HOUR).await.unwrap();
+        let claiming = mox_store::queue::Claiming { owner: Owner(1), now: f.clock.now(), domains: 1, lease: HOUR, turn: 0 };
+        f.queue.claim(claiming, |_, _| HOUR).await.unwrap();
         f.clock.advance(HOUR);
         f.run().await;
         assert_eq!(peer.delivered(), usize::from(!delivered));

@@ -1,8 +1,15 @@
 //! `mox queue retired …`: what has left the queue.
 
-use super::{ACCOUNT, FROM, IDS, N, SUBMITTED, TO, TRANSPORT, act, id, task};
-use crate::cli::{Command, Failure, Flag, Invocation, Outcome};
-use crate::ctl::{QueueAction, QueueSort, QueueTask};
+use super::{ACCOUNT, ASC, FROM, IDS, N, SUBMITTED, TO, TRANSPORT, act, id, sort, task};
+use crate::cli::{Command, Flag, Invocation, Outcome};
+use crate::ctl::{QueueAction, QueueTask};
+
+/// Of all lists of what is done.
+pub(super) const LAST_ACTIVITY: Flag = Flag::text(
+    "lastactivity",
+    "string",
+    "filter by time of last activity relative to now, value must start with \"<\" (before now) or \">\" (after now)",
+);
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -18,15 +25,11 @@ pub(super) const COMMANDS: &[Command] = &[
             FROM,
             TO,
             SUBMITTED,
-            Flag::text(
-                "lastactivity",
-                "string",
-                "filter by time of last activity relative to now, value must start with \"<\" (before now) or \">\" (after now)",
-            ),
+            LAST_ACTIVITY,
             TRANSPORT,
             Flag::text("result", "value", "\"success\" or \"failure\" as result of delivery"),
             Flag::text("sort", "value", "field to sort by, \"lastactivity\" (default) or \"queued\""),
-            Flag::bool("asc", "sort ascending instead of descending (default)"),
+            ASC,
         ],
         args: 0..=0,
         run: list,
@@ -43,10 +46,5 @@ pub(super) const COMMANDS: &[Command] = &[
 ];
 
 fn list(invocation: &Invocation) -> Outcome {
-    let queued = match invocation.flags.text("sort").unwrap_or("lastactivity") {
-        "lastactivity" | "" => false,
-        "queued" => true,
-        other => return Err(Failure::Error(format!("bad sort field {other:?}"))),
-    };
-    act(invocation, QueueAction::RetiredList(QueueSort { queued, ascending: invocation.flags.bool("asc") }))
+    act(invocation, QueueAction::RetiredList(sort(invocation, "lastactivity")?))
 }

@@ -1,36 +1,29 @@
 //! `mox queue webhook …`: calls that wait, and calls that are done.
 
-use super::{ask, id};
-use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome};
+use super::retired::LAST_ACTIVITY;
+use super::{ASC, NOW, SUBMITTED, ask, id, ids, max, micros, sorts_by};
+use crate::cli::{Command, Failure, Flag, Flags, Invocation, Outcome, joined};
 use crate::ctl::{Request, WebhookFilter, WebhookSort, WebhookTask};
-use mox_store::queue::parse_duration;
 
 const IDS: Flag = Flag::text("ids", "value", "comma-separated list of webhook IDs");
 const N: Flag = Flag::text("n", "int", "number of webhooks to return (default 0, for all)");
 const ACCOUNT: Flag = Flag::text("account", "string", "account whose webhook it is");
-const SUBMITTED: Flag = Flag::text(
-    "submitted",
-    "string",
-    "filter by time of submission relative to now, value must start with \"<\" (before now) or \">\" (after now)",
-);
 const NEXT_ATTEMPT: Flag = Flag::text(
     "nextattempt",
     "string",
     "filter by time of next call relative to now, value must start with \"<\" (before now) or \">\" (after now)",
-);
-const LAST_ACTIVITY: Flag = Flag::text(
-    "lastactivity",
-    "string",
-    "filter by time of last activity relative to now, value must start with \"<\" (before now) or \">\" (after now)",
 );
 const EVENT: Flag = Flag::text(
     "event",
     "value",
     "event this webhook is about: incoming, delivered, suppressed, delayed, failed, relayed, expanded, canceled, unrecognized",
 );
-const ASC: Flag = Flag::bool("asc", "sort ascending instead of descending (default)");
-
 const FILTER: &[Flag] = &[IDS, N, ACCOUNT, SUBMITTED, NEXT_ATTEMPT, EVENT];
+
+const LIST: [Flag; FILTER.len() + 2] =
+    joined(&[FILTER, &[Flag::text("sort", "value", "field to sort by, \"nextattempt\" (default) or \"queued\""), ASC]]);
+
+const SCHEDULE: [Flag; FILTER.len() + 1] = joined(&[FILTER, &[NOW]]);
 
 pub(super) const COMMANDS: &[Command] = &[
     Command {
@@ -39,16 +32,7 @@ pub(super) const COMMANDS: &[Command] = &[
         listed: true,
         help: "List webhooks that wait to be called.\n\n\
         For each: id, account, times of the next and the last attempt, how the last one failed, and the URL. Filters are combined; without any, all are listed.",
-        flags: &[
-            IDS,
-            N,
-            ACCOUNT,
-            SUBMITTED,
-            NEXT_ATTEMPT,
-            EVENT,
-            Flag::text("sort", "value", "field to sort by, \"nextattempt\" (default) or \"queued\""),
-            ASC,
-        ],
+        flags: &LIST,
         args: 0..=0,
         run: |invocation| {
             let sort = sort(invocation, "nextattempt")?;
@@ -61,15 +45,7 @@ pub(super) const COMMANDS: &[Command] = &[
         listed: true,
         help: "Change when matching webhooks are called next.\n\n\
         The duration, such as 30m or -2h, is added to the time of the next attempt, or with -now to the current time. To have everything called at once: \"mox queue webhook schedule -now 0\".",
-        flags: &[
-            IDS,
-            N,
-            ACCOUNT,
-            SUBMITTED,
-            NEXT_ATTEMPT,
-            EVENT,
-            Flag::bool("now", "count the duration from now instead of from the next attempt"),
-        ],
+        flags: &SCHEDULE,
         args: 1..=1,
         run: schedule,
     },
@@ -131,27 +107,21 @@ fn perform(invocation: &Invocation, task: WebhookTask) -> Outcome {
 }
 
 fn schedule(invocation: &Invocation) -> Outcome {
-    let text = invocation.arg(0);
-    let micros = parse_duration(text).ok_or_else(|| Failure::Error(format!("parsing duration: invalid duration {text:?}")))?;
-    let task = WebhookTask::Schedule { filter: filter(&invocation.flags)?, from_now: invocation.flags.bool("now"), micros };
+    let (filter, micros) = (filter(&invocation.flags)?, micros(invocation)?);
+    let task = WebhookTask::Schedule { filter, from_now: invocation.flags.bool("now"), micros };
     perform(invocation, task)
 }
 
 fn sort(invocation: &Invocation, default: &str) -> Result<WebhookSort, Failure> {
-    let submitted = match invocation.flags.text("sort").unwrap_or_default() {
-        "queued" | "submitted" => true,
-        field if field.is_empty() || field == default => false,
-        other => return Err(Failure::Error(format!("bad sort field {other:?}"))),
-    };
+    let submitted = sorts_by(&invocation.flags, default, &["queued", "submitted"])?;
     Ok(WebhookSort { submitted, ascending: invocation.flags.bool("asc") })
 }
 
 fn filter(flags: &Flags) -> Result<WebhookFilter, Failure> {
     let text = |name: &str| flags.text(name).map(str::to_owned);
-    let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
     Ok(WebhookFilter {
-        max: flags.text("n").map_or(Ok(0), str::parse).map_err(|e| Failure::new("parsing -n", e))?,
-        ids: ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))?,
+        max: max(flags)?,
+        ids: ids(flags)?,
         account: text("account"),
         submitted: text("submitted"),
         next_attempt: text("nextattempt"),

@@ -127,39 +127,3 @@ pub(super) async fn a_check_finds_what_is_wrong(f: Fixture) {
     std::fs::write(f.folder.path().join("queue/stray"), b"x").unwrap();
     assert!(f.queue.check().await.unwrap().problems.contains(&"file stray belongs to no message".to_owned()));
 }
-
-/// However many entries wait, none is looked at that isn't wanted.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn scheduling_finds_its_rows_by_indexes() {
-    let f = Fixture::sqlite().await;
-    let select = |rest: &str| format!("SELECT e.id {rest}");
-    for (sql, params) in [
-        (NEXT_DUE.to_owned(), 1),
-        (EARLIEST.to_owned(), 1),
-        (format!("{} LIMIT 10", claim::DUE), 1),
-        (select(claim::FIRST), 2),
-        (select(&format!("{} {} 999", claim::GROUP.sqlite, claim::GROUP_WHERE)), 7),
-        ("SELECT 1 FROM queue_entry WHERE domain = $1 LIMIT 1".to_owned(), 1),
-        ("SELECT 1 FROM queue_entry WHERE message = $1 UNION ALL SELECT 1 FROM queue_copy WHERE message = $1 LIMIT 1".to_owned(), 1),
-        ("SELECT max(number) FROM queue_result WHERE entry = $1".to_owned(), 1),
-        ("SELECT count(*) FROM queue_entry WHERE hold = 1".to_owned(), 0),
-    ] {
-        let plan = f
-            .queue
-            .db
-            .read(move |tx| {
-                let mut plan = Vec::new();
-                let params = vec![crate::db::Param::from(1i64); params];
-                tx.query(&format!("EXPLAIN QUERY PLAN {sql}"), &params, |row| {
-                    plan.push(row.text(3)?.to_owned());
-                    Ok::<_, Error>(())
-                })?;
-                Ok::<_, Error>(plan)
-            })
-            .await
-            .unwrap();
-        // Sorting what an index found in half an order is sorting equals.
-        let fine = |step: &String| step.contains(" USING ") || !(step.starts_with("SCAN") || step.ends_with("B-TREE FOR ORDER BY"));
-        assert!(plan.iter().all(fine), "{plan:?}");
-    }
-}
