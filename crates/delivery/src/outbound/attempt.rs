@@ -259,10 +259,10 @@ impl<'a> Attempt<'a> {
             Err(HostFailure::Failed(failure)) => Some(failure),
             _ => None,
         });
-        let pressed = |f: &&Failure| f.remote.is_some() && !f.elsewhere && (f.code == 421 || f.blames_sending_host());
+        let pressed = |f: &&Failure| f.remote.is_some() && !f.elsewhere && (f.code == 421 || f.blames_sending_host(None));
         if let Some(failure) = failed.into_iter().find(pressed) {
             let mut least = PAUSE;
-            if failure.blames_sending_host() {
+            if failure.blames_sending_host(None) {
                 // Each further refusal makes it worse.
                 least = BLOCKED_PAUSE;
                 self.inner.metrics.blocked.inc();

@@ -96,10 +96,11 @@ impl Failure {
         Self { hold: Some(reason), ..Self::temporary(text) }
     }
 
-    /// Whether a refusal is about our address or network, as lists of such addresses have it, rather than about the message.
-    pub fn blames_sending_host(&self) -> bool {
+    /// Whether a refusal is about our address or network, as lists of such addresses have it, rather than about the message or a recipient: a
+    /// refusal by policy (RFC 3463 §3.8, X.7.X, or without an enhanced code) that speaks of such lists, or names the address as blocked.
+    pub fn blames_sending_host(&self, address: Option<IpAddr>) -> bool {
         let may_be = self.secode.is_empty() || self.secode == "0.0" || self.secode.starts_with("7.");
-        self.code >= 400 && may_be && suppression::blames_sending_host(&self.text)
+        self.code >= 400 && may_be && !self.is_requiretls() && suppression::blames_sending_host(&self.lines.join(" "), address)
     }
 
     /// The same, with this remote.

@@ -5,7 +5,6 @@
 //! once several have. What a receiver says is its own choice, so one alone can't make us change addresses for others. Nothing is remembered over a
 //! restart: the next refusal teaches it again.
 
-use super::failure::Failure;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -79,49 +78,6 @@ impl Refusals {
     }
 }
 
-/// Words that replies have when the client's address is in a block list, or has a bad reputation.
-const WORDS: [&str; 15] = [
-    "blocklist",
-    "block list",
-    "blacklist",
-    "black list",
-    "blocked using",
-    "denylist",
-    "dnsbl",
-    "rbl",
-    "spamhaus",
-    "spamcop",
-    "barracuda",
-    "listed by",
-    "listed in",
-    "reputation",
-    "ip address is listed",
-];
-
-/// Whether a host refused mail because of the address it came from, rather than because of a recipient or the message: a refusal by policy (RFC 3463
-/// §3.8, X.7.X, or without an enhanced code) that names the address, or speaks of block lists.
-pub(super) fn is_about_address(failure: &Failure, ip: IpAddr) -> bool {
-    if failure.code < 400 || failure.is_requiretls() || !(failure.secode.is_empty() || failure.secode.starts_with("7.")) {
-        return false;
-    }
-    let text = failure.lines.join(" ").to_ascii_lowercase();
-    // An address is often named in other refusals, too: then only a text about blocking counts.
-    let names_it = has_word(&text, &ip.to_string()) && text.contains("block");
-    names_it || WORDS.iter().any(|word| has_word(&text, word))
-}
-
-/// Whether a text has some words, not as a part of others: `rbl` isn't in `verbland`, but in `bl.rbl.example`.
-fn has_word(text: &str, word: &str) -> bool {
-    let is_letter = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.match_indices(word).any(|(at, _)| {
-        let before = text.get(..at).and_then(|t| t.chars().next_back());
-        let after = text.get(at.saturating_add(word.len())..).and_then(|t| t.chars().next());
-        // “blocklisted”, “blacklisting”.
-        let continues = after.is_some_and(|c| c.is_ascii_digit()) || (is_letter(after) && !word.ends_with("list"));
-        !is_letter(before) && !continues
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,25 +125,5 @@ mod tests {
         }
         assert!(refusals.0.lock().unwrap().len() <= REMEMBERED);
         assert!(refusals.is_avoided(ip("192.0.2.1"), "d24999", Duration::from_secs(30)));
-    }
-
-    #[test]
-    fn which_replies_are_about_our_address() {
-        for (code, secode, line, want) in [
-            (554, "7.1", "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", true),
-            (550, "", "550 Your IP 192.0.2.1 was blocked, see https://x.example", true),
-            (421, "7.0", "421 4.7.0 IP not accepted because of its reputation", true),
-            (550, "7.1", "550 5.7.1 Blacklisted", true),
-            (550, "7.1", "550 5.7.1 listed in bl.rbl.example", true),
-            (550, "7.1", "550 5.7.1 message content rejected", false),
-            (550, "7.1", "550 5.7.1 verbland rejects you", false),
-            (550, "7.1", "550 5.7.1 relaying denied for 192.0.2.1", false),
-            (550, "7.1", "550 5.7.1 192.0.2.10 is blocked", false),
-            (550, "1.1", "550 5.1.1 no such user, try our blocklist", false),
-            (0, "", "", false),
-        ] {
-            let failure = Failure { code, secode: secode.to_owned(), lines: vec![line.to_owned()], ..Failure::permanent("refused") };
-            assert_eq!(is_about_address(&failure, ip("192.0.2.1")), want, "{line}");
-        }
     }
 }

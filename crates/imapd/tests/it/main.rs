@@ -5,7 +5,6 @@
 mod imaplib;
 mod limits;
 mod server;
-mod speed;
 mod streaming;
 mod tls;
 mod transcript;

@@ -9,6 +9,7 @@ use super::{Conflict, Queue};
 use crate::db::{Error, Row, Tx};
 use crate::params;
 use mox_base::{Localpart, Path, QueueId, Timestamp};
+use std::net::IpAddr;
 
 /// An entry of a suppression list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,23 +109,26 @@ const BAD_ADDRESS: [&str; 5] = ["1.1", "1.2", "1.3", "1.6", "2.1"];
 const NOT_THE_RECIPIENT: [&str; 4] = ["2.3", "3.4", "6.", "7."];
 
 /// Words that refusals of a sender's address or network use.
-const BLOCKED_WORDS: [&str; 12] = [
-    "dnsbl",
-    "rbl",
-    "spamhaus",
-    "barracudacentral",
-    "spamcop",
-    "sorbs",
-    "uceprotect",
+const BLOCKED_WORDS: [&str; 18] = [
+    "banned sending ip",
+    "barracuda",
+    "black list",
     "blacklist",
-    "blacklisted",
+    "block list",
+    "blocked using",
     "blocklist",
-    "blocklisted",
+    "denylist",
+    "dnsbl",
+    "ip address is listed",
+    "listed by",
+    "listed in",
+    "rbl",
     "reputation",
+    "sorbs",
+    "spamcop",
+    "spamhaus",
+    "uceprotect",
 ];
-
-/// And several words in a row.
-const BLOCKED_PHRASES: [&str; 5] = ["block list", "black list", "blocked using", "banned sending ip", "listed by domain"];
 
 /// How many earlier messages are looked at to find two that say something.
 const LOOK_BACK: usize = 10;
@@ -209,15 +213,30 @@ fn blames_recipient(secode: &str, error: &str) -> bool {
         return true;
     }
     let other = NOT_THE_RECIPIENT.iter().any(|code| if code.ends_with('.') { secode.starts_with(code) } else { secode == *code });
-    !other && !blames_sending_host(error)
+    !other && !blames_sending_host(error, None)
 }
 
-/// Whether the text of a refusal says that the sending host's address or network isn't welcome, as lists of such addresses have it.
+/// Whether the text of a refusal says that the sending host's address or network isn't welcome, as lists of such addresses have it. With the
+/// address it was sent from, it may also be named as blocked.
 #[must_use]
-pub fn blames_sending_host(text: &str) -> bool {
+pub fn blames_sending_host(text: &str, address: Option<IpAddr>) -> bool {
     let text = text.to_lowercase();
-    text.split(|c: char| !c.is_alphanumeric()).any(|word| BLOCKED_WORDS.contains(&word))
-        || BLOCKED_PHRASES.iter().any(|phrase| text.contains(phrase))
+    // An address is often named in other refusals, too: then only a text about blocking counts.
+    let names_it = address.is_some_and(|ip| text.contains("block") && has_word(&text, &ip.to_string()));
+    names_it || BLOCKED_WORDS.iter().any(|word| has_word(&text, word))
+}
+
+/// Whether a text has some words, not as a part of others: `rbl` isn't in `verbland`, but in `bl.rbl.example`.
+fn has_word(text: &str, word: &str) -> bool {
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    text.match_indices(word).any(|(at, _)| {
+        let before = text.get(..at).and_then(|t| t.chars().next_back());
+        let after = text.get(at.saturating_add(word.len())..).and_then(|t| t.chars().next());
+        // “blocklisted”, “blacklisting”, and “barracudacentral”.
+        let may_continue = word.ends_with("list") || word == "barracuda";
+        let continues = after.is_some_and(|c| c.is_ascii_digit()) || (is_letter(after) && !may_continue);
+        !is_letter(before) && !continues
+    })
 }
 
 /// Whether the last two messages of the account to the recipient failed. What an administrator removed, what wasn't
@@ -398,5 +417,25 @@ mod tests {
         ] {
             assert_eq!(blames_recipient(secode, text) && says_bad_address(code, secode), want, "{code} {secode} {text}");
         }
+    }
+
+    #[test]
+    fn texts_about_an_address() {
+        let ip = Some("192.0.2.1".parse().unwrap());
+        for (text, want) in [
+            ("Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", true),
+            ("see http://www.barracudacentral.org/rbl/", true),
+            ("Your IP 192.0.2.1 was blocked, see https://x.example", true),
+            ("IP not accepted because of its reputation", true),
+            ("Blacklisted", true),
+            ("listed in bl.rbl.example", true),
+            ("message content rejected", false),
+            ("verbland rejects you", false),
+            ("relaying denied for 192.0.2.1", false),
+            ("192.0.2.10 is blocked", false),
+        ] {
+            assert_eq!(blames_sending_host(text, ip), want, "{text}");
+        }
+        assert!(!blames_sending_host("Your IP 192.0.2.1 was blocked, see https://x.example", None));
     }
 }

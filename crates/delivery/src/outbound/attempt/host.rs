@@ -3,7 +3,7 @@
 use super::super::connection::{Connection, Tls, TlsFault};
 use super::super::failure::{Failure, Remote};
 use super::super::policy::{self, HostTls, Outcome};
-use super::super::sources::{self, SourceIps};
+use super::super::sources::SourceIps;
 use super::{Attempt, HostFailure, Manner};
 use mox_net::race::{Target, race};
 use mox_net::{ClientTls, DialError, Stream};
@@ -140,7 +140,7 @@ impl Attempt<'_> {
         let first_attempt = self.first().is_some_and(|e| e.attempts <= 1);
         let mut elsewhere = failure.permanent && first_attempt && manner.dual_stack && failure.secode.starts_with("7.");
         if let Some(source) = manner.source
-            && sources::is_about_address(&failure, source.ip)
+            && failure.blames_sending_host(Some(source.ip))
         {
             self.inner.metrics.source_refused.inc();
             let (domain, now) = (self.claim.domain(), self.inner.ports.clock.monotonic());
