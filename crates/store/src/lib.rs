@@ -28,6 +28,8 @@ pub mod reports;
 mod schema;
 mod selection;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod uidset;
 pub mod view;

@@ -1,8 +1,6 @@
 use super::*;
-use crate::db::PgAddress;
-use crate::store::Settings;
-use mox_testkit::peers::Postgres;
-use mox_testkit::{SeededRandom, VirtualClock};
+use crate::testing::{self, on_both};
+use mox_testkit::VirtualClock;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -13,43 +11,12 @@ struct Fixture {
     _folder: TempDir,
 }
 
-async fn fixture(settings: impl FnOnce(&std::path::Path) -> Settings) -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let clock = VirtualClock::default();
-    let store = Store::open(settings(folder.path()), Arc::new(clock.clone()), Arc::new(SeededRandom::new(1))).await.unwrap();
-    let credentials = Credentials::open(&store).await.unwrap();
-    Fixture { store, credentials, clock, _folder: folder }
-}
-
-async fn postgres_fixture(name: &str) -> Option<Fixture> {
-    let url = Postgres::from_env()?.url().to_owned();
-    let name = format!("mox_credentials_{name}");
-    let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
-    let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-    let connection = tokio::runtime::Handle::current().spawn(connection);
-    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
-    Some(fixture(|folder| Settings::postgres(PgAddress::parse(&own).unwrap(), None, folder)).await)
-}
-
-macro_rules! on_both {
-    ($($name:ident),*) => {
-        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $name() {
-            cases::$name(fixture(|folder| Settings::sqlite(folder)).await).await;
-        })*
-
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(fixture) = super::postgres_fixture(stringify!($name)).await else { return };
-                super::cases::$name(fixture).await;
-            })*
-        }
-    };
+impl testing::Fixture for Fixture {
+    async fn on(folder: TempDir, postgres: Option<String>) -> Self {
+        let (store, clock) = testing::store(&folder, postgres).await;
+        let credentials = Credentials::open(&store).await.unwrap();
+        Self { store, credentials, clock, _folder: folder }
+    }
 }
 
 on_both!(
@@ -68,177 +35,169 @@ fn secret(text: &str) -> Secret<String> {
 
 const ANN: AccountId = AccountId(1);
 
-mod cases {
-    use super::*;
+async fn set_and_verify(f: Fixture) {
+    let c = &f.credentials;
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Absent);
+    c.set_password(ANN, &secret("password\u{a0}one")).await.unwrap();
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Wrong);
+    assert_eq!(c.verify_password(AccountId(2), &secret("password one")).await.unwrap(), Verdict::Absent);
+    c.verify_nobodys(&secret("x")).await.unwrap();
+    let scram = c.scram(ANN, ScramHash::Sha256).await.unwrap().unwrap();
+    assert_eq!(scram, Scram::of(ScramHash::Sha256, b"password one", scram.salt.clone()));
+    let scram = c.scram(ANN, ScramHash::Sha1).await.unwrap().unwrap();
+    assert_eq!((scram.salt.len(), scram.iterations), (12, 8192));
+    assert_eq!(c.verify_cram_md5(ANN, b"<challenge>", &[0; 16]).await.unwrap(), Verdict::Wrong);
+    // A change takes effect at once, also on what is remembered.
+    c.set_password(ANN, &secret("password two")).await.unwrap();
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Wrong);
+    assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Right);
+    c.remove(ANN, "ann").await.unwrap();
+    assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Absent);
+    assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
+    // The installation's secret stays.
+    let again = Credentials::open(&f.store).await.unwrap();
+    assert_eq!(again.installation_secret(), c.installation_secret());
+}
 
-    pub(super) async fn set_and_verify(f: Fixture) {
-        let c = &f.credentials;
-        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Absent);
-        c.set_password(ANN, &secret("password\u{a0}one")).await.unwrap();
-        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
-        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Wrong);
-        assert_eq!(c.verify_password(AccountId(2), &secret("password one")).await.unwrap(), Verdict::Absent);
-        c.verify_nobodys(&secret("x")).await.unwrap();
-        let scram = c.scram(ANN, ScramHash::Sha256).await.unwrap().unwrap();
-        assert_eq!(scram, Scram::of(ScramHash::Sha256, b"password one", scram.salt.clone()));
-        let scram = c.scram(ANN, ScramHash::Sha1).await.unwrap().unwrap();
-        assert_eq!((scram.salt.len(), scram.iterations), (12, 8192));
-        assert_eq!(c.verify_cram_md5(ANN, b"<challenge>", &[0; 16]).await.unwrap(), Verdict::Wrong);
-        // A change takes effect at once, also on what is remembered.
-        c.set_password(ANN, &secret("password two")).await.unwrap();
-        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Wrong);
-        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Right);
-        c.remove(ANN, "ann").await.unwrap();
-        assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Absent);
-        assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
-        // The installation's secret stays.
-        let again = Credentials::open(&f.store).await.unwrap();
-        assert_eq!(again.installation_secret(), c.installation_secret());
+async fn imported_hashes_are_verified_and_replaced(f: Fixture) {
+    let c = &f.credentials;
+    c.import_hash(ANN, "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await.unwrap();
+    assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
+    assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+    assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
+    assert_eq!(c.verify_cram_md5(ANN, b"x", &[0; 16]).await.unwrap(), Verdict::Absent);
+    let kept = c.kept(ANN).await.unwrap().unwrap();
+    assert!(hash::is_current(&kept.hash), "{}", kept.hash);
+    assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+    assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
+}
+
+async fn refused_passwords(f: Fixture) {
+    for (password, want) in [("short", Refused::TooShort), ("", Refused::Characters), ("tab\tinside it", Refused::Characters)] {
+        assert!(
+            matches!(f.credentials.set_password(ANN, &secret(password)).await, Err(SetError::Refused(why)) if why == want),
+            "{password}"
+        );
     }
+    f.credentials.set_password(ANN, &secret("good enough")).await.unwrap();
+    assert_eq!(f.credentials.verify_password(ANN, &secret("\u{7}")).await.unwrap(), Verdict::Wrong);
+}
 
-    pub(super) async fn imported_hashes_are_verified_and_replaced(f: Fixture) {
-        let c = &f.credentials;
-        c.import_hash(ANN, "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await.unwrap();
-        assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
-        assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
-        assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
-        assert_eq!(c.verify_cram_md5(ANN, b"x", &[0; 16]).await.unwrap(), Verdict::Absent);
+async fn verified_once_then_remembered(f: Fixture) {
+    let c = &f.credentials;
+    c.set_password(ANN, &secret("password one")).await.unwrap();
+    let token = {
         let kept = c.kept(ANN).await.unwrap().unwrap();
-        assert!(hash::is_current(&kept.hash), "{}", kept.hash);
-        assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
-        assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
-    }
+        c.remembered().token(ANN, kept.version, &kept.hash, &Prepared::new("password one").unwrap())
+    };
+    assert!(!c.remembered().contains(&token, f.clock.monotonic()));
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    assert!(c.remembered().contains(&token, f.clock.monotonic()));
+    f.clock.advance(Duration::from_secs(16 * 60));
+    assert!(!c.remembered().contains(&token, f.clock.monotonic()));
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+}
 
-    pub(super) async fn refused_passwords(f: Fixture) {
-        for (password, want) in [("short", Refused::TooShort), ("", Refused::Characters), ("tab\tinside it", Refused::Characters)] {
-            assert!(
-                matches!(f.credentials.set_password(ANN, &secret(password)).await, Err(SetError::Refused(why)) if why == want),
-                "{password}"
-            );
-        }
-        f.credentials.set_password(ANN, &secret("good enough")).await.unwrap();
-        assert_eq!(f.credentials.verify_password(ANN, &secret("\u{7}")).await.unwrap(), Verdict::Wrong);
+async fn login_attempts(f: Fixture) {
+    let (attempts, writer) = f.credentials.login_attempts();
+    let task = tokio::runtime::Handle::current().spawn(writer.run());
+    let attempt =
+        LoginAttempt { account: "ann".to_owned(), protocol: "imap".to_owned(), result: "badcreds".to_owned(), ..LoginAttempt::default() };
+    let first = f.clock.now();
+    for _ in 0..3 {
+        attempts.record(attempt.clone()).await;
+        f.clock.advance(Duration::from_secs(1));
     }
-
-    pub(super) async fn verified_once_then_remembered(f: Fixture) {
-        let c = &f.credentials;
-        c.set_password(ANN, &secret("password one")).await.unwrap();
-        let token = {
-            let kept = c.kept(ANN).await.unwrap().unwrap();
-            c.remembered().token(ANN, kept.version, &kept.hash, &Prepared::new("password one").unwrap())
-        };
-        assert!(!c.remembered().contains(&token, f.clock.monotonic()));
-        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
-        assert!(c.remembered().contains(&token, f.clock.monotonic()));
-        f.clock.advance(Duration::from_secs(16 * 60));
-        assert!(!c.remembered().contains(&token, f.clock.monotonic()));
-        assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
-    }
-
-    pub(super) async fn login_attempts(f: Fixture) {
-        let (attempts, writer) = f.credentials.login_attempts();
-        let task = tokio::runtime::Handle::current().spawn(writer.run());
-        let attempt = LoginAttempt {
-            account: "ann".to_owned(),
-            protocol: "imap".to_owned(),
-            result: "badcreds".to_owned(),
+    attempts
+        .record(LoginAttempt {
+            account: "bob".to_owned(),
+            user_agent: "NUL\0".to_owned(),
+            result: "ok".to_owned(),
             ..LoginAttempt::default()
-        };
-        let first = f.clock.now();
-        for _ in 0..3 {
-            attempts.record(attempt.clone()).await;
-            f.clock.advance(Duration::from_secs(1));
-        }
-        attempts
-            .record(LoginAttempt {
-                account: "bob".to_owned(),
-                user_agent: "NUL\0".to_owned(),
-                result: "ok".to_owned(),
-                ..LoginAttempt::default()
-            })
-            .await;
-        // Everything waiting is written before the writer ends.
-        drop(attempts);
-        task.await.unwrap();
-        let listed = f.credentials.recorded_attempts(None, 10).await.unwrap();
-        let [bob, ann] = listed.as_slice() else { panic!("{listed:?}") };
-        assert_eq!((ann.count, ann.first, ann.last), (3, first, first.after(Duration::from_secs(2))));
-        assert_eq!(ann.attempt, attempt);
-        assert_eq!(bob.attempt.user_agent, "NUL ");
-        let of_ann = f.credentials.recorded_attempts(Some("ann"), 10).await.unwrap();
-        assert_eq!(of_ann.as_slice(), std::slice::from_ref(ann));
-    }
+        })
+        .await;
+    // Everything waiting is written before the writer ends.
+    drop(attempts);
+    task.await.unwrap();
+    let listed = f.credentials.recorded_attempts(None, 10).await.unwrap();
+    let [bob, ann] = listed.as_slice() else { panic!("{listed:?}") };
+    assert_eq!((ann.count, ann.first, ann.last), (3, first, first.after(Duration::from_secs(2))));
+    assert_eq!(ann.attempt, attempt);
+    assert_eq!(bob.attempt.user_agent, "NUL ");
+    let of_ann = f.credentials.recorded_attempts(Some("ann"), 10).await.unwrap();
+    assert_eq!(of_ann.as_slice(), std::slice::from_ref(ann));
+}
 
-    pub(super) async fn tls_keys(f: Fixture) {
-        let c = &f.credentials;
-        let key = |fingerprint: &str, account| TlsKey {
-            fingerprint: fingerprint.to_owned(),
-            created: f.clock.now(),
-            kind: "ed25519".to_owned(),
-            name: "ann's phone".to_owned(),
-            no_imap_preauth: account == ANN,
-            cert: vec![0, 1, 255],
-            account,
-            login_address: "ann@mox.example".to_owned(),
-        };
-        let (ann, bob) = (key("b", ANN), key("a", AccountId(2)));
-        assert!(c.add_tls_key(&ann).await.unwrap());
-        assert!(!c.add_tls_key(&key("b", AccountId(2))).await.unwrap(), "it is ann's");
-        f.clock.advance(Duration::from_secs(1));
-        let bob = TlsKey { created: f.clock.now(), ..bob };
-        assert!(c.add_tls_key(&bob).await.unwrap());
-        assert_eq!(c.tls_keys().await.unwrap(), [ann.clone(), bob.clone()]);
-        assert_eq!(c.tls_key("b").await.unwrap(), Some(ann));
-        assert_eq!(c.tls_key("c").await.unwrap(), None);
-        // They go with their account.
-        c.remove(ANN, "ann").await.unwrap();
-        assert_eq!(c.tls_keys().await.unwrap(), [bob]);
-        assert!(c.remove_tls_key("a").await.unwrap());
-        assert!(!c.remove_tls_key("a").await.unwrap());
-    }
+async fn tls_keys(f: Fixture) {
+    let c = &f.credentials;
+    let key = |fingerprint: &str, account| TlsKey {
+        fingerprint: fingerprint.to_owned(),
+        created: f.clock.now(),
+        kind: "ed25519".to_owned(),
+        name: "ann's phone".to_owned(),
+        no_imap_preauth: account == ANN,
+        cert: vec![0, 1, 255],
+        account,
+        login_address: "ann@mox.example".to_owned(),
+    };
+    let (ann, bob) = (key("b", ANN), key("a", AccountId(2)));
+    assert!(c.add_tls_key(&ann).await.unwrap());
+    assert!(!c.add_tls_key(&key("b", AccountId(2))).await.unwrap(), "it is ann's");
+    f.clock.advance(Duration::from_secs(1));
+    let bob = TlsKey { created: f.clock.now(), ..bob };
+    assert!(c.add_tls_key(&bob).await.unwrap());
+    assert_eq!(c.tls_keys().await.unwrap(), [ann.clone(), bob.clone()]);
+    assert_eq!(c.tls_key("b").await.unwrap(), Some(ann));
+    assert_eq!(c.tls_key("c").await.unwrap(), None);
+    // They go with their account.
+    c.remove(ANN, "ann").await.unwrap();
+    assert_eq!(c.tls_keys().await.unwrap(), [bob]);
+    assert!(c.remove_tls_key("a").await.unwrap());
+    assert!(!c.remove_tls_key("a").await.unwrap());
+}
 
-    pub(super) async fn api_keys(f: Fixture) {
-        let c = &f.credentials;
-        let new = |account, name: &str| NewApiKey { account, name: name.to_owned(), scopes: Vec::new(), from: None, expires: None };
-        let limited = NewApiKey {
-            scopes: vec!["send".to_owned(), "QueueList".to_owned()],
-            from: Some("shop@bücher.example".parse().unwrap()),
-            expires: Some(f.clock.now().after(Duration::from_secs(60))),
-            ..new(ANN, "the shop")
-        };
-        let (ann, text) = c.add_api_key(limited.clone()).await.unwrap().unwrap();
-        assert!(text.expose().starts_with(&format!("moxkey_{}_", ann.id)) && text.expose().len() == 48, "{}", text.expose());
-        assert_eq!((&ann.scopes, &ann.from, ann.expires, ann.used), (&limited.scopes, &limited.from, limited.expires, None));
-        f.clock.advance(Duration::from_secs(1));
-        let (bob, of_bob) = c.add_api_key(new(AccountId(2), "")).await.unwrap().unwrap();
-        assert_eq!(c.api_keys().await.unwrap(), [ann.clone(), bob.clone()]);
-        assert_eq!(c.api_key(&text).await.unwrap(), Some(ann.clone()));
-        assert_eq!(c.api_key(&of_bob).await.unwrap(), Some(bob));
-        // Somebody else's secret, and a text that isn't a key.
-        let mixed = format!("moxkey_{}_{}", ann.id, of_bob.expose().rsplit('_').next().unwrap());
-        for other in [mixed, text.expose().to_uppercase(), "password".to_owned()] {
-            assert_eq!(c.api_key(&secret(&other)).await.unwrap(), None, "{other}");
-        }
-        // Nothing that is kept is the text.
-        assert_eq!(c.verify_password(ANN, &text).await.unwrap(), Verdict::Absent);
-        // Use is noted once a minute.
-        let used = async || c.api_key(&text).await.unwrap().unwrap();
-        let first = f.clock.now();
-        for seconds in [0, 59, 1] {
-            f.clock.advance(Duration::from_secs(seconds));
-            c.note_api_key_use(&used().await).await.unwrap();
-            let noted = if seconds == 1 { f.clock.now() } else { first };
-            assert_eq!(used().await.used, Some(noted), "{seconds}");
-        }
-        for _ in 1..MAX_API_KEYS {
-            assert!(c.add_api_key(new(ANN, "more")).await.unwrap().is_some());
-        }
-        assert!(c.add_api_key(new(ANN, "one too many")).await.unwrap().is_none());
-        assert!(c.remove_api_key(&ann.id).await.unwrap());
-        assert!(!c.remove_api_key(&ann.id).await.unwrap());
-        assert_eq!(c.api_key(&text).await.unwrap(), None);
-        // They go with their account.
-        c.remove(ANN, "ann").await.unwrap();
-        assert_eq!(c.api_keys().await.unwrap().len(), 1);
+async fn api_keys(f: Fixture) {
+    let c = &f.credentials;
+    let new = |account, name: &str| NewApiKey { account, name: name.to_owned(), scopes: Vec::new(), from: None, expires: None };
+    let limited = NewApiKey {
+        scopes: vec!["send".to_owned(), "QueueList".to_owned()],
+        from: Some("shop@bücher.example".parse().unwrap()),
+        expires: Some(f.clock.now().after(Duration::from_secs(60))),
+        ..new(ANN, "the shop")
+    };
+    let (ann, text) = c.add_api_key(limited.clone()).await.unwrap().unwrap();
+    assert!(text.expose().starts_with(&format!("moxkey_{}_", ann.id)) && text.expose().len() == 48, "{}", text.expose());
+    assert_eq!((&ann.scopes, &ann.from, ann.expires, ann.used), (&limited.scopes, &limited.from, limited.expires, None));
+    f.clock.advance(Duration::from_secs(1));
+    let (bob, of_bob) = c.add_api_key(new(AccountId(2), "")).await.unwrap().unwrap();
+    assert_eq!(c.api_keys().await.unwrap(), [ann.clone(), bob.clone()]);
+    assert_eq!(c.api_key(&text).await.unwrap(), Some(ann.clone()));
+    assert_eq!(c.api_key(&of_bob).await.unwrap(), Some(bob));
+    // Somebody else's secret, and a text that isn't a key.
+    let mixed = format!("moxkey_{}_{}", ann.id, of_bob.expose().rsplit('_').next().unwrap());
+    for other in [mixed, text.expose().to_uppercase(), "password".to_owned()] {
+        assert_eq!(c.api_key(&secret(&other)).await.unwrap(), None, "{other}");
     }
+    // Nothing that is kept is the text.
+    assert_eq!(c.verify_password(ANN, &text).await.unwrap(), Verdict::Absent);
+    // Use is noted once a minute.
+    let used = async || c.api_key(&text).await.unwrap().unwrap();
+    let first = f.clock.now();
+    for seconds in [0, 59, 1] {
+        f.clock.advance(Duration::from_secs(seconds));
+        c.note_api_key_use(&used().await).await.unwrap();
+        let noted = if seconds == 1 { f.clock.now() } else { first };
+        assert_eq!(used().await.used, Some(noted), "{seconds}");
+    }
+    for _ in 1..MAX_API_KEYS {
+        assert!(c.add_api_key(new(ANN, "more")).await.unwrap().is_some());
+    }
+    assert!(c.add_api_key(new(ANN, "one too many")).await.unwrap().is_none());
+    assert!(c.remove_api_key(&ann.id).await.unwrap());
+    assert!(!c.remove_api_key(&ann.id).await.unwrap());
+    assert_eq!(c.api_key(&text).await.unwrap(), None);
+    // They go with their account.
+    c.remove(ANN, "ann").await.unwrap();
+    assert_eq!(c.api_keys().await.unwrap().len(), 1);
 }

@@ -5,12 +5,12 @@ mod suppressed;
 
 use super::*;
 use crate::db::NoFaults;
+use crate::testing::{self, on_both};
 use crate::webhook::NewWebhook;
 use durable::{
     a_check_finds_what_is_wrong, a_rule_waits_for_who_adds_an_entry, copies_wait_until_they_are_filed, pauses_outlive_a_restart,
 };
 use mox_base::{Path, QueueId};
-use mox_testkit::peers::Postgres;
 use mox_testkit::{SeededRandom, VirtualClock};
 use order::{
     accounts_have_so_much_room_in_the_queue, bulk_mail_yields_to_urgent_mail_for_others, held_for_a_reason_until_it_is_gone,
@@ -38,10 +38,12 @@ pub(crate) async fn opened(env: &Env, location: &Location, folder: &std::path::P
     Queue::open(env.clone(), location.clone(), blobs, Arc::new(SeededRandom::new(seed))).await
 }
 
-/// The name of a database for a test: another for each copy of the source, so that two can be tested at once.
-pub(crate) fn database_name(kind: &str, test: &str) -> String {
-    let place = crate::account::message_key(env!("CARGO_MANIFEST_DIR"));
-    format!("mox_{kind}_{:08x}_{test}", place & 0xffff_ffff)
+/// Where the queue of a fixture is.
+pub(crate) fn location(folder: &TempDir, postgres: Option<String>) -> Location {
+    match postgres {
+        Some(url) => Location::Postgres(crate::db::PgPool::new(&url, tokio::runtime::Handle::current()).unwrap()),
+        None => Location::Sqlite(folder.path().join("queue.db")),
+    }
 }
 
 struct Fixture {
@@ -52,14 +54,9 @@ struct Fixture {
     folder: TempDir,
 }
 
-impl Fixture {
-    async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(folder.path().join("queue.db"));
-        Self::at(folder, location).await
-    }
-
-    async fn at(folder: TempDir, location: Location) -> Self {
+impl testing::Fixture for Fixture {
+    async fn on(folder: TempDir, postgres: Option<String>) -> Self {
+        let location = location(&folder, postgres);
         let clock = VirtualClock::default();
         let env = Env {
             runtime: tokio::runtime::Handle::current(),
@@ -70,7 +67,14 @@ impl Fixture {
         let queue = opened(&env, &location, folder.path()).await.unwrap();
         Self { queue, clock, location, env, folder }
     }
+}
 
+/// On SQLite.
+async fn sqlite() -> Fixture {
+    <Fixture as testing::Fixture>::on(tempfile::tempdir().unwrap(), None).await
+}
+
+impl Fixture {
     /// As after a crash: another handle to what is on disk.
     async fn reopened(self) -> Self {
         self.queue.close().await;
@@ -191,25 +195,6 @@ fn ids(claim: &Claim) -> Vec<QueueId> {
     claim.entries.iter().map(|e| e.id).collect()
 }
 
-/// Runs a check on SQLite, and on PostgreSQL where there is one, each in a schema of its own.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Fixture::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(fixture) = super::postgres_fixture(stringify!($name)).await else { return };
-                super::$name(fixture).await;
-            })*
-        }
-    };
-}
-
 on_both!(
     delivers_and_forgets,
     one_claim_per_domain_earliest_first,
@@ -248,23 +233,6 @@ on_both!(
     automatic_entries_end,
     rows_are_found_by_indexes,
 );
-
-/// A database of its own.
-async fn postgres_fixture(name: &str) -> Option<Fixture> {
-    let url = Postgres::from_env()?.url().to_owned();
-    let name = database_name("queue", name);
-    let runtime = tokio::runtime::Handle::current();
-    let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
-    let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
-    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-    let connection = runtime.spawn(connection);
-    client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
-    client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    drop(client);
-    connection.await.unwrap().unwrap();
-    let pool = crate::db::PgPool::new(&own, runtime).unwrap();
-    Some(Fixture::at(tempfile::tempdir().unwrap(), Location::Postgres(pool)).await)
-}
 
 async fn delivers_and_forgets(f: Fixture) {
     let added = f.add(&["bob@b.example"]).await;
@@ -525,7 +493,7 @@ async fn nothing_acknowledged_is_lost() {
     for large in [false, true] {
         for n in 0.. {
             let faults = mox_testkit::Faults::at(n);
-            let mut f = Fixture::sqlite().await;
+            let mut f = sqlite().await;
             f.queue.close().await;
             f.env.faults = Arc::new(FailAt(faults.clone()));
             let body = if large { vec![b'x'; 100_000] } else { b"small".to_vec() };
@@ -568,7 +536,7 @@ async fn nothing_acknowledged_is_lost() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn going_on_keeps_the_domain() {
-    let f = Fixture::sqlite().await;
+    let f = sqlite().await;
     let added = [f.add(&["a@b.example"]).await, f.add(&["c@b.example"]).await];
     let claims = f.claim(1).await;
     let next = |claim: &Claim| {

@@ -1,10 +1,10 @@
 use super::*;
 use crate::db::{Env, Location, NoFaults};
-use crate::queue::tests::{database_name, opened};
+use crate::queue::tests::{location, opened};
 use crate::queue::{Page, Queue, Reschedule, TimeBound};
+use crate::testing::{self, on_both};
 use mox_base::{Clock as _, QueueId, Secret};
 use mox_testkit::VirtualClock;
-use mox_testkit::peers::Postgres;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -22,14 +22,9 @@ struct Fixture {
     folder: TempDir,
 }
 
-impl Fixture {
-    async fn sqlite() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(folder.path().join("queue.db"));
-        Self::at(folder, location).await
-    }
-
-    async fn at(folder: TempDir, location: Location) -> Self {
+impl testing::Fixture for Fixture {
+    async fn on(folder: TempDir, postgres: Option<String>) -> Self {
+        let location = location(&folder, postgres);
         let clock = VirtualClock::default();
         let env = Env {
             runtime: tokio::runtime::Handle::current(),
@@ -40,24 +35,9 @@ impl Fixture {
         let queue = opened(&env, &location, folder.path()).await.unwrap();
         Self { webhooks: queue.webhooks(), queue, clock, location, env, folder }
     }
+}
 
-    /// A database of its own.
-    async fn postgres(name: &str) -> Option<Self> {
-        let url = Postgres::from_env()?.url().to_owned();
-        let name = database_name("webhook", name);
-        let runtime = tokio::runtime::Handle::current();
-        let (base, query) = url.split_once('?').map_or((url.as_str(), String::new()), |(b, q)| (b, format!("?{q}")));
-        let own = base.rsplit_once('/').map(|(server, _)| format!("{server}/{name}{query}")).unwrap();
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-        let connection = runtime.spawn(connection);
-        client.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await.unwrap();
-        client.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-        drop(client);
-        connection.await.unwrap().unwrap();
-        let pool = crate::db::PgPool::new(&own, runtime).unwrap();
-        Some(Self::at(tempfile::tempdir().unwrap(), Location::Postgres(pool)).await)
-    }
-
+impl Fixture {
     /// As after a crash: another handle to what is on disk.
     async fn reopened(self) -> Self {
         self.queue.close().await;
@@ -141,25 +121,6 @@ fn claimed(webhooks: &[Webhook]) -> Vec<WebhookId> {
 
 fn errors(results: &[CallResult]) -> Vec<&str> {
     results.iter().map(|r| r.error.as_str()).collect()
-}
-
-/// Runs a check on SQLite, and on PostgreSQL where there is one, each in a database of its own.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                super::$name(super::Fixture::sqlite().await).await;
-            })*
-        }
-        mod postgres {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                let Some(fixture) = super::Fixture::postgres(stringify!($name)).await else { return };
-                super::$name(fixture).await;
-            })*
-        }
-    };
 }
 
 on_both!(
