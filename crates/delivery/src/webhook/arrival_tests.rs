@@ -266,18 +266,26 @@ async fn complaints_that_anybody_can_write_are_mail_as_any_other() {
         assert_eq!(f.told().await.last().map(|w| w.event), Some(Event::Incoming), "{message}");
         assert_eq!(suppressed().await, 0);
     }
-    // With a signature, the Message-ID is enough; who complained may be left out when only one can be meant.
-    for message in [by_id.replace("bob@", "eve@"), complaint("", "")] {
-        f.deliver("fbl@remote.example", "ann@a.example", &message).await;
+    // With a signature of the recipient's organization, the Message-ID is enough; who complained may be left out when only one can be meant.
+    let eve = by_id.replace("bob@", "eve@");
+    let nobody = complaint("", "");
+    for (message, signer, want) in [
+        (&by_id, "remote.example", 0),
+        (&nobody, "remote.example", 0),
+        (&eve, "b.example", 0),
+        (&nobody, "fbl.b.example", 1),
+        (&by_id, "b.example", 1),
+    ] {
+        f.deliver("fbl@remote.example", "ann@a.example", message).await;
         let account = f.store.account("ann").await.unwrap();
         let (id, note) = account.arrivals().await.unwrap().remove(0);
-        let signed = note.replace(r#""dkim_domains":[]"#, r#""dkim_domains":["remote.example"]"#);
+        let signed = note.replace(r#""dkim_domains":[]"#, &format!(r#""dkim_domains":["{signer}"]"#));
         assert_ne!(signed, note);
         account.forget_arrivals(id).await.unwrap();
         account.write(move |tx| tx.note_arrival(id, &signed)).await.unwrap();
         f.told().await;
+        assert_eq!(suppressed().await, want, "{signer}: {message}");
     }
-    assert_eq!(suppressed().await, 1);
 }
 
 /// A report that was accepted, and bounced later.

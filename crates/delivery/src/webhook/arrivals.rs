@@ -9,7 +9,7 @@ use super::incoming::{Read, incoming};
 use super::returned::{Returned, find, returned};
 use crate::inbound::Incoming;
 use crate::reports::DeadAddresses;
-use mox_base::{Clock, MessageId, Path};
+use mox_base::{Clock, Domain, MessageId, Path};
 use mox_store::directory::{Directory, LocalRecipient, SharedDirectory};
 use mox_store::queue::{Queue, parse_path};
 use mox_store::webhook::{NewWebhook, insert};
@@ -202,12 +202,12 @@ impl Arrivals {
         let dsn = read.status.clone();
         let null_sender = note.mail_from.is_empty();
         let complaint = read.complaint.clone();
-        let authenticated = note.msg_from_validated || !note.dkim_domains.is_empty();
+        let vouching: Vec<Domain> = note.dkim_domains.iter().filter_map(|domain| domain.parse().ok()).collect();
         let regular: Option<NewWebhook> = incoming(&settings, id, &note, read, now);
         let webhooks = self.inner.parts.queue.webhooks();
         let told = webhooks.tell(account.id(), id, move |tx| {
             if let Some(complaint) = &complaint {
-                let scope = Scope { account: &settings.name, authenticated, directory: &directory };
+                let scope = Scope { account: &settings.name, vouching: &vouching, directory: &directory };
                 if let Some(entry) = complaint.find(tx, &scope)? {
                     tracing::info!(account = entry.account, entry = entry.id.0, kind = complaint.report.kind, "recipient complained");
                     complaint.heed(tx, &directory, &entry, now)?;

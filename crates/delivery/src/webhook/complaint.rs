@@ -1,13 +1,15 @@
 //! Complaints of recipients about mail that an account sent: they get no more of it.
 //!
-//! Whoever knows the id in a message's reverse-path got the message, or carried it. Its Message-ID, which replies and lists spread,
-//! is believed only in a report that is authenticated. A report counts for the account that receives it; one that the postmaster's
-//! account receives counts for all, because that is where providers are told to send them.
+//! Whoever knows the id in a message's reverse-path got the message, or carried it. Its Message-ID, which other recipients, replies and lists
+//! spread, is believed only in a report that the recipient's own domain vouches for: nobody is to be able to keep mail from others. A report
+//! counts for the account that receives it; one that the postmaster's account receives counts for all, because that is where providers are
+//! told to send them.
 
 use super::arrivals::from_id;
 use super::outgoing::{Facts, outgoing};
 use crate::outbound::suppressed_until;
-use mox_base::{Path, Timestamp};
+use mox_base::{Domain, Path, Timestamp};
+use mox_mailauth::suffix::organizational_domain;
 use mox_message::feedback::FeedbackReport;
 use mox_store::db::{Error, Tx};
 use mox_store::directory::Directory;
@@ -29,13 +31,13 @@ pub(super) struct Complaint {
     pub(super) return_path: Option<String>,
 }
 
-/// Whose messages may be meant, and whether what isn't secret is believed.
+/// Whose messages may be meant, and for whom what isn't secret is believed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scope<'a> {
     /// The account that received the report.
     pub(super) account: &'a str,
-    /// Whether the report comes from whom it says.
-    pub(super) authenticated: bool,
+    /// The domains that signed the report.
+    pub(super) vouching: &'a [Domain],
     /// Domains and accounts.
     pub(super) directory: &'a Directory,
 }
@@ -44,6 +46,12 @@ impl Scope<'_> {
     /// Only messages of this account; none for all.
     fn only(&self) -> Option<&str> {
         (self.account != self.directory.postmaster().account.name).then_some(self.account)
+    }
+
+    /// Whether the report comes from the organization of a recipient.
+    fn is_of(&self, recipient: &Path) -> bool {
+        let Some(theirs) = recipient.host.domain().map(organizational_domain) else { return false };
+        self.vouching.iter().any(|domain| organizational_domain(domain) == theirs)
     }
 }
 
@@ -59,14 +67,15 @@ impl Complaint {
                 return Ok(Some(entry));
             }
         }
-        let Some(message_id) = self.message_id.as_deref().filter(|_| scope.authenticated) else { return Ok(None) };
-        for recipient in self.report.recipients.iter().filter_map(|text| parse_path(text)) {
+        let Some(message_id) = self.message_id.as_deref() else { return Ok(None) };
+        for recipient in self.report.recipients.iter().filter_map(|text| parse_path(text)).filter(|path| scope.is_of(path)) {
             if let Some(entry) = by_message_id(tx, scope.only(), message_id, &recipient)? {
                 return Ok(Some(entry));
             }
         }
         // Most providers don't say who complained: who if not the only recipient.
-        if self.report.recipients.is_empty() { only_by_message_id(tx, scope.only(), message_id) } else { Ok(None) }
+        let only = if self.report.recipients.is_empty() { only_by_message_id(tx, scope.only(), message_id)? } else { None };
+        Ok(only.filter(|entry| scope.is_of(&entry.recipient)))
     }
 
     /// Suppresses who complained, notes it with the message, and tells of it.
