@@ -12,75 +12,48 @@ object! {
     }
 }
 
-/// Makes the codes with their names on the wire and their documentation.
-macro_rules! codes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $wire:literal,)+) => {
-        /// Why a method failed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum ErrorCode {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl ErrorCode {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// Its name on the wire.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $wire),+
-                }
-            }
-
-            /// When it is given.
-            pub const fn about(self) -> &'static str {
-                match self {
-                    $(Self::$name => concat!($($doc),+)),+
-                }
-            }
-        }
-    };
-}
-
-codes! {
-    /// Content type, form or JSON of the request can't be read, a field is unknown, or `request` is missing.
-    Protocol = "protocol",
-    /// Something failed in the server: storage, queueing, signing. Trying again later may help.
-    Server = "server",
-    /// Something in the request isn't possible; the message says what.
-    User = "user",
-    /// The API key that was used isn't for this method, or not for this author. The HTTP status is 403 instead of 400.
-    OutOfScope = "outOfScope",
-    /// The address is on the suppression list already, or isn't there to be removed.
-    Error = "error",
-    /// An address isn't of the form `localpart@domain`.
-    BadAddress = "badAddress",
-    /// Neither `Text` nor `HTML` has content.
-    MissingBody = "missingBody",
-    /// `From` has more than one address.
-    MultipleFrom = "multipleFrom",
-    /// The account may not use the address in `From`.
-    BadFrom = "badFrom",
-    /// The domain of the address in `From` is disabled for now.
-    DomainDisabled = "domainDisabled",
-    /// `To`, `CC` and `BCC` are all empty.
-    NoRecipients = "noRecipients",
-    /// The account would send more messages in 24 hours than it may.
-    MessageLimitReached = "messageLimitReached",
-    /// The account would write to more new recipients in 24 hours than it may.
-    RecipientLimitReached = "recipientLimitReached",
-    /// The message, with its files encoded, is larger than the server takes.
-    MessageTooLarge = "messageTooLarge",
-    /// `MessageID` doesn't start with `<` and end with `>`, with something in between.
-    MalformedMessageId = "malformedMessageID",
-    /// The message is queued and will be sent, but the copy for the Sent mailbox doesn't fit the account's quota. Do not send again.
-    SentOverQuota = "sentOverQuota",
-    /// The account has no message with this id.
-    MessageNotFound = "messageNotFound",
-    /// The account has no template of this name.
-    TemplateNotFound = "templateNotFound",
-    /// An index in `PartPath` doesn't exist.
-    PartNotFound = "partNotFound",
+words! {
+    /// Why a method failed.
+    pub enum ErrorCode {
+        /// Content type, form or JSON of the request can't be read, a field is unknown, or `request` is missing.
+        Protocol = "protocol",
+        /// Something failed in the server, such as its storage. Trying again later may help.
+        Server = "server",
+        /// Something in the request isn't possible; the message says what.
+        User = "user",
+        /// The API key that was used isn't for this method, or not for this author. The HTTP status is 403 instead of 400.
+        OutOfScope = "outOfScope",
+        /// The address is on the suppression list already, or isn't there to be removed.
+        Error = "error",
+        /// An address isn't of the form `localpart@domain`.
+        BadAddress = "badAddress",
+        /// Neither `Text` nor `HTML` has content.
+        MissingBody = "missingBody",
+        /// `From` has more than one address.
+        MultipleFrom = "multipleFrom",
+        /// The account may not use the address in `From`.
+        BadFrom = "badFrom",
+        /// The domain of the address in `From` is disabled for now.
+        DomainDisabled = "domainDisabled",
+        /// `To`, `CC` and `BCC` are all empty.
+        NoRecipients = "noRecipients",
+        /// The account would send more messages in 24 hours than it may.
+        MessageLimitReached = "messageLimitReached",
+        /// The account would write to more new recipients in 24 hours than it may.
+        RecipientLimitReached = "recipientLimitReached",
+        /// The message, with its files encoded, is larger than the server takes.
+        MessageTooLarge = "messageTooLarge",
+        /// `MessageID` doesn't start with `<` and end with `>`, with something in between.
+        MalformedMessageId = "malformedMessageID",
+        /// The message is queued and will be sent, but the copy for the Sent mailbox doesn't fit the account's quota. Do not send again.
+        SentOverQuota = "sentOverQuota",
+        /// The account has no message with this id.
+        MessageNotFound = "messageNotFound",
+        /// The account has no template of this name.
+        TemplateNotFound = "templateNotFound",
+        /// An index in `PartPath` doesn't exist.
+        PartNotFound = "partNotFound",
+    }
 }
 
 /// An error that is the answer to a call.

@@ -9,6 +9,8 @@
 
 #[macro_use]
 pub mod object;
+#[macro_use]
+mod words;
 
 pub mod error;
 pub mod listing;

@@ -2,49 +2,22 @@
 
 use crate::method::{METHODS, Method};
 
-/// Makes the scopes with their names and their documentation.
-macro_rules! scopes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $wire:literal,)+) => {
-        /// A group of methods.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Scope {
-            $($(#[doc = $doc])+ $name,)+
-        }
-
-        impl Scope {
-            /// All of them.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// Its name.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => $wire),+
-                }
-            }
-
-            /// What it is for.
-            pub const fn about(self) -> &'static str {
-                match self {
-                    $(Self::$name => concat!($($doc),+)),+
-                }
-            }
-        }
-    };
-}
-
-scopes! {
-    /// Sending messages.
-    Send = "send",
-    /// Reading stored messages, and listing them and mailboxes.
-    Read = "read",
-    /// Changing, moving and removing stored messages.
-    Change = "change",
-    /// The suppression list.
-    Suppressions = "suppressions",
-    /// Templates of messages.
-    Templates = "templates",
-    /// Following messages that are being sent, and changing and cancelling their delivery.
-    Queue = "queue",
+words! {
+    /// A group of methods.
+    pub enum Scope {
+        /// Sending messages.
+        Send = "send",
+        /// Reading stored messages, and listing them and mailboxes.
+        Read = "read",
+        /// Changing, moving and removing stored messages.
+        Change = "change",
+        /// The suppression list.
+        Suppressions = "suppressions",
+        /// Templates of messages.
+        Templates = "templates",
+        /// Following messages that are being sent, and changing and cancelling their delivery.
+        Queue = "queue",
+    }
 }
 
 /// Whether a word is the name of a scope or of a method.
