@@ -1,7 +1,7 @@
 //! How many reports of others are kept from whom, so that nobody fills the store or keeps us unpacking.
 //!
 //! An honest reporter sends a report for each of its hosts and each of our domains, at most every hour. It is known by the organization
-//! that vouches for its mail, so a limit is nobody else's.
+//! that vouches for its mail, so a limit is nobody else's; messages nobody vouches for have one together.
 
 use mox_base::{Domain, Timestamp};
 use mox_mailauth::suffix::organizational_domain;
@@ -23,7 +23,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Counts reports.
 #[derive(Debug, Default)]
 pub(super) struct ReportLimits {
-    read: Mutex<Window<Domain>>,
+    read: Mutex<Window<Option<Domain>>>,
     kept: Mutex<Window<(Domain, Domain)>>,
 }
 
@@ -58,9 +58,9 @@ impl<K: Eq + Hash> Window<K> {
 }
 
 impl ReportLimits {
-    /// Whether one more of a reporter's messages may be unpacked.
-    pub(super) fn may_read(&self, from: &Domain, now: Timestamp) -> bool {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner).add(organizational_domain(from), READ, HOUR, now)
+    /// Whether one more of a reporter's messages may be unpacked; without a domain, one of those nobody vouches for.
+    pub(super) fn may_read(&self, from: Option<&Domain>, now: Timestamp) -> bool {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).add(from.map(organizational_domain), READ, HOUR, now)
     }
 
     /// Whether one more of its reports about a domain may be kept.
@@ -80,11 +80,12 @@ mod tests {
         let limits = ReportLimits::default();
         let noon = Timestamp::from_secs(1_700_000_000);
         for n in 0..READ {
-            assert!(limits.may_read(&d(&format!("h{n}.reporter.example")), noon), "{n}");
+            assert!(limits.may_read(Some(&d(&format!("h{n}.reporter.example"))), noon), "{n}");
         }
-        assert!(!limits.may_read(&d("reporter.example"), noon), "its hosts count together");
-        assert!(limits.may_read(&d("other.example"), noon));
-        assert!(limits.may_read(&d("reporter.example"), noon.after(HOUR)));
+        assert!(!limits.may_read(Some(&d("reporter.example")), noon), "its hosts count together");
+        assert!(limits.may_read(Some(&d("other.example")), noon));
+        assert!((0..READ).all(|_| limits.may_read(None, noon)) && !limits.may_read(None, noon));
+        assert!(limits.may_read(Some(&d("reporter.example")), noon.after(HOUR)));
         for n in 0..KEPT {
             assert!(limits.may_keep(&d("reporter.example"), &d("a.example"), noon), "{n}");
         }

@@ -191,7 +191,7 @@ impl ReceivedReports {
     async fn dmarc(&self, incoming: &Incoming) -> Result<(), Unusable> {
         let result = incoming.authentication.dmarc.as_ref().map_or(DmarcResult::None, |dmarc| dmarc.result);
         let from = incoming.msg_from.as_ref().ok_or_else(|| why("no dmarc pass"))?;
-        self.may_read(&from.domain)?;
+        self.may_read((result == DmarcResult::Pass).then_some(&from.domain))?;
         let feedback = self.read(incoming, report::read).await?;
         match result {
             DmarcResult::Pass => {}
@@ -212,7 +212,7 @@ impl ReceivedReports {
         Ok(())
     }
 
-    fn may_read(&self, from: &Domain) -> Result<(), Unusable> {
+    fn may_read(&self, from: Option<&Domain>) -> Result<(), Unusable> {
         if self.limits.may_read(from, self.clock.now()) { Ok(()) } else { Err(why("too many reports of this sender")) }
     }
 
@@ -263,7 +263,7 @@ impl ReceivedReports {
         if !signed {
             return Err(why("no acceptable dkim signature"));
         }
-        self.may_read(&from.domain)?;
+        self.may_read(Some(&from.domain))?;
         let report = self.read(incoming, tlsrpt::read).await?.map_err(why)?;
         // The first stands for all: a report of several domains counts once.
         if let Some(about) = report.policies.iter().find_map(|policy| configured(&incoming.directory, &policy.policy.domain)) {

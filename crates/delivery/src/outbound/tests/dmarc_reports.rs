@@ -339,6 +339,18 @@ async fn reports_that_arrive_are_kept() {
     f.clock.advance(HOUR);
     assert_eq!(r.sender.send_due(false).await.unwrap(), 0);
     assert!(f.dmarc.evaluated_domains("", 10).await.unwrap().is_empty());
+
+    // However many are forged, they take nothing from whose name they bear.
+    let forged = text.replace("Subject: Report", "Subject: Forged");
+    let mut refused = 0;
+    while arrives(DmarcResult::Fail, forged.clone()).await == [false] {
+        refused += 1;
+    }
+    assert_eq!(refused, 1000, "then they aren't read any more");
+    let mut next = report.clone();
+    next.metadata.id = "next".to_owned();
+    arrives(DmarcResult::Pass, format!("Content-Type: text/xml\r\n\r\n{}", next.to_xml())).await;
+    assert_eq!(f.dmarc.reports(ReportFilter::default()).await.unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
