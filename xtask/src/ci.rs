@@ -15,6 +15,15 @@ struct Count {
     passed: u64,
     failed: u64,
     ignored: u64,
+    /// Passed, but only when run again.
+    flaky: u64,
+}
+
+/// Who runs the tests, and so whose closing line counts: what a failed test printed has libtest's lines in it, too.
+#[derive(Clone, Copy)]
+enum Runner {
+    Nextest,
+    Libtest,
 }
 
 #[derive(Default)]
@@ -48,6 +57,12 @@ impl Report {
         let failed_steps = self.steps.iter().filter(|(_, _, failure)| failure.is_some()).count();
         let failed = self.tests.failed.max(u64::from(failed_steps > 0));
         println!("{} passed, {failed} failed", self.tests.passed);
+        if self.tests.flaky > 0 {
+            println!(
+                "{} of them only when run again, see FLAKY above: a bug of the test or of what it tests, to be mended",
+                self.tests.flaky
+            );
+        }
         if failed == 0 { Ok(()) } else { Err(format!("{failed_steps} of {} steps failed", self.steps.len())) }
     }
 }
@@ -75,7 +90,7 @@ pub(crate) fn ci() -> Result<(), Failure> {
         report.step("doctests", || {
             let mut command = run::cargo();
             command.args(["test", "--workspace", "--doc", "--locked", "--quiet"]);
-            counted(services, command, &mut tests)
+            counted(services, command, Runner::Libtest, &mut tests)
         });
         report.tests = tests;
     }
@@ -87,12 +102,14 @@ pub(crate) fn ci() -> Result<(), Failure> {
 fn test(services: &services::Services, tests: &mut Count) -> Result<(), Failure> {
     let nextest = run::output(run::cargo().args(["nextest", "--version"])).is_ok_and(|o| o.status.success());
     let mut command = run::cargo();
-    if nextest {
+    let runner = if nextest {
         command.args(["nextest", "run", "--workspace", "--locked", "--run-ignored", "all", "--no-fail-fast"]);
+        Runner::Nextest
     } else {
         command.args(["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast", "--", "--include-ignored"]);
-    }
-    counted(services, command, tests)
+        Runner::Libtest
+    };
+    counted(services, command, runner, tests)
 }
 
 /// Features choose what is compiled in; each must build without the others.
@@ -109,14 +126,14 @@ fn each_feature_alone() -> Result<(), Failure> {
 }
 
 /// Runs a test runner, showing what it prints and counting what it says.
-fn counted(services: &services::Services, mut command: Command, tests: &mut Count) -> Result<(), Failure> {
+fn counted(services: &services::Services, mut command: Command, runner: Runner, tests: &mut Count) -> Result<(), Failure> {
     services.tell(&mut command);
     command.env("CI", "true").stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let count = std::thread::scope(|scope| {
-        let err = scope.spawn(|| err.map(|e| echo(e, |line| eprintln!("{line}"))));
-        let mut count = out.map(|o| echo(o, |line| println!("{line}"))).unwrap_or_default();
+        let err = scope.spawn(|| err.map(|e| echo(e, runner, |line| eprintln!("{line}"))));
+        let mut count = out.map(|o| echo(o, runner, |line| println!("{line}"))).unwrap_or_default();
         if let Ok(Some(more)) = err.join() {
             count.add(more);
         }
@@ -133,12 +150,12 @@ fn counted(services: &services::Services, mut command: Command, tests: &mut Coun
     Ok(())
 }
 
-fn echo(stream: impl Read, show: impl Fn(&str)) -> Count {
+fn echo(stream: impl Read, runner: Runner, show: impl Fn(&str)) -> Count {
     let mut count = Count::default();
     for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line);
         show(&line);
-        count.add(summary(&line).unwrap_or_default());
+        count.add(summary(runner, &line).unwrap_or_default());
     }
     count
 }
@@ -148,18 +165,19 @@ impl Count {
         self.passed += more.passed;
         self.failed += more.failed;
         self.ignored += more.ignored;
+        self.flaky += more.flaky;
     }
 }
 
-/// Reads the closing line of nextest or of libtest.
-fn summary(line: &str) -> Option<Count> {
+/// Reads the closing line of the runner.
+fn summary(runner: Runner, line: &str) -> Option<Count> {
     let line = line.trim();
-    let counts = match line.strip_prefix("test result: ") {
-        Some(rest) => rest.split_once(". ")?.1,
-        None => line.strip_prefix("Summary [")?.split_once("run: ")?.1,
+    let counts = match runner {
+        Runner::Libtest => line.strip_prefix("test result: ")?.split_once(". ")?.1,
+        Runner::Nextest => line.strip_prefix("Summary [")?.split_once("run: ")?.1,
     };
     let mut count = Count::default();
-    for part in counts.split([';', ',']) {
+    for part in counts.split([';', ',', '(', ')']) {
         let mut words = part.split_whitespace();
         let (Some(number), Some(what)) = (words.next(), words.next()) else {
             continue;
@@ -171,6 +189,7 @@ fn summary(line: &str) -> Option<Count> {
             "passed" => count.passed += number,
             "failed" => count.failed += number,
             "timed" => count.failed += number, // “2 timed out”
+            "flaky" => count.flaky += number,
             "ignored" | "skipped" => count.ignored += number,
             _ => {}
         }
@@ -184,15 +203,17 @@ mod tests {
 
     #[test]
     fn summaries_of_both_runners() {
-        for (line, expected) in [
-            ("     Summary [   0.022s] 9 tests run: 9 passed, 0 skipped", (9, 0, 0)),
-            ("     Summary [  12.0s] 12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 2 skipped", (10, 2, 2)),
-            ("test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 0, 1)),
-            ("test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 2, 0)),
+        use Runner::{Libtest, Nextest};
+        for (runner, line, (passed, failed, ignored, flaky)) in [
+            (Nextest, "     Summary [   0.022s] 9 tests run: 9 passed, 0 skipped", (9, 0, 0, 0)),
+            (Nextest, "     Summary [  1.0s] 9 tests run: 9 passed (2 slow, 1 flaky), 0 skipped", (9, 0, 0, 1)),
+            (Nextest, "     Summary [  12.0s] 12 tests run: 10 passed (1 slow), 1 failed, 1 timed out, 2 skipped", (10, 2, 2, 0)),
+            (Libtest, "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 0, 1, 0)),
+            (Libtest, "test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", (5, 2, 0, 0)),
         ] {
-            let (passed, failed, ignored) = expected;
-            assert_eq!(summary(line), Some(Count { passed, failed, ignored }), "{line}");
+            assert_eq!(summary(runner, line), Some(Count { passed, failed, ignored, flaky }), "{line}");
         }
-        assert_eq!(summary("running 5 tests"), None);
+        assert_eq!(summary(Nextest, "running 5 tests"), None);
+        assert_eq!(summary(Nextest, "test result: FAILED. 0 passed; 1 failed; 0 ignored"), None, "a failed test's own");
     }
 }
