@@ -122,11 +122,8 @@ impl Check<'_> {
                       (SELECT 1 FROM mailbox m WHERE m.account_id = c.account_id AND m.id = c.mailbox_id)";
         let strays = self.number(strays)?;
         self.expect(strays == 0, || format!("{strays} changes of mailboxes that never were"));
-        let mut notes = Vec::new();
-        self.tx.query("SELECT modseq FROM history_note WHERE account_id = $1 ORDER BY day", params![self.account], |r| {
-            notes.push(r.int(0)?);
-            Ok::<_, db::Error>(())
-        })?;
+        let notes =
+            self.tx.query_all("SELECT modseq FROM history_note WHERE account_id = $1 ORDER BY day", params![self.account], |r| r.int(0))?;
         self.expect(notes.is_sorted() && notes.last().is_none_or(|n| *n <= state.modseq), || format!("notes of history at {notes:?}"));
         self.report.changes = self.count("SELECT COUNT(*) FROM change WHERE account_id = $1")?;
         Ok(())
@@ -209,10 +206,8 @@ impl Check<'_> {
             let n = users.entry(*blob).or_default();
             *n = n.saturating_add(1);
         }
-        let mut rows = Vec::new();
-        self.tx.query("SELECT id, refs, size, name FROM blob WHERE account_id = $1", params![self.account], |r| {
-            rows.push((r.int(0)?, r.int(1)?, r.int(2)?, r.opt_text(3)?.map(str::to_owned)));
-            Ok::<_, db::Error>(())
+        let rows = self.tx.query_all("SELECT id, refs, size, name FROM blob WHERE account_id = $1", params![self.account], |r| {
+            Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.int(2)?, r.opt_text(3)?.map(str::to_owned)))
         })?;
         let mut sizes = BTreeMap::new();
         let mut files = BTreeSet::new();
@@ -240,14 +235,10 @@ impl Check<'_> {
     /// One mailbox: its rows, in order, against its index and counters. The sum of sizes.
     fn mailbox(&mut self, m: &Mailbox, state: &State, places: &mut BTreeMap<i64, Place>, sizes: &BTreeMap<i64, i64>) -> Result<i64, Error> {
         let index = Index::load(self.tx, self.account, m.id)?;
-        let mut rows = Vec::new();
-        self.tx.query(
+        let rows = self.tx.query_all(
             "SELECT uid, id, modseq, size FROM message_state WHERE account_id = $1 AND mailbox_id = $2 ORDER BY uid",
             params![self.account, m.id],
-            |r| {
-                rows.push((r.int(0)?, r.int(1)?, r.int(2)?, r.int(3)?));
-                Ok::<_, db::Error>(())
-            },
+            |r| Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.int(2)?, r.int(3)?)),
         )?;
         let mut counts = Counts::default();
         let mut total = 0i64;
@@ -292,10 +283,8 @@ impl Check<'_> {
 
     /// Removed messages: those that weren't moved are still there. The sum of their sizes.
     fn removed(&mut self, places: &mut BTreeMap<i64, Place>) -> Result<i64, Error> {
-        let mut rows = Vec::new();
-        self.tx.query("SELECT id, size, moved FROM expunged WHERE account_id = $1", params![self.account], |r| {
-            rows.push((r.int(0)?, r.int(1)?, r.bool(2)?));
-            Ok::<_, db::Error>(())
+        let rows = self.tx.query_all("SELECT id, size, moved FROM expunged WHERE account_id = $1", params![self.account], |r| {
+            Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.bool(2)?))
         })?;
         let mut total = 0i64;
         for (id, size, moved) in rows {

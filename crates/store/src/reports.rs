@@ -56,12 +56,7 @@ impl ReceivedTable {
                  ORDER BY id DESC LIMIT {limit}",
                 self.0
             );
-            let mut found = Vec::new();
-            tx.query(&sql, params![&domain, start, end, before], |row| {
-                found.push(from_row(row)?);
-                Ok::<_, Error>(())
-            })?;
-            Ok(found)
+            tx.query_all(&sql, params![&domain, start, end, before], from_row)
         })
         .await
     }
@@ -83,12 +78,7 @@ impl ReceivedTable {
                 sums.join(", "),
                 self.0
             );
-            let mut found = Vec::new();
-            tx.query(&sql, params![&domain, start, end], |row| {
-                found.push(from_row(row)?);
-                Ok::<_, Error>(())
-            })?;
-            Ok(found)
+            tx.query_all(&sql, params![&domain, start, end], from_row)
         })
         .await
     }
@@ -163,17 +153,14 @@ impl ReportSuppressions {
         );
         self.db
             .read(move |tx| {
-                let mut found = Vec::new();
-                tx.query(&sql, params![now, &after], |row| {
-                    found.push(SuppressedAddress {
+                tx.query_all(&sql, params![now, &after], |row| {
+                    Ok::<_, Error>(SuppressedAddress {
                         address: row.text(0)?.to_owned(),
                         inserted: Timestamp::from_micros(row.int(1)?),
                         until: Timestamp::from_micros(row.int(2)?),
                         comment: row.text(3)?.to_owned(),
-                    });
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
+                    })
+                })
             })
             .await
     }

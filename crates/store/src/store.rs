@@ -199,14 +199,7 @@ impl Store {
     pub async fn account_names(&self) -> Result<Vec<String>, Error> {
         self.inner
             .server
-            .read(|tx| {
-                let mut names = Vec::new();
-                tx.query("SELECT name FROM account ORDER BY name", &[], |r| {
-                    names.push(r.text(0)?.to_owned());
-                    Ok::<_, Error>(())
-                })?;
-                Ok(names)
-            })
+            .read(|tx| tx.query_all("SELECT name FROM account ORDER BY name", &[], |r| Ok::<_, Error>(r.text(0)?.to_owned())))
             .await
     }
 

@@ -16,16 +16,12 @@ const ERASE: i64 = 500;
 impl AccountScope {
     /// Erases removed messages that no session shows any more.
     pub(super) fn erase(&self, tx: &Tx<'_>, core: &mut Core) -> Result<(), db::Error> {
-        let mut rows: Vec<(MailboxId, i64, i64, i64, i64, bool)> = Vec::new();
-        tx.query(
+        let rows: Vec<(MailboxId, i64, i64, i64, i64, bool)> = tx.query_all(
             &format!(
                 "SELECT mailbox_id, uid, id, modseq, size, moved FROM expunged WHERE account_id = $1 ORDER BY mailbox_id, uid LIMIT {ERASE}"
             ),
             params![self.id],
-            |r| {
-                rows.push((MailboxId(r.int(0)?), r.int(1)?, r.int(2)?, r.int(3)?, r.int(4)?, r.bool(5)?));
-                Ok::<_, db::Error>(())
-            },
+            |r| Ok::<_, db::Error>((MailboxId(r.int(0)?), r.int(1)?, r.int(2)?, r.int(3)?, r.int(4)?, r.bool(5)?)),
         )?;
         if rows.is_empty() {
             self.erasable.store(false, Ordering::Release);

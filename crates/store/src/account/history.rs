@@ -36,14 +36,10 @@ impl ReadTx<'_> {
             params![self.account(), since],
         )?;
         // Only mailboxes that changed; the history of deleted ones is of no use to anyone.
-        let mut mailboxes = Vec::new();
-        self.tx.query(
+        let mailboxes = self.tx.query_all(
             "SELECT id FROM mailbox WHERE account_id = $1 AND expunged = 0 AND modseq > $2",
             params![self.account(), since],
-            |r| {
-                mailboxes.push(r.int(0)?);
-                Ok::<_, db::Error>(())
-            },
+            |r| r.int(0),
         )?;
         let sql = format!("{select} AND mailbox_id = $2 AND modseq > $3 ORDER BY modseq, n LIMIT {MAX_CHANGES}");
         for id in mailboxes {

@@ -94,11 +94,10 @@ pub(crate) fn load_mailboxes(tx: &Tx<'_>, account: AccountId, state: State) -> R
 
 /// A mailbox and its index from one snapshot.
 pub(crate) fn load_mailbox(tx: &Tx<'_>, account: AccountId, id: MailboxId) -> Result<(Mailbox, Index), Error> {
-    let mut keywords = Vec::new();
-    tx.query("SELECT name FROM keyword WHERE account_id = $1 AND mailbox_id = $2 ORDER BY idx", params![account, id], |r| {
-        keywords.push(Keyword::stored(r.text(0)?));
-        Ok::<_, db::Error>(())
-    })?;
+    let keywords =
+        tx.query_all("SELECT name FROM keyword WHERE account_id = $1 AND mailbox_id = $2 ORDER BY idx", params![account, id], |r| {
+            Ok::<_, db::Error>(Keyword::stored(r.text(0)?))
+        })?;
     let sql = format!("SELECT {MAILBOX_COLUMNS} FROM mailbox WHERE account_id = $1 AND id = $2 AND expunged = 0");
     let mailbox = tx.query_opt(&sql, params![account, id], |r| mailbox_of(r, keywords.into()))?.ok_or(Error::NoMailbox)?;
     Ok((mailbox, Index::load(tx, account, id)?))

@@ -160,15 +160,7 @@ impl Credentials {
     /// The database failed.
     pub async fn api_keys(&self) -> Result<Vec<ApiKey>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM api_key ORDER BY created, id");
-        let keys = self.inner.db.read(move |tx| {
-            let mut keys = Vec::new();
-            tx.query(&sql, &[], |r| {
-                keys.push(read(r)?);
-                Ok::<_, Error>(())
-            })?;
-            Ok(keys)
-        });
-        keys.await
+        self.inner.db.read(move |tx| tx.query_all(&sql, &[], read)).await
     }
 
     /// Forgets a key; false if there is none with this id.

@@ -224,11 +224,11 @@ fn write(tx: &Tx<'_>, attempts: &[(Timestamp, LoginAttempt)], trim: Option<Times
     }
     let Some(now) = trim else { return Ok(()) };
     tx.exec("DELETE FROM login_attempt WHERE last < $1", params![now.before(KEPT)])?;
-    let mut crowded = Vec::new();
-    tx.query("SELECT account FROM login_attempt WHERE result <> 'ok' GROUP BY account HAVING COUNT(*) > $1", params![MAX_FAILED], |r| {
-        crowded.push(r.text(0)?.to_owned());
-        Ok::<_, Error>(())
-    })?;
+    let crowded = tx.query_all(
+        "SELECT account FROM login_attempt WHERE result <> 'ok' GROUP BY account HAVING COUNT(*) > $1",
+        params![MAX_FAILED],
+        |r| Ok::<_, Error>(r.text(0)?.to_owned()),
+    )?;
     for account in crowded {
         tx.exec(
             "DELETE FROM login_attempt WHERE key IN (SELECT key FROM login_attempt WHERE account = $1 AND result <> 'ok' \

@@ -81,15 +81,7 @@ impl Credentials {
     /// The database failed.
     pub async fn tls_keys(&self) -> Result<Vec<TlsKey>, Error> {
         let sql = format!("SELECT {COLUMNS} FROM tls_key ORDER BY created, fingerprint");
-        let keys = self.inner.db.read(move |tx| {
-            let mut keys = Vec::new();
-            tx.query(&sql, &[], |r| {
-                keys.push(read(r)?);
-                Ok::<_, Error>(())
-            })?;
-            Ok(keys)
-        });
-        keys.await
+        self.inner.db.read(move |tx| tx.query_all(&sql, &[], read)).await
     }
 
     /// Forgets a key; false if there is none.

@@ -109,6 +109,24 @@ impl<'c> Tx<'c> {
         failed.map_or(Ok(()), Err)
     }
 
+    /// Runs a query: a value of each row, in their order.
+    ///
+    /// # Errors
+    /// The database failed, or `map` did.
+    pub fn query_all<'s, T, E: From<Error>>(
+        &self,
+        sql: impl Into<Sql<'s>>,
+        params: &[Param<'_>],
+        mut map: impl FnMut(&Row<'_>) -> Result<T, E>,
+    ) -> Result<Vec<T>, E> {
+        let mut values = Vec::new();
+        self.query(sql, params, |row| {
+            values.push(map(row)?);
+            Ok::<_, E>(())
+        })?;
+        Ok(values)
+    }
+
     /// Runs a query of at most one row: its value, or none without a row.
     ///
     /// # Errors

@@ -174,18 +174,15 @@ impl DmarcStore {
                     "SELECT policy_domain, CAST(SUM(count) AS BIGINT), MIN(first_at), MAX(last_at), MIN(optional) FROM dmarc_evaluation \
                      WHERE policy_domain > $1 GROUP BY policy_domain ORDER BY policy_domain LIMIT {limit}"
                 );
-                let mut found = Vec::new();
-                tx.query(&sql, params![&after], |row| {
-                    found.push(DomainEvaluations {
+                tx.query_all(&sql, params![&after], |row| {
+                    Ok::<_, Error>(DomainEvaluations {
                         domain: row.text(0)?.to_owned(),
                         count: u64::try_from(row.int(1)?).unwrap_or(0),
                         first: Timestamp::from_micros(row.int(2)?),
                         last: Timestamp::from_micros(row.int(3)?),
                         send_report: row.int(4)? == 0,
-                    });
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
+                    })
+                })
             })
             .await
     }
@@ -201,12 +198,7 @@ impl DmarcStore {
                 let sql = format!(
                     "SELECT {COLUMNS} FROM dmarc_evaluation WHERE policy_domain = $1 AND hour < $2 AND id > $3 ORDER BY id LIMIT {limit}"
                 );
-                let mut found = Vec::new();
-                tx.query(&sql, params![&domain, before, after], |row| {
-                    found.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(found)
+                tx.query_all(&sql, params![&domain, before, after], from_row)
             })
             .await
     }

@@ -226,12 +226,7 @@ impl Queue {
                 let selection = selected(&filter, &Sort::default(), None, Of::Waiting);
                 let select = |rest: &str| format!("SELECT e.id FROM queue_entry e {rest}");
                 let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
-                let mut ids = Vec::new();
-                tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
-                    ids.push(QueueId(row.int(0)?));
-                    Ok::<_, Error>(())
-                })?;
-                Ok(ids)
+                tx.query_all(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| Ok::<_, Error>(QueueId(row.int(0)?)))
             })
             .await
     }
@@ -292,10 +287,8 @@ fn batch(tx: &Tx<'_>, filter: &Filter, last: QueueId, act: &Act<'_>) -> Result<(
     let selection = by_id(filter, last, BATCH);
     let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
     let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
-    let mut found = Vec::new();
-    tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
-        found.push(Found { id: QueueId(row.int(0)?), account: row.text(1)?.to_owned(), domain: row.text(2)?.to_owned() });
-        Ok::<_, Error>(())
+    let found = tx.query_all(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
+        Ok::<_, Error>(Found { id: QueueId(row.int(0)?), account: row.text(1)?.to_owned(), domain: row.text(2)?.to_owned() })
     })?;
     let mut files = Vec::new();
     if found.is_empty() {
@@ -338,11 +331,7 @@ fn listed<T>(
     id: impl Fn(&T) -> QueueId,
 ) -> Result<Vec<Listed<T>>, Error> {
     let (sqlite, postgres) = (format!("{from} {}", selection.sqlite()), format!("{from} {}", selection.postgres()));
-    let mut rows = Vec::new();
-    tx.query(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
-        rows.push(from_row(row)?);
-        Ok::<_, Error>(())
-    })?;
+    let rows = tx.query_all(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), from_row)?;
     rows.into_iter().map(|row| Ok(Listed { results: results(tx, id(&row))?, row })).collect()
 }
 

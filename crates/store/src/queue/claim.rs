@@ -131,11 +131,10 @@ fn due_domains(tx: &Tx<'_>, claiming: &Claiming) -> Result<Vec<(String, u64)>, E
     let select = |sql: &str| -> Result<std::vec::IntoIter<String>, Error> {
         // The limit is in the text: SQLite would plan again for each value of a parameter there.
         let sql = format!("{sql} LIMIT {}", claiming.domains);
-        let mut domains = Vec::new();
-        tx.query(Sql { sqlite: &sql, postgres: &format!("{sql} FOR UPDATE SKIP LOCKED") }, params![claiming.now], |row| {
-            domains.push(row.text(0)?.to_owned());
-            Ok::<_, Error>(())
-        })?;
+        let domains =
+            tx.query_all(Sql { sqlite: &sql, postgres: &format!("{sql} FOR UPDATE SKIP LOCKED") }, params![claiming.now], |row| {
+                Ok::<_, Error>(row.text(0)?.to_owned())
+            })?;
         Ok(domains.into_iter())
     };
     let (mut urgent, mut all) = (select(DUE_URGENT)?, select(DUE)?);

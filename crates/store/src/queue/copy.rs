@@ -159,10 +159,8 @@ impl Queue {
         let account = account.to_owned();
         let files = self
             .write(move |tx| {
-                let mut ids = Vec::new();
-                tx.query("SELECT id FROM queue_copy WHERE account = $1", params![&account], |row| {
-                    ids.push(CopyId(row.int(0)?));
-                    Ok::<_, Error>(())
+                let ids = tx.query_all("SELECT id FROM queue_copy WHERE account = $1", params![&account], |row| {
+                    Ok::<_, Error>(CopyId(row.int(0)?))
                 })?;
                 forget(tx, &ids)
             })

@@ -106,11 +106,8 @@ pub(super) struct HoldRules(Vec<HoldRule>);
 
 impl HoldRules {
     pub(super) fn load(tx: &Tx<'_>) -> Result<Self, Error> {
-        let mut rules = Vec::new();
-        tx.query("SELECT id, account, sender_domain, recipient_domain FROM queue_hold_rule ORDER BY id", &[], |row| {
-            rules.push(HoldRule::from_row(row)?);
-            Ok::<_, Error>(())
-        })?;
+        let rules =
+            tx.query_all("SELECT id, account, sender_domain, recipient_domain FROM queue_hold_rule ORDER BY id", &[], HoldRule::from_row)?;
         Ok(Self(rules))
     }
 

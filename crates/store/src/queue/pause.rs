@@ -27,17 +27,14 @@ impl Queue {
     pub async fn pauses(&self, now: Timestamp) -> Result<Vec<Pause>, Error> {
         self.write(move |tx| {
             tx.exec("DELETE FROM queue_pause WHERE until_time <= $1", params![now])?;
-            let mut pauses = Vec::new();
-            tx.query("SELECT destination, until_time, length, reason FROM queue_pause", &[], |row| {
-                pauses.push(Pause {
+            tx.query_all("SELECT destination, until_time, length, reason FROM queue_pause", &[], |row| {
+                Ok::<_, Error>(Pause {
                     destination: row.text(0)?.to_owned(),
                     until: Timestamp::from_micros(row.int(1)?),
                     length: Duration::from_micros(u64::try_from(row.int(2)?).unwrap_or(0)),
                     reason: row.text(3)?.to_owned(),
-                });
-                Ok::<_, Error>(())
-            })?;
-            Ok(pauses)
+                })
+            })
         })
         .await
     }

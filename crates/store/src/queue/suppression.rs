@@ -246,10 +246,8 @@ fn failed_twice_before(tx: &Tx<'_>, failed: &FailedDelivery<'_>) -> Result<bool,
         "SELECT id, success FROM queue_retired WHERE account = $1 AND recipient = $2 AND id <> $3 AND event <> 'canceled' \
          AND event <> 'suppressed' ORDER BY last_activity DESC, id DESC LIMIT {LOOK_BACK}"
     );
-    let mut earlier = Vec::new();
-    tx.query(&sql, params![failed.account, &failed.recipient.to_string(), failed.id], |row| {
-        earlier.push((QueueId(row.int(0)?), row.bool(1)?));
-        Ok::<_, Error>(())
+    let earlier = tx.query_all(&sql, params![failed.account, &failed.recipient.to_string(), failed.id], |row| {
+        Ok::<_, Error>((QueueId(row.int(0)?), row.bool(1)?))
     })?;
     let mut failures = 0;
     for (id, success) in earlier {

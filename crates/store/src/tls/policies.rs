@@ -120,12 +120,7 @@ impl TlsStore {
             .write(move |tx| {
                 tx.exec("DELETE FROM mtasts_policy WHERE used < $1", params![now.before(UNUSED)])?;
                 let sql = format!("SELECT {COLUMNS} FROM mtasts_policy WHERE updated < $1 ORDER BY updated LIMIT 100000");
-                let mut policies = Vec::new();
-                tx.query(&sql, params![before], |row| {
-                    policies.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(policies)
+                tx.query_all(&sql, params![before], from_row)
             })
             .await
     }
@@ -138,12 +133,7 @@ impl TlsStore {
         self.db
             .read(move |tx| {
                 let sql = format!("SELECT {COLUMNS} FROM mtasts_policy ORDER BY domain LIMIT 100000");
-                let mut policies = Vec::new();
-                tx.query(&sql, &[], |row| {
-                    policies.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(policies)
+                tx.query_all(&sql, &[], from_row)
             })
             .await
     }

@@ -93,12 +93,7 @@ impl TlsStore {
         self.db
             .read(move |tx| {
                 let sql = format!("SELECT {COLUMNS} FROM tls_result WHERE day = $1 ORDER BY policy_domain, recipient_domain LIMIT 1000000");
-                let mut results = Vec::new();
-                tx.query(&sql, params![day], |row| {
-                    results.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(results)
+                tx.query_all(&sql, params![day], from_row)
             })
             .await
     }
@@ -163,12 +158,7 @@ impl TlsStore {
                     "SELECT {COLUMNS} FROM tls_result WHERE policy_domain > $1 OR (policy_domain = $1 AND (day > $2 OR (day = $2 AND \
                      recipient_domain > $3))) ORDER BY policy_domain, day, recipient_domain LIMIT {limit}"
                 );
-                let mut results = Vec::new();
-                tx.query(&sql, params![policy_domain, *day, recipient_domain], |row| {
-                    results.push(from_row(row)?);
-                    Ok::<_, Error>(())
-                })?;
-                Ok(results)
+                tx.query_all(&sql, params![policy_domain, *day, recipient_domain], from_row)
             })
             .await
     }

@@ -150,11 +150,7 @@ fn listed<T>(
     from_row: impl Fn(&Row<'_>) -> Result<T, Error>,
     id: impl Fn(&T) -> WebhookId,
 ) -> Result<Vec<ListedWebhook<T>>, Error> {
-    let mut rows = Vec::new();
-    tx.query(&format!("{from} {}", selection.sqlite()), &selection.params(), |row| {
-        rows.push(from_row(row)?);
-        Ok::<_, Error>(())
-    })?;
+    let rows = tx.query_all(&format!("{from} {}", selection.sqlite()), &selection.params(), from_row)?;
     rows.into_iter().map(|row| Ok(ListedWebhook { results: results(tx, id(&row))?, row })).collect()
 }
 

@@ -57,11 +57,7 @@ impl Webhooks {
 pub(super) fn claim(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(u32) -> Duration) -> Result<Vec<Webhook>, Error> {
     let due = "SELECT url_key FROM webhook_url WHERE next_due <= $1 AND leased_until <= $1 ORDER BY next_due, url_key LIMIT $2";
     let sql = Sql { sqlite: due, postgres: &format!("{due} FOR UPDATE SKIP LOCKED") };
-    let mut keys = Vec::new();
-    tx.query(sql, params![claiming.now, claiming.max], |row| {
-        keys.push(row.text(0)?.to_owned());
-        Ok::<_, Error>(())
-    })?;
+    let keys = tx.query_all(sql, params![claiming.now, claiming.max], |row| Ok::<_, Error>(row.text(0)?.to_owned()))?;
     let mut claimed = Vec::with_capacity(keys.len());
     for key in keys {
         claimed.extend(claim_url(tx, claiming, backoff, &key)?);

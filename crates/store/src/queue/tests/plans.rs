@@ -89,11 +89,7 @@ pub(super) async fn rows_are_found_by_indexes(f: Fixture) {
         let (explain, column) = if postgres { ("EXPLAIN", 0) } else { ("EXPLAIN QUERY PLAN", 3) };
         let text = format!("{explain} {sql}");
         let plan = f.queue.db.read(move |tx| {
-            let mut plan = Vec::new();
-            tx.query(&text, &[], |row| {
-                plan.push(row.text(column)?.to_owned());
-                Ok::<_, Error>(())
-            })?;
+            let plan = tx.query_all(&text, &[], |row| Ok::<_, Error>(row.text(column)?.to_owned()))?;
             Ok::<_, Error>(plan)
         });
         let plan = plan.await.unwrap();
