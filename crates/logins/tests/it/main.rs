@@ -86,6 +86,7 @@ async fn unknown_users_look_like_known_ones() {
     let Answer::Keys(known) = ask("ann@mox.example").await else { panic!("no keys") };
     let Answer::FakeKeys(unknown) = ask("nobody@mox.example").await else { panic!("no fake keys") };
     assert_eq!((known.salt.len(), known.iterations), (unknown.salt.len(), unknown.iterations));
+    assert_eq!((known.iterations, unknown.iterations), (mox_store::credentials::SCRAM_ITERATIONS, scram::ITERATIONS));
     assert_eq!(ask("nobody@mox.example").await, Answer::FakeKeys(unknown));
     // Accounts that have no password have no keys; that isn't the client's fault.
     assert_eq!(ask("bare@mox.example").await, Answer::NoKeys);

@@ -10,7 +10,7 @@ mod server;
 
 pub(crate) use client::Binding;
 pub use client::Client;
-pub use keys::{Hash, Keys};
+pub use keys::{Hash, ITERATIONS, Keys};
 pub use server::Server;
 
 /// What can go wrong, by the names of `server-error-value`, RFC 5802 §7.

@@ -1,8 +1,8 @@
 //! Passwords: setting and verifying them, the keys that mechanisms without the password need, API keys, login attempts.
 //!
 //! Everything is in a database of its own, `auth`, by the account's id, which is never used again: whoever gets a name after
-//! somebody else doesn't get their password. New passwords are hashed with argon2id; bcrypt hashes of Go mox are verified, and replaced
-//! at the first login. Hashing runs on a bounded number of blocking threads. A verified password is remembered for some minutes
+//! somebody else doesn't get their password. New passwords are hashed with argon2id. What is missing or made in an older way (bcrypt hashes
+//! of Go mox, SCRAM keys with fewer iterations) is made anew when the password is next seen. Hashing runs on a bounded number of blocking threads. A verified password is remembered for some minutes
 //! as a keyed hash bound to the version of the credential, so that ten thousand clients that reconnect don't mean ten
 //! thousand hashes; a change of the password makes what was remembered worthless at once.
 
@@ -17,7 +17,7 @@ mod tls_keys;
 
 pub use api_keys::{ApiKey, MAX_API_KEYS, NewApiKey};
 pub use attempt::{LoginAttempt, LoginAttempts, LoginAttemptsWriter, LoginRecord};
-pub use derive::{CramMd5, Scram, ScramHash};
+pub use derive::{CramMd5, SCRAM_ITERATIONS, Scram, ScramHash};
 pub use hash::{hash_password, verify_hash};
 pub use password::{MAX_BYTES, MIN_BYTES, Prepared, Refused};
 pub use tls_keys::TlsKey;
@@ -77,6 +77,15 @@ const HASHERS: usize = 2;
 struct Kept {
     version: i64,
     hash: String,
+    /// Of SCRAM's keys, the fewest; none where some are missing.
+    iterations: Option<i64>,
+}
+
+impl Kept {
+    /// Whether everything is as it would be made of a new password.
+    fn is_current(&self) -> bool {
+        hash::is_current(&self.hash) && self.iterations.is_some_and(|n| n >= i64::from(SCRAM_ITERATIONS))
+    }
 }
 
 impl Credentials {
@@ -146,7 +155,7 @@ impl Credentials {
         Ok(())
     }
 
-    /// Takes over a password hash, bcrypt or argon2id. Mechanisms that need other keys have none until the password is set.
+    /// Takes over a password hash, bcrypt or argon2id. Mechanisms that need other keys have none until the password is seen.
     ///
     /// # Errors
     /// The database failed.
@@ -210,8 +219,11 @@ impl Credentials {
             return Ok(Verdict::Wrong);
         }
         self.remembered().insert(token, self.inner.clock.monotonic());
-        if !hash::is_current(&kept.hash) {
-            self.upgrade(account, kept, prepared).await?;
+        if !kept.is_current()
+            && let Err(error) = self.upgrade(account, kept, prepared).await
+        {
+            // Nothing that the user has to wait for, or should be refused for: what there is goes on being good.
+            tracing::warn!(%error, account = account.0, "renewing what is kept of a password");
         }
         Ok(Verdict::Right)
     }
@@ -296,23 +308,47 @@ impl Credentials {
 
     async fn kept(&self, account: AccountId) -> Result<Option<Kept>, Error> {
         let found = self.inner.db.read(move |tx| {
-            tx.query_opt("SELECT version, hash FROM credential WHERE account_id = $1", params![account], |r| {
-                Ok::<_, Error>(Kept { version: r.int(0)?, hash: r.text(1)?.to_owned() })
+            let sql = "SELECT version, hash, sha1_iterations, sha256_iterations FROM credential WHERE account_id = $1";
+            tx.query_opt(sql, params![account], |r| {
+                let fewest = r.opt_int(2)?.zip(r.opt_int(3)?).map(|(a, b)| a.min(b));
+                Ok::<_, Error>(Kept { version: r.int(0)?, hash: r.text(1)?.to_owned(), iterations: fewest })
             })
         });
         found.await
     }
 
-    /// Replaces an old kind of hash by a new one, unless the password was changed meanwhile.
+    /// Makes anew what is missing, or isn't as for a new password, unless that was changed meanwhile. The hash stays if it is of the right
+    /// kind, so that what is remembered of the password stays good.
     async fn upgrade(&self, account: AccountId, kept: Kept, prepared: Prepared) -> Result<(), Error> {
         let random = Arc::clone(&self.inner.random);
-        let new = self.hashing(move || hash_password(prepared.expose(), &*random)).await?;
+        let hash = Some(kept.hash.clone()).filter(|hash| hash::is_current(hash));
+        let making = self.hashing(move || match hash {
+            Some(hash) => derive::Forms::with_hash(hash, &prepared, &*random),
+            None => derive::Forms::of(&prepared, &*random),
+        });
+        let new = making.await?;
         self.inner
             .db
             .write(move |tx| {
                 tx.exec(
-                    "UPDATE credential SET hash = $1 WHERE account_id = $2 AND version = $3 AND hash = $4",
-                    params![&new, account, kept.version, &kept.hash],
+                    "UPDATE credential SET hash = $1, cram_md5 = $2, sha1_salt = $3, sha1_iterations = $4, sha1_stored = $5, sha1_server = $6, \
+                     sha256_salt = $7, sha256_iterations = $8, sha256_stored = $9, sha256_server = $10 \
+                     WHERE account_id = $11 AND version = $12 AND hash = $13",
+                    params![
+                        &new.hash,
+                        new.cram_md5.expose(),
+                        &new.sha1.salt,
+                        new.sha1.iterations,
+                        new.sha1.stored_key.expose(),
+                        new.sha1.server_key.expose(),
+                        &new.sha256.salt,
+                        new.sha256.iterations,
+                        new.sha256.stored_key.expose(),
+                        new.sha256.server_key.expose(),
+                        account,
+                        kept.version,
+                        &kept.hash,
+                    ],
                 )?;
                 Ok(())
             })

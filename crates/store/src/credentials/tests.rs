@@ -22,6 +22,8 @@ impl testing::Fixture for Fixture {
 on_both!(
     set_and_verify,
     imported_hashes_are_verified_and_replaced,
+    keys_with_few_iterations_are_replaced,
+    a_failed_renewal_refuses_nobody,
     refused_passwords,
     login_attempts,
     verified_once_then_remembered,
@@ -46,7 +48,7 @@ async fn set_and_verify(f: Fixture) {
     let scram = c.scram(ANN, ScramHash::Sha256).await.unwrap().unwrap();
     assert_eq!(scram, Scram::of(ScramHash::Sha256, b"password one", scram.salt.clone()));
     let scram = c.scram(ANN, ScramHash::Sha1).await.unwrap().unwrap();
-    assert_eq!((scram.salt.len(), scram.iterations), (12, 8192));
+    assert_eq!((scram.salt.len(), scram.iterations), (12, SCRAM_ITERATIONS));
     assert_eq!(c.verify_cram_md5(ANN, b"<challenge>", &[0; 16]).await.unwrap(), Verdict::Wrong);
     // A change takes effect at once, also on what is remembered.
     c.set_password(ANN, &secret("password two")).await.unwrap();
@@ -64,13 +66,90 @@ async fn imported_hashes_are_verified_and_replaced(f: Fixture) {
     let c = &f.credentials;
     c.import_hash(ANN, "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await.unwrap();
     assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
-    assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
     assert_eq!(c.scram(ANN, ScramHash::Sha1).await.unwrap(), None);
     assert_eq!(c.verify_cram_md5(ANN, b"x", &[0; 16]).await.unwrap(), Verdict::Absent);
+    // Once the password is seen, there is everything that can be made of it.
+    assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+    let scram = c.scram(ANN, ScramHash::Sha1).await.unwrap().unwrap();
+    assert_eq!(scram, Scram::of(ScramHash::Sha1, b"U*U", scram.salt.clone()));
+    assert_eq!(c.verify_cram_md5(ANN, b"x", &[0; 16]).await.unwrap(), Verdict::Wrong);
     let kept = c.kept(ANN).await.unwrap().unwrap();
     assert!(hash::is_current(&kept.hash), "{}", kept.hash);
     assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
     assert_eq!(c.verify_password(ANN, &secret("U*V")).await.unwrap(), Verdict::Wrong);
+}
+
+/// Writes the keys of an older version.
+async fn age(c: &Credentials, password: &'static str, iterations: u32) {
+    let (old1, old256) = [ScramHash::Sha1, ScramHash::Sha256]
+        .map(|hash| Scram::with_iterations(hash, password.as_bytes(), b"123456789012".to_vec(), iterations))
+        .into();
+    let write = c.inner.db.write(move |tx| {
+        tx.exec(
+            "UPDATE credential SET sha1_salt = $2, sha1_iterations = $3, sha1_stored = $4, sha1_server = $5, \
+             sha256_salt = $2, sha256_iterations = $3, sha256_stored = $6, sha256_server = $7 WHERE account_id = $1",
+            params![
+                ANN,
+                &old1.salt,
+                iterations,
+                old1.stored_key.expose(),
+                old1.server_key.expose(),
+                old256.stored_key.expose(),
+                old256.server_key.expose(),
+            ],
+        )
+    });
+    write.await.unwrap();
+}
+
+async fn keys_with_few_iterations_are_replaced(f: Fixture) {
+    let c = &f.credentials;
+    c.set_password(ANN, &secret("password one")).await.unwrap();
+    let hash = c.kept(ANN).await.unwrap().unwrap().hash;
+    age(c, "password one", 4096).await;
+    let of = async |hash| c.scram(ANN, hash).await.unwrap().unwrap();
+    // They are good as they are, also after a wrong password.
+    assert_eq!(c.verify_password(ANN, &secret("password two")).await.unwrap(), Verdict::Wrong);
+    let old = of(ScramHash::Sha256).await;
+    assert_eq!(old, Scram::with_iterations(ScramHash::Sha256, b"password one", old.salt.clone(), 4096));
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    for kind in [ScramHash::Sha1, ScramHash::Sha256] {
+        let new = of(kind).await;
+        assert!(new.iterations == SCRAM_ITERATIONS && new.salt != old.salt, "{kind:?}");
+        assert_eq!(new, Scram::of(kind, b"password one", new.salt.clone()));
+    }
+    // The hash was good: the password isn't forgotten for it, nor are the keys made again and again.
+    let new = of(ScramHash::Sha256).await;
+    let kept = c.kept(ANN).await.unwrap().unwrap();
+    assert!(kept.hash == hash && kept.is_current());
+    f.clock.advance(Duration::from_secs(16 * 60));
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    assert_eq!(of(ScramHash::Sha256).await, new);
+    // More than are made now, from a later version, stay.
+    age(c, "password one", SCRAM_ITERATIONS + 1).await;
+    f.clock.advance(Duration::from_secs(16 * 60));
+    assert_eq!(c.verify_password(ANN, &secret("password one")).await.unwrap(), Verdict::Right);
+    assert_eq!(of(ScramHash::Sha1).await.iterations, SCRAM_ITERATIONS + 1);
+    // A password that was changed while keys of the one before were made keeps its own.
+    let before = c.kept(ANN).await.unwrap().unwrap();
+    c.set_password(ANN, &secret("password two")).await.unwrap();
+    c.upgrade(ANN, before, Prepared::new("password one").unwrap()).await.unwrap();
+    let keys = of(ScramHash::Sha256).await;
+    assert_eq!(keys, Scram::of(ScramHash::Sha256, b"password two", keys.salt.clone()));
+}
+
+/// A disk may be full: who knows the password may read their mail.
+async fn a_failed_renewal_refuses_nobody(f: Fixture) {
+    let c = &f.credentials;
+    c.import_hash(ANN, "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").await.unwrap();
+    // Both engines refuse to write through a view.
+    let hide = |tx: &Tx<'_>| {
+        tx.exec("ALTER TABLE credential RENAME TO credential_kept", &[])?;
+        tx.exec("CREATE VIEW credential AS SELECT DISTINCT * FROM credential_kept", &[])
+    };
+    c.inner.db.write(hide).await.unwrap();
+    assert_eq!(c.verify_password(ANN, &secret("U*U")).await.unwrap(), Verdict::Right);
+    assert!(!c.kept(ANN).await.unwrap().unwrap().is_current());
 }
 
 async fn refused_passwords(f: Fixture) {
