@@ -112,6 +112,9 @@ pub fn free_port() -> u16 {
     found.unwrap_or_default()
 }
 
+/// How long anything may take on a busy machine, in tests that wait for processes.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits until something accepts connections there; false if it doesn't in time.
 #[must_use]
 pub fn wait_for_port(port: u16, patience: Duration) -> bool {

@@ -291,8 +291,7 @@ fn a_full_disk_refuses_for_now_and_keeps_what_it_has() {
     exists(&mut reader, "INBOX");
     reader.ok("STORE 1:10 +FLAGS.SILENT (\\Deleted)").unwrap();
     reader.ok("EXPUNGE").unwrap();
-    let accepted =
-        wait_until(Duration::from_secs(20), || smtp(&mox).send(Mox::USER, &[Mox::USER], &message("again")).is_ok_and(|r| r.is_ok()));
+    let accepted = wait_until(PATIENCE, || smtp(&mox).send(Mox::USER, &[Mox::USER], &message("again")).is_ok_and(|r| r.is_ok()));
     assert!(accepted);
     drop(mox);
 }

@@ -212,7 +212,7 @@ fn a_hanging_next_hop_doesn_t_hold_up_others() {
         let to = format!("ann@host{number}.test");
         assert!(client.send(Mox::USER, &[&to], &message(&format!("number {number}"))).unwrap().is_ok());
     }
-    assert!(wait_until(Duration::from_secs(20), || sink.received().len() == 10), "{}", queue(&mox));
+    assert!(wait_until(PATIENCE, || sink.received().len() == 10), "{}", queue(&mox));
     // What was received last may still be on its way out of the queue.
     assert!(wait_until(PATIENCE, || queued(&mox) == 1), "{}", queue(&mox));
     assert!(queue(&mox).contains("ann@slow.test"), "{}", queue(&mox));

@@ -2,10 +2,8 @@
 
 use mox_testkit::peers::{ImapClient, Mox, Service, SmtpClient, wait_until};
 use std::path::Path;
-use std::time::Duration;
 
-/// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) use mox_testkit::peers::PATIENCE;
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_mox");
 

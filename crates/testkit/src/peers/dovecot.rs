@@ -4,7 +4,7 @@
 //! compare with.
 
 use super::folder::Folder;
-use super::{Running, find_program, free_port, is_root, skip, user_ids, wait_for_port};
+use super::{PATIENCE, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -92,14 +92,13 @@ impl Dovecot {
     /// Starts it after `pause`.
     ///
     /// # Errors
-    /// If it doesn't accept connections within ten seconds.
+    /// If it doesn't accept connections in time.
     pub fn resume(&mut self) -> io::Result<()> {
         let mut command = Command::new(&self.program);
         command.args(["-F", "-c"]).arg(self.folder.path().join("dovecot.conf"));
         let log = std::fs::File::create(self.folder.path().join("stderr"))?;
         self.server = Some(Running::start(command.stderr(log))?);
-        let patience = Duration::from_secs(10);
-        if wait_for_port(self.imap, patience) && wait_for_port(self.lmtp, patience) {
+        if wait_for_port(self.imap, PATIENCE) && wait_for_port(self.lmtp, PATIENCE) {
             return Ok(());
         }
         Err(io::Error::other(format!("it doesn't start: {}", self.log())))

@@ -1,7 +1,7 @@
 //! Our own server as a peer sees it: `mox localserve` in a temporary folder, on free ports.
 
 use super::folder::Folder;
-use super::{Running, free_port, wait_for_port, wait_until};
+use super::{PATIENCE, Running, free_port, wait_for_port, wait_until};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ impl Mox {
     /// Starts it again, on what is in its folder.
     ///
     /// # Errors
-    /// If it doesn't accept connections within 20 seconds.
+    /// If it doesn't accept connections in time.
     pub fn resume(&mut self) -> io::Result<()> {
         let starts = self.starts();
         let log = std::fs::File::options().create(true).append(true).open(self.log_path())?;
@@ -195,7 +195,7 @@ impl Mox {
             }
         }
         // Ports are open before everything behind them is.
-        if !wait_until(Duration::from_secs(20), || self.starts() > starts) {
+        if !wait_until(PATIENCE, || self.starts() > starts) {
             return Err(io::Error::other(format!("it isn't ready: {}", self.end_of_log())));
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Our own server as a host of a [`Network`]: `mox serve` with a real configuration, on the ports of the world.
 
 use super::folder::Folder;
-use super::{Names, Network, Resolving, Running, wait_until};
+use super::{Names, Network, PATIENCE, Resolving, Running, wait_until};
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -78,7 +78,7 @@ impl MoxHost {
     /// Starts it again, on what is in its folder.
     ///
     /// # Errors
-    /// If it isn't ready within 30 seconds.
+    /// If it isn't ready in time.
     pub fn resume(&mut self) -> io::Result<()> {
         let ready = |host: &Self| host.log().matches("ready to serve").count();
         let before = ready(self);
@@ -86,7 +86,7 @@ impl MoxHost {
         let mut command = self.inside()?;
         command.arg("serve").current_dir(self.folder.path()).stdout(Stdio::null()).stderr(log);
         let mut server = Running::start(&mut command)?;
-        let started = wait_until(Duration::from_secs(30), || ready(self) > before || server.ended().is_ok_and(|e| e.is_some()));
+        let started = wait_until(PATIENCE, || ready(self) > before || server.ended().is_ok_and(|e| e.is_some()));
         if started && ready(self) > before {
             self.server = Some(server);
             return Ok(());

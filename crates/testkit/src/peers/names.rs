@@ -5,7 +5,7 @@
 //! `nowhere.dns` gets no answers. Two unbounds resolve:
 //! one validates from the root's key and is to be trusted, the other doesn't validate.
 
-use super::{Network, Running, find_program, skip};
+use super::{Network, PATIENCE, Running, find_program, skip};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -169,7 +169,7 @@ impl Names {
         command.arg("-d").arg("-c").arg(self.folder.join(config)).stdout(out.try_clone()?).stderr(out);
         self.servers.push(Running::start(&mut command)?);
         let address = format!("{ip}:53").parse().map_err(io::Error::other)?;
-        if network.wait_for(address, Duration::from_secs(30)) {
+        if network.wait_for(address, PATIENCE) {
             return Ok(());
         }
         Err(io::Error::other(format!("{program} doesn't start: {}", std::fs::read_to_string(log).unwrap_or_default())))

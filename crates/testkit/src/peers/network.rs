@@ -5,7 +5,7 @@
 //! meet. What runs in it sees a `resolv.conf` of the test's choice. Root is needed, and Linux; tests without it are skipped.
 
 use super::folder::Folder;
-use super::{Running, find_program, is_root, skip, wait_until};
+use super::{PATIENCE, Running, find_program, is_root, skip, wait_until};
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
 use std::io;
@@ -71,7 +71,7 @@ impl Network {
         let mut unshare = Command::new("unshare");
         unshare.args(["--net", "--", "sh", "-c", &script]).env("PATH", SYSTEM_PATH);
         let mut holder = Running::start(&mut unshare)?;
-        let made = wait_until(Duration::from_secs(20), || ready.exists() || holder.ended().is_ok_and(|e| e.is_some()));
+        let made = wait_until(PATIENCE, || ready.exists() || holder.ended().is_ok_and(|e| e.is_some()));
         if made && ready.exists() {
             return Ok(Self(Arc::new(Inner { holder, folder })));
         }

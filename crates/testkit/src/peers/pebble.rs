@@ -4,11 +4,10 @@
 //! everything when it ends.
 
 use super::folder::Folder;
-use super::{Running, find_program, free_port, skip, wait_for_port};
+use super::{PATIENCE, Running, find_program, free_port, skip, wait_for_port};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// How a Pebble differs from others.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ impl Pebble {
         names.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv4", "127.0.0.1", "-defaultIPv6", ""]);
         names.args(["-dns01", &format!("127.0.0.1:{dns}"), "-management", &format!("127.0.0.1:{}", free_port())]);
         let names = Running::start(names.stdout(Stdio::null()).stderr(log(&folder, "names.log")?))?;
-        if !wait_for_port(dns, Duration::from_secs(20)) {
+        if !wait_for_port(dns, PATIENCE) {
             return Err(io::Error::other("its name server doesn't start"));
         }
         let mut pebble = Self { port, management, dns, server: None, _names: names, folder };
@@ -127,7 +126,7 @@ impl Pebble {
         pebble.env("PEBBLE_VA_NOSLEEP", "1").current_dir(self.folder.path());
         let output = log(&self.folder, "pebble.log")?;
         self.server = Some(Running::start(pebble.stdout(output.try_clone()?).stderr(output))?);
-        if wait_for_port(self.port, Duration::from_secs(20)) {
+        if wait_for_port(self.port, PATIENCE) {
             return Ok(());
         }
         Err(io::Error::other(format!("it doesn't start: {}", self.log())))

@@ -6,7 +6,7 @@
 use super::folder::Folder;
 use super::network::SYSTEM_PATH;
 use super::warden::{self, Ward};
-use super::{Network, Resolving, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
+use super::{Network, PATIENCE, Resolving, Running, find_program, free_port, is_root, skip, user_ids, wait_for_port, wait_until};
 use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
@@ -85,7 +85,7 @@ impl Postfix {
         );
         let smtpd = format!("127.0.0.1:{port} inet n - n - - smtpd\n");
         let postfix = Self::launch(port, &program, &extra, &smtpd, |program| Ok(Command::new(program)))?;
-        if wait_for_port(port, Duration::from_secs(30)) {
+        if wait_for_port(port, PATIENCE) {
             return Ok(postfix);
         }
         Err(io::Error::other(format!("it doesn't start: {}", postfix.log())))
@@ -102,7 +102,7 @@ impl Postfix {
         let command = |program: &Path| network.command(&Resolving::Trusted.resolv_conf(), program);
         let postfix = Self::launch(25, &program, &extra, &smtpd, command)?;
         for (ip, _) in host.smtpd {
-            if !network.wait_for((*ip, 25).into(), Duration::from_secs(30)) {
+            if !network.wait_for((*ip, 25).into(), PATIENCE) {
                 return Err(io::Error::other(format!("it doesn't start: {}", postfix.log())));
             }
         }

@@ -3,7 +3,7 @@
 //! The private one trades durability for speed (no fsync): what survives a crash of PostgreSQL is PostgreSQL's to prove.
 
 use super::folder::Folder;
-use super::{Running, free_port, is_root, skip, user_ids, wait_until};
+use super::{PATIENCE, Running, free_port, is_root, skip, user_ids, wait_until};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -95,7 +95,7 @@ impl Postgres {
         // It accepts connections before it can answer them.
         let mut ready = command(&programs, "pg_isready", folder.path(), ids);
         ready.args(["--quiet", "--host=127.0.0.1", "--port", &port.to_string()]);
-        if wait_until(Duration::from_secs(30), || ready.status().is_ok_and(|s| s.success())) {
+        if wait_until(PATIENCE, || ready.status().is_ok_and(|s| s.success())) {
             let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
             return Ok(Self { url, cluster: Some((server, folder)) });
         }

@@ -1,7 +1,7 @@
 //! A process that ends with its owner, and with the process of its owner.
 
-use super::wait_until;
 use super::warden::{self, Ward};
+use super::wait_until;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -90,6 +90,7 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use super::super::PATIENCE;
     use super::*;
     use crate::peers::folder::Folder;
     use std::io::{BufRead as _, BufReader};
@@ -117,9 +118,9 @@ mod tests {
             warden::guard(Ward::File(&file.display().to_string())).unwrap();
             let other = Running::start(Command::new("sh").args(["-c", &apart])).unwrap();
             println!("id {}", other.id());
-            let ended = Running::start(&mut Command::new("true")).unwrap().wait(Duration::from_secs(60));
+            let ended = Running::start(&mut Command::new("true")).unwrap().wait(PATIENCE);
             assert!(ended.unwrap().success());
-            assert!(wait_until(Duration::from_secs(60), || file.exists()));
+            assert!(wait_until(PATIENCE, || file.exists()));
             loop {
                 std::thread::park();
                 assert!(runs(&group.id().to_string()));
@@ -136,8 +137,8 @@ mod tests {
             assert!(ids.len() == 4 && ids.iter().all(|id| runs(id)), "{ids:?}");
             assert!(Command::new("kill").arg(format!("-{signal}")).arg(killed.id().to_string()).status().unwrap().success());
             killed.wait().unwrap();
-            assert!(wait_until(Duration::from_secs(20), || !ids.iter().any(|id| runs(id))), "{signal}: {ids:?}");
-            assert!(wait_until(Duration::from_secs(20), || !Path::new(&folder).exists()), "{signal}: {folder}");
+            assert!(wait_until(PATIENCE, || !ids.iter().any(|id| runs(id))), "{signal}: {ids:?}");
+            assert!(wait_until(PATIENCE, || !Path::new(&folder).exists()), "{signal}: {folder}");
         }
     }
 }

@@ -1,11 +1,10 @@
 //! A SOCKS5 server for tests: microsocks on a free port.
 
 use super::folder::Folder;
-use super::{Running, find_program, free_port, skip, wait_for_port};
+use super::{PATIENCE, Running, find_program, free_port, skip, wait_for_port};
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 /// A running SOCKS5 server; ends when dropped.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl Socks {
         let mut command = Command::new(program);
         command.args(["-i", "127.0.0.1", "-p", &port.to_string()]).args(options).stdout(Stdio::null()).stderr(std::fs::File::create(&log)?);
         let server = Running::start(&mut command)?;
-        if wait_for_port(port, Duration::from_secs(10)) {
+        if wait_for_port(port, PATIENCE) {
             return Ok(Self { port, log, _server: server, _folder: folder });
         }
         Err(io::Error::other("it doesn't start"))

@@ -4,7 +4,6 @@ use super::dane::{Want, judge, receiving, sent};
 use super::{Ca, Identity, Setup, Validity, noted};
 use crate::server::PATIENCE;
 use mox_testkit::peers::{Names, Network, Postfix, PostfixHost, Resolving, Running, Signing, ZoneFile, require_program, wait_until};
-use std::time::Duration;
 
 /// A recipient domain below `sts.example`.
 struct Case {
@@ -136,7 +135,7 @@ fn policies(network: &Network, ca: &Ca) -> Option<Running> {
     command.arg(script).arg(config).stdout(out.try_clone().unwrap()).stderr(out);
     let running = Running::start(&mut command).unwrap();
     let log = || std::fs::read_to_string(folder.join("policies.log")).unwrap_or_default();
-    assert!(network.wait_for("9.0.3.1:443".parse().unwrap(), Duration::from_secs(30)), "{}", log());
+    assert!(network.wait_for("9.0.3.1:443".parse().unwrap(), PATIENCE), "{}", log());
     Some(running)
 }
 
