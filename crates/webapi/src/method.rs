@@ -179,8 +179,8 @@ pub static METHODS: [Method; 22] = [
         summary: "Compose several messages and queue them for delivery",
         about: "Does for each message what `Send` does, and tells of each what came of it. The call itself only fails if nothing was sent.\n\
                 With a request header `Idempotency-Key`, a call can be repeated for 24 hours, as with `Send`: messages that were sent aren't \
-                sent again and have the same response, those that failed are tried again. Files can't be uploaded: they are given in the \
-                JSON.",
+                sent again and have the same response, those that failed are tried again. Another request with the same key fails with \
+                code `user`, also if nothing was sent for the first. Files can't be uploaded: they are given in the JSON.",
         request: SendBatchRequest::object,
         check: check::<SendBatchRequest>,
         response: ResponseKind::Json(SendBatchResponse::object),

@@ -24,7 +24,13 @@ impl Call {
         }
         let key = self.request_key(text, &Arc::default()).await?;
         let keys: Vec<Option<RequestKey>> = (0..request.messages.len()).map(|n| key.as_ref().map(|key| key_of_message(key, n))).collect();
-        // Another batch with the same key sends nothing, also not the messages that the first one couldn't send.
+        // Another request with the same key sends nothing, also not if the first one couldn't send anything.
+        if let Some(key) = &key
+            && self.taken_before(key).await?.is_some_and(|earlier| earlier.digest != key.digest)
+        {
+            return Err(used_before());
+        }
+        // Messages that the first one sent late are remembered longer than the key itself.
         for key in keys.iter().flatten() {
             if self.answered(key).await?.is_some_and(|earlier| earlier.digest != key.digest) {
                 return Err(used_before());

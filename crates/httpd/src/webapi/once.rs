@@ -30,6 +30,12 @@ impl Call {
         let earlier = self.parts().queue.earlier_answer(&key.account, &key.key, now).await;
         earlier.map_err(|e| self.server("looking up request", &e))
     }
+
+    /// Takes the key for a request whose parts have keys of their own, or says who has it.
+    pub(super) async fn taken_before(&self, key: &RequestKey) -> Result<Option<EarlierAnswer>, Error> {
+        let taken = self.parts().queue.take_key(key.clone(), self.parts().clock.now()).await;
+        taken.map_err(|e| self.server("remembering request", &e))
+    }
 }
 
 /// The answer to a request that was answered before.

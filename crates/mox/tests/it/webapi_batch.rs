@@ -144,3 +144,22 @@ fn a_batch_has_a_result_for_each_message() {
     assert_eq!(batch(&mox, "", &vec![Value::Null; 2]).json()["Results"][1]["Error"]["Code"], "missingBody");
     await_messages(&mut imap(&mox), "Inbox", 37);
 }
+
+/// A batch takes its key, whatever came of its messages.
+#[test]
+fn a_key_is_for_one_batch() {
+    let mox = start();
+    let good = json!({"To": to("mox@localhost"), "Text": "x"});
+    let bad = json!({"To": to("bad"), "Text": "x"});
+    let refused = batch(&mox, "k", &[bad.clone(), bad.clone()]);
+    assert_eq!(refused.json()["Results"][1]["Error"]["Code"], "badAddress");
+    assert_eq!(batch(&mox, "k", &[good.clone()]).code(), "user", "shorter");
+    assert_eq!(batch(&mox, "k", &[bad.clone(), bad.clone(), good.clone()]).code(), "user", "longer");
+    assert_eq!(call_with(&mox, "Send", "Idempotency-Key: k\r\n", &good.to_string()).code(), "user", "a single message");
+    assert_eq!(batch(&mox, "k", &[bad.clone(), bad]).json(), refused.json());
+    // A message that was sent with the key keeps batches from having it.
+    assert_eq!(call_with(&mox, "Send", "Idempotency-Key: k2\r\n", &good.to_string()).status, 200);
+    assert_eq!(batch(&mox, "k2", &[good.clone()]).code(), "user");
+    assert_eq!(batch(&mox, "k3", &[good]).json()["Results"][0]["Error"], Value::Null);
+    await_messages(&mut imap(&mox), "Inbox", 2);
+}

@@ -72,23 +72,28 @@ impl OncePerKey {
 
 impl AddStep for OncePerKey {
     fn before(&self, tx: &Tx<'_>) -> Result<Option<Vec<u8>>, Error> {
-        let RequestKey { account, key, digest } = &self.request;
-        tx.exec("DELETE FROM queue_request WHERE created <= $1", params![self.now.before(KEPT)])?;
-        // Taking the key waits for another server that has taken it in a transaction that isn't finished.
-        let taken = tx.exec(
-            "INSERT INTO queue_request (account, request_key, digest, answer, created) VALUES ($1, $2, $3, $4, $5) \
-             ON CONFLICT (account, request_key) DO NOTHING",
-            params![account, key, digest.as_slice(), b"".as_slice(), self.now],
-        )?;
-        if taken > 0 {
-            return Ok(None);
-        }
-        earlier(tx, account, key, self.now)?.map_or_else(|| Err(Error::NoRow("queue_request".to_owned())), |e| Ok(Some(e.to_bytes())))
+        Ok(take(tx, &self.request, self.now)?.map(|earlier| earlier.to_bytes()))
     }
 
     fn after(&self, tx: &Tx<'_>, entries: &[NewEntry], ids: &[QueueId]) -> Result<(), Error> {
         keep_answer(tx, &self.request, &(self.answer)(entries, ids))
     }
+}
+
+/// Takes the key, or gives the answer of who has it.
+fn take(tx: &Tx<'_>, request: &RequestKey, now: Timestamp) -> Result<Option<EarlierAnswer>, Error> {
+    let RequestKey { account, key, digest } = request;
+    tx.exec("DELETE FROM queue_request WHERE created <= $1", params![now.before(KEPT)])?;
+    // Taking the key waits for another server that has taken it in a transaction that isn't finished.
+    let taken = tx.exec(
+        "INSERT INTO queue_request (account, request_key, digest, answer, created) VALUES ($1, $2, $3, $4, $5) \
+         ON CONFLICT (account, request_key) DO NOTHING",
+        params![account, key, digest.as_slice(), b"".as_slice(), now],
+    )?;
+    if taken > 0 {
+        return Ok(None);
+    }
+    earlier(tx, account, key, now)?.map_or_else(|| Err(Error::NoRow("queue_request".to_owned())), |earlier| Ok(Some(earlier)))
 }
 
 fn keep_answer(tx: &Tx<'_>, request: &RequestKey, answer: &[u8]) -> Result<(), Error> {
@@ -114,6 +119,15 @@ impl Queue {
     pub async fn earlier_answer(&self, account: &str, key: &str, now: Timestamp) -> Result<Option<EarlierAnswer>, Error> {
         let (account, key) = (account.to_owned(), key.to_owned());
         self.db.read(move |tx| earlier(tx, &account, &key, now)).await
+    }
+
+    /// Takes a key for a request of which each part has a key of its own: whatever comes of the parts, no other request gets it. An
+    /// answer if it was taken before, by the same request or another one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn take_key(&self, request: RequestKey, now: Timestamp) -> Result<Option<EarlierAnswer>, Error> {
+        self.write(move |tx| take(tx, &request, now)).await
     }
 
     /// Replaces the answer to a request, when something became of it after it was queued.
