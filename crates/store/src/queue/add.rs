@@ -252,8 +252,7 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
         return Err(AddError::FromIdNotUnique);
     }
     if let Some(limits) = message.limits {
-        let recipients = entries.iter().map(|e| e.recipient.to_string()).collect();
-        limits::count(tx, &message.account, &recipients, message.queued, limits)?;
+        limits::count(tx, &message.account, entries, message.queued, limits)?;
     }
     room::take(tx, &message.account, (entries.len(), *size), message.room)?;
     let rules = HoldRules::load(tx)?;

@@ -5,6 +5,7 @@
 //! is told by writing to many who are new.
 
 use super::AddError;
+use super::add::NewEntry;
 use super::schema::SENT_BUCKET;
 use crate::db::{Error, Tx};
 use crate::params;
@@ -24,19 +25,20 @@ pub struct SendLimits {
     pub first_time: u32,
 }
 
-/// Counts what is being sent to these addresses, if that is within the limits.
-pub(super) fn count(tx: &Tx<'_>, account: &str, recipients: &BTreeSet<String>, now: Timestamp, limits: SendLimits) -> Result<(), AddError> {
+/// Counts what is being sent to these addresses, if that is within the limits. Who is named several times gets as many messages.
+pub(super) fn count(tx: &Tx<'_>, account: &str, entries: &[NewEntry], now: Timestamp, limits: SendLimits) -> Result<(), AddError> {
+    let recipients: BTreeSet<String> = entries.iter().map(|e| e.recipient.to_string()).collect();
     let bucket = |t: Timestamp| t.secs().div_euclid(SENT_BUCKET);
     let (current, oldest) = (bucket(now), bucket(now.before(WINDOW)));
     let sql = "SELECT CAST(coalesce(sum(messages), 0) AS BIGINT), CAST(coalesce(sum(first_time), 0) AS BIGINT) FROM queue_sent WHERE account = $1 AND bucket >= $2";
     let (sent, new) = tx.query_row(sql, params![account, oldest], |row| Ok::<_, Error>((row.int(0)?, row.int(1)?)))?;
-    let messages = i64::try_from(recipients.len()).unwrap_or(i64::MAX);
+    let messages = i64::try_from(entries.len()).unwrap_or(i64::MAX);
     if sent.saturating_add(messages) > i64::from(limits.messages) {
         return Err(AddError::MessageLimit);
     }
     // In their order, so that two servers that add at once don't wait for each other.
     let mut first_time: i64 = 0;
-    for recipient in recipients {
+    for recipient in &recipients {
         let sql = "INSERT INTO queue_written (account, recipient) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING 1";
         let inserted = tx.query_opt(sql, params![account, recipient], |row| row.int(0))?;
         first_time = first_time.saturating_add(inserted.unwrap_or(0));

@@ -215,6 +215,7 @@ on_both!(
     returned_messages_find_their_entries,
     steps_share_the_transaction,
     requests_with_a_key_are_done_once,
+    who_is_named_twice_counts_twice,
     mass_actions_go_in_batches,
     results_say_how_it_went_out,
     events_are_announced_in_the_transaction,
@@ -764,4 +765,25 @@ async fn requests_with_a_key_are_done_once(f: Fixture) {
     let later = now.after(super::REQUEST_KEPT);
     assert_eq!(f.queue.earlier_answer("ann", "k", later).await.unwrap(), None);
     assert!(add(2, later).await.is_ok());
+    // Taken without queueing anything.
+    let batch = |digest: u8| RequestKey { key: "batch".to_owned(), ..request(digest) };
+    let taken = |digest: u8| Some(EarlierAnswer { digest: [digest; 32], answer: Vec::new() });
+    assert_eq!(f.queue.take_key(batch(3), later).await.unwrap(), None);
+    assert_eq!(f.queue.take_key(batch(3), later).await.unwrap(), taken(3));
+    assert_eq!(f.queue.take_key(batch(4), later).await.unwrap(), taken(3));
+    assert_eq!(f.queue.take_key(request(4), later).await.unwrap().unwrap().digest, [2; 32]);
+}
+
+async fn who_is_named_twice_counts_twice(f: Fixture) {
+    let add = |recipients: &[&str]| {
+        let limits = Some(super::SendLimits { messages: 3, first_time: 1 });
+        let entry = |to: &&str| NewEntry::new(Some(path("ann@a.example")), path(to), f.clock.now());
+        let (message, entries) = (NewMessage { limits, ..f.message(b"body\r\n") }, recipients.iter().map(entry).collect());
+        let queue = f.queue.clone();
+        async move { queue.add(message, entries).await }
+    };
+    assert!(matches!(add(&["bob@b.example"; 4]).await, Err(AddError::MessageLimit)));
+    assert_eq!(add(&["bob@b.example"; 2]).await.unwrap().len(), 2);
+    assert!(matches!(add(&["bob@b.example"; 2]).await, Err(AddError::MessageLimit)));
+    assert_eq!(add(&["bob@b.example"]).await.unwrap().len(), 1);
 }
