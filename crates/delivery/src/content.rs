@@ -167,7 +167,7 @@ fn text<E>(part: &Part, bytes: &mut impl FnMut(Range<u64>) -> Result<Vec<u8>, E>
     if ended {
         decoder.finish(&mut decoded);
     }
-    let mut text = charset::decode(part.param("charset").unwrap_or_default(), &decoded).into_owned();
+    let mut text = charset::decode_as_named(part.param("charset").unwrap_or_default(), &decoded).into_owned();
     text.truncate(text.floor_char_boundary(MAX_TEXT));
     Ok(text.replace("\r\n", "\n"))
 }
@@ -272,6 +272,8 @@ mod tests {
         assert_eq!(texts("Content-Type: image/png\n\nx"), (String::new(), String::new()));
         let latin = "Content-Type: text/plain; charset=iso-8859-1\nContent-Transfer-Encoding: quoted-printable\n\nK=F6ln\n";
         assert_eq!(texts(latin).0, "Köln\n");
+        // What claims to be UTF-8 and isn't.
+        assert_eq!(texts(&latin.replace("iso-8859-1", "utf-8")).0, "K\u{fffd}ln\n");
     }
 
     fn multipart(subtype: &str, parts: &[&str]) -> String {

@@ -7,11 +7,18 @@
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8, WINDOWS_1252};
 use std::borrow::Cow;
 
-/// Decodes bytes in a named character set. Never fails: what can't be decoded becomes U+FFFD.
+/// Decodes bytes in a named character set, and takes its word for it: what isn't in it becomes U+FFFD, in UTF-8, too. For programs, which
+/// should get the same as from every other decoder.
+pub fn decode_as_named<'a>(label: &str, bytes: &'a [u8]) -> Cow<'a, str> {
+    match Encoding::for_label(without_language(label).as_bytes()) {
+        Some(encoding) if encoding == UTF_8 => UTF_8.decode_with_bom_removal(bytes).0,
+        _ => decode(label, bytes),
+    }
+}
+
+/// Decodes bytes in a named character set. Never fails: what can't be decoded becomes U+FFFD, or some character if UTF-8 was named.
 pub fn decode<'a>(label: &str, bytes: &'a [u8]) -> Cow<'a, str> {
-    let label = label.trim();
-    // RFC 2231 §5: a language may follow the name in an encoded word.
-    let label = label.split_once('*').map_or(label, |(charset, _)| charset);
+    let label = without_language(label);
     if is_unspecific(label) {
         return guess(bytes);
     }
@@ -20,6 +27,12 @@ pub fn decode<'a>(label: &str, bytes: &'a [u8]) -> Cow<'a, str> {
         Some(encoding) if encoding != REPLACEMENT => encoding.decode_with_bom_removal(bytes).0,
         _ => guess(bytes),
     }
+}
+
+/// RFC 2231 §5: a language may follow the name in an encoded word.
+fn without_language(label: &str) -> &str {
+    let label = label.trim();
+    label.split_once('*').map_or(label, |(charset, _)| charset)
 }
 
 /// Whether the label says nothing: absent, or ASCII, which mail with other bytes often claims to be.
@@ -61,6 +74,8 @@ mod tests {
             ("iso-2022-kr", b"abc", "abc"),
         ] {
             assert_eq!(decode(label, bytes), want, "{label}");
+            let strictly = decode_as_named(label, bytes);
+            assert_eq!(strictly, if label == "utf-8" && bytes == b"\xe4b" { "\u{fffd}b" } else { want }, "{label}");
         }
     }
 }
