@@ -150,7 +150,8 @@ impl Call {
             bcc,
             reply_to: addresses(&request.reply_to)?,
             message_id,
-            references: request.references.clone(),
+            // An empty one would be a line of white space, which some take for the end of the header.
+            references: request.references.iter().filter(|id| !id.trim().is_empty()).cloned().collect(),
             date: request.date,
             subject: request.subject.clone(),
             text: request.text.clone(),

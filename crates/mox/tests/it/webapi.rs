@@ -35,7 +35,7 @@ fn a_message_arrives_as_it_was_asked_for() {
         "BCC": [{"Address": "queue451@elsewhere.example"}],
         "ReplyTo": [{"Name": "R", "Address": "reply@x.example"}],
         "MessageID": "<chosen@x.example>",
-        "References": ["<a@x>", "<b@x>"],
+        "References": ["<a@x>", "", "<b@x>"],
         "Date": "2026-11-23T05:03:16+01:00",
         "Subject": "Grüße aus Köln",
         "Text": "hällo\n",
