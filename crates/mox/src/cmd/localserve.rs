@@ -179,10 +179,16 @@ fn default_dir() -> PathBuf {
 
 /// Writes everything; removes a folder it made itself when that fails.
 fn write(dir: &Path, ip: Option<IpAddr>, port_base: u16, accounts: &Accounts, existed: bool) -> Outcome {
+    let lock = if existed {
+        Some(wire::try_lock(dir).and_then(|lock| lock.ok_or_else(|| wire::in_use(dir))).map_err(Failure::Error)?)
+    } else {
+        None
+    };
     let config = dir.join("mox.conf");
     let make = |name: &str| wire::create_account(&config, name, PASSWORD).map_err(|e| Failure::new(format!("creating account {name}"), e));
     let written =
         files::write(dir, ip, port_base, accounts).and_then(|()| make(ACCOUNT)).and_then(|()| accounts.names().try_for_each(make));
+    drop(lock);
     if written.is_err() && !existed {
         drop(std::fs::remove_dir_all(dir));
     }
@@ -198,7 +204,7 @@ fn banner(dir: &Path, existed: bool, started: &Started) {
   user   {ADDRESS}  password {PASSWORD}
   admin  password {ADMIN_PASSWORD}
   TLS    self-signed certificate {cert}
-  ports  the well-known ones + 1000, as configured in mox.conf
+  ports  as configured in mox.conf: by default, the well-known ones + 1000
 
 Mail to any address arrives in this user's mailboxes. The end of a localpart makes it fail:
   …temperror  a temporary error (451)        …permerror  a permanent error (550)

@@ -15,6 +15,7 @@ mod expiry;
 mod http;
 mod imap;
 mod listeners;
+mod lock;
 mod mtasts;
 mod queue;
 mod reload;
@@ -36,6 +37,7 @@ pub(crate) use acme::{hostname_of, listener_keys, provider_of};
 pub(crate) use listeners::Service;
 #[cfg(test)]
 pub(crate) use listeners::endpoints;
+pub(crate) use lock::{in_use, try_lock};
 pub(crate) use selectors::selectors as signing_selectors;
 pub(crate) use startup::{LoadError, Mode, Startup};
 

@@ -4,6 +4,7 @@ use super::directory::directory;
 use super::expiry::Expiry;
 use super::http::{Http, client_names};
 use super::listeners::{Endpoint, Service};
+use super::lock::{DataLock, lock};
 use super::reports::Reports;
 use super::routing::{World, routing};
 use super::schedules::Schedules;
@@ -49,6 +50,7 @@ pub(super) struct Shared {
     pub(super) live: Arc<Live>,
     pub(super) log: Log,
     pub(super) data_dir: PathBuf,
+    _lock: DataLock,
     pub(super) store: Store,
     pub(super) queue: Queue,
     pub(super) directory: SharedDirectory,
@@ -146,6 +148,7 @@ impl Services {
         let acme_metrics = acme::metrics(metrics.registry_mut());
         let metrics = Arc::new(metrics);
 
+        let lock = lock(&data_dir).await?;
         let store = Store::open(storage, clock, random).await.map_err(|e| format!("opening store: {e}"))?;
         let queue = store.queue().await.map_err(|e| format!("opening queue: {e}"))?;
         let snapshot = live.snapshot();
@@ -174,6 +177,7 @@ impl Services {
             live: Arc::clone(&live),
             log,
             data_dir,
+            _lock: lock,
             store,
             queue,
             directory,

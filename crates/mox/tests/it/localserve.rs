@@ -350,3 +350,24 @@ fn its_certificate_is_good_for_its_name_and_its_addresses() {
         assert_eq!(String::from_utf8_lossy(&command.output().unwrap().stdout), "200", "{url}");
     }
 }
+
+/// Two servers on one folder would each believe what they have in memory.
+#[test]
+fn a_folder_has_one_server() {
+    let mut mox = start();
+    let dir = mox.dir();
+    let refused = |flag: &str| {
+        let output = Command::new(BINARY).args(["localserve", flag, "-dir"]).arg(&dir).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && text.contains("another server is running on data directory"), "{output:?}");
+    };
+    refused("-portbase=0");
+    let conf = std::fs::read(dir.join("mox.conf")).unwrap();
+    refused("-initonly");
+    assert_eq!(std::fs::read(dir.join("mox.conf")).unwrap(), conf);
+    // The first one still has its control socket. Killed, it leaves the folder to the next.
+    run(&mox, WAITING);
+    mox.kill().unwrap();
+    mox.resume().unwrap();
+    run(&mox, WAITING);
+}
