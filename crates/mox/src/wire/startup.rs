@@ -8,10 +8,12 @@ use crate::log::Log;
 use mox_config::{Live, Outside, Paths, Static};
 use mox_net::tls::Certificates;
 use mox_net::{OfflineDns, Sockets};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::User;
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +85,9 @@ impl Startup {
             storage.check_on_close = Some(inconsistent);
         }
         let mut endpoints = endpoints(fixed);
+        if mode != Mode::Serve {
+            leave_out_ipv6(&mut endpoints, is_absent);
+        }
         let acme = acme::settings(fixed, paths, &endpoints)?;
         let mut sockets = Sockets::new();
         if mode == (Mode::Localserve { any_ports: true }) {
@@ -125,6 +130,25 @@ impl Startup {
     }
 }
 
+/// A machine for testing may well have no IPv6, as containers often don't: it is tested over IPv4 then. Not where the configuration has
+/// nothing else, or if an address is merely in use.
+fn leave_out_ipv6(endpoints: &mut Vec<Endpoint>, is_absent: impl Fn(IpAddr) -> bool) {
+    let absent: BTreeSet<IpAddr> = endpoints.iter().map(|e| e.addr.ip()).filter(|ip| ip.is_ipv6() && is_absent(*ip)).collect();
+    if absent.is_empty() || endpoints.iter().all(|e| absent.contains(&e.addr.ip())) {
+        return;
+    }
+    for ip in &absent {
+        tracing::warn!(%ip, "not listening on an address that this machine doesn't have");
+    }
+    endpoints.retain(|e| !absent.contains(&e.addr.ip()));
+}
+
+/// Whether nothing can be bound to an address, because the machine doesn't have it or its family.
+fn is_absent(ip: IpAddr) -> bool {
+    let unsupported = |e: &std::io::Error| e.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32);
+    TcpListener::bind((ip, 0)).is_err_and(|e| e.kind() == ErrorKind::AddrNotAvailable || unsupported(&e))
+}
+
 /// Ends the process at once: what comes after can't be trusted.
 fn inconsistent(what: &str, problems: &[String]) {
     for problem in problems {
@@ -153,4 +177,30 @@ pub(super) fn open(config: &Path, read_tls_keys: bool) -> Result<Live, String> {
 
 fn user_known(name: &str) -> bool {
     User::from_name(name).is_ok_and(|user| user.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Service;
+
+    #[test]
+    fn without_ipv6() {
+        let left = |addresses: &[&str], absent: &str| {
+            let endpoint = |addr: &&str| {
+                let addr: SocketAddr = addr.parse().unwrap();
+                Endpoint { listener: "local".to_owned(), service: Service::Smtp, addr, port: addr.port() }
+            };
+            let mut endpoints = addresses.iter().map(endpoint).collect();
+            leave_out_ipv6(&mut endpoints, |ip| absent.split(' ').any(|a| a == ip.to_string()));
+            endpoints.iter().map(|e| e.addr.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let both = ["127.0.0.1:1025", "[::1]:1025", "127.0.0.1:1143", "[::1]:1143"];
+        assert_eq!(left(&both, "::1"), "127.0.0.1:1025 127.0.0.1:1143");
+        assert_eq!(left(&both, ""), both.join(" "));
+        // Asked for by name, or IPv4: that is an error.
+        assert_eq!(left(&["[::1]:1025"], "::1"), "[::1]:1025");
+        assert_eq!(left(&both, "127.0.0.1"), both.join(" "));
+        assert!(!is_absent("127.0.0.1".parse().unwrap()));
+    }
 }
