@@ -26,6 +26,9 @@ pub(crate) enum End {
     /// The server shuts down.
     #[error("shutting down")]
     Stopping,
+    /// The account is no longer served: it was removed.
+    #[error("account was closed")]
+    Gone,
     /// Input that can't be read on, or a connection that is to be closed for another reason; what there was to say is in the output.
     #[error("closed")]
     Closed,

@@ -76,6 +76,7 @@ impl From<mox_store::Error> for Failure {
             E::OverQuota => Self::code(Code::OverQuota, text),
             E::TooManyKeywords | E::TooManyMailboxes => Self::code(Code::Limit, text),
             E::Inbox | E::Keyword(_) | E::NotSubscribed | E::NoMessage | E::SameMailbox => Self::no(text),
+            E::Db(mox_store::db::Error::Closed) => Self::End(End::Gone),
             other => Self::Server(other),
         }
     }

@@ -221,6 +221,7 @@ impl Session {
         let text = match end {
             End::Inactive => Some("inactive"),
             End::Stopping => Some("shutting down"),
+            End::Gone => Some("account was closed"),
             End::Closed => None,
             // Gone, or not reading: it may have had a part of the output, and what follows would make no sense.
             End::Io(_) => return self.conn.stream.close().await,

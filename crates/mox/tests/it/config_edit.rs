@@ -1,7 +1,7 @@
 //! Changing the configuration of a running server.
 
 use crate::server::start;
-use mox_testkit::peers::{Mox, Service, SmtpClient};
+use mox_testkit::peers::{ImapClient, Mox, Service, SmtpClient};
 
 fn run(mox: &Mox, line: &str) -> (i32, String, String) {
     let args: Vec<&str> = line.split_whitespace().collect();
@@ -32,6 +32,27 @@ fn what_is_needed_cannot_be_removed() {
     assert_eq!(run(&mox, "config account add eve eve@localhost").0, 0);
     let mut client = SmtpClient::smtp(mox.port(Service::Submission)).unwrap();
     assert!(client.login("eve@localhost", "evesecret").is_err());
+}
+
+/// A session of an account that was removed sees nothing of one of that name that was made later.
+#[test]
+fn sessions_end_with_their_account() {
+    let mox = start();
+    let log_in = |password: &str| {
+        let input = format!("{password}\n");
+        assert_eq!(mox.command_with_input(&["setaccountpassword", "eve"], input.as_bytes()).unwrap().status.code(), Some(0));
+        ImapClient::login(mox.port(Service::Imap), "eve@localhost", password).unwrap()
+    };
+    assert_eq!(run(&mox, "config account add eve eve@localhost").0, 0);
+    let mut old = log_in("firstsecret");
+    old.append("Inbox", "", b"Subject: first\r\n\r\nx\r\n").unwrap();
+    old.ok("SELECT Inbox").unwrap();
+    assert_eq!(run(&mox, "config account rm eve").0, 0);
+    assert_eq!(run(&mox, "config account add eve eve@localhost").0, 0);
+    log_in("secondsecret").append("Inbox", "", b"Subject: second\r\n\r\nx\r\n").unwrap();
+    assert!(old.start("FETCH 1 BODY[]").is_ok());
+    assert_eq!(old.response().unwrap(), b"* BYE account was closed");
+    assert!(old.response().is_err());
 }
 
 #[test]

@@ -287,7 +287,7 @@ impl<S: Scope> Database<S> {
         self.blocking(move || inner.setup(f)).await
     }
 
-    /// Refuses further writes, waits for those that were queued, and closes the connections.
+    /// Refuses further reads and writes, waits for writes that were queued, and closes the connections.
     pub async fn close(&self) {
         self.inner.queue.close();
         loop {
@@ -594,6 +594,10 @@ impl<S: Scope> Inner<S> {
     }
 
     fn begin_read(&self) -> Result<Conn, Error> {
+        // What is at the file's place by now may be another account's.
+        if self.queue.is_closed() {
+            return Err(Error::Closed);
+        }
         let mut attempt = 1;
         loop {
             let kept = lock(&self.readers).pop();

@@ -125,6 +125,10 @@ impl<S: Scope> Queue<S> {
         self.lock().closed = true;
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         let state = self.lock();
         !state.running && state.jobs.is_empty()

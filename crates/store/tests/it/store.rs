@@ -31,6 +31,8 @@ for_each_engine! {
         let new = f.account().await;
         assert!(new.id() > old_id);
         assert_eq!((new.view(inbox(&new)).await.unwrap().exists(), new.mailboxes().used().0), (0, 0));
+        // Who still holds the old one doesn't get to see the new one.
+        assert!(old.read(|_| Ok::<_, Error>(())).await.is_err());
         f.finish().await;
     }
 
