@@ -28,6 +28,8 @@ const PACKAGES: &[(&str, &str)] = &[
     ("mox_delivery::smtp", "smtpclient"),
     ("mox_delivery", "queue"),
     ("mox_store", "store"),
+    ("mox_logins", "store"),
+    ("mox_probe::dnsbl", "dnsbl"),
     ("mox_net::resolver", "dns"),
     ("mox_net::acme", "autotls"),
     ("mox_net", "net"),
@@ -57,6 +59,10 @@ fn package_of(target: &str) -> Option<&'static str> {
     let module = |name: &str| target == name || target.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
     if let Some((_, package)) = PACKAGES.iter().find(|(name, _)| module(name)) {
         return Some(package);
+    }
+    // No line of ours goes nowhere.
+    if target.starts_with("mox_") {
+        return Some("mox");
     }
     // A target that was given explicitly.
     let explicit = target.split(':').next().unwrap_or_default();
@@ -143,7 +149,7 @@ impl Levels {
 mod tests {
     use super::*;
 
-    /// Lines of the webapi and of HTTP connections went nowhere.
+    /// Lines of the webapi and of HTTP connections, of logins and of block lists went nowhere.
     #[test]
     fn lines_belong_to_packages() {
         for (target, package) in [
@@ -155,6 +161,9 @@ mod tests {
             ("mox_httpd::server", "http"),
             ("smtpserver:auth", "smtpserver"),
             ("store", "store"),
+            ("mox_logins::logins", "store"),
+            ("mox_probe::dnsbl", "dnsbl"),
+            ("mox_some_new_crate", "mox"),
         ] {
             assert_eq!(package_of(target), Some(package), "{target}");
         }
