@@ -168,7 +168,8 @@ fn max(flags: &Flags) -> Result<u64, Failure> {
 
 /// The ids wanted, none for all.
 fn ids(flags: &Flags) -> Result<Vec<i64>, Failure> {
-    let ids = flags.text("ids").unwrap_or_default().split(',').filter(|id| !id.is_empty());
+    // Given and empty isn't all: a script's variable may have been meant.
+    let ids = flags.text("ids").into_iter().flat_map(|ids| ids.split(','));
     ids.map(str::parse).collect::<Result<_, _>>().map_err(|e| Failure::new("parsing -ids", e))
 }
 

@@ -206,6 +206,10 @@ fn commands_filter_and_change() {
     assert_eq!(ids.len(), 2, "{list}");
     assert!(run(&mox, &["queue", "dump", ids[0]]).ends_with(&String::from_utf8(message("held")).unwrap()));
     assert!(fails(&mox, &["queue", "transport", "other"]).contains("no such transport"));
+    // A script whose variable is empty doesn't mean all.
+    for none in ["", ",", "1,"] {
+        assert!(fails(&mox, &["queue", "drop", "-ids", none]).contains("parsing -ids"), "{none}");
+    }
     assert_eq!(run(&mox, &["queue", "transport", "-ids", ids[0], "nowhere"]), "1 message(s) changed\n");
     assert_eq!(run(&mox, &["queue", "requiretls", "-to", "bob@", "no"]), "1 message(s) changed\n");
     assert_eq!(run(&mox, &["queue", "list", "-transport", "nowhere"]).lines().count(), 2);
