@@ -12,7 +12,7 @@ use rcgen::KeyPair;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 /// Makes a change. When this returns without error, it is in the file and in use.
@@ -46,7 +46,9 @@ fn make(live: &Live, change: ConfigEdit, now: Timestamp) -> Result<(), String> {
     match change {
         ConfigEdit::AccountAdd { account, address } => {
             let address = address_of(&address)?;
-            if live.paths().data("accounts").join(&account).exists() {
+            // Names that can't be folders are refused below.
+            let is_name = matches!(*Path::new(&account).components().collect::<Vec<_>>(), [Component::Normal(_)]);
+            if is_name && live.paths().data("accounts").join(&account).exists() {
                 return Err(format!("account directory for {account:?} already exists"));
             }
             edited(live, |dynamic| edit::add_account(dynamic, &account, &address))
@@ -173,13 +175,21 @@ fn write_key(paths: &Paths, selector: &Domain, domain: &Domain, now: Timestamp) 
     Ok(name)
 }
 
+/// Writes a file that must not exist yet, durably: the configuration will name it. Nothing is left if that fails.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o770).create(directory)?;
-    }
+    let Some(directory) = path.parent() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    std::fs::DirBuilder::new().recursive(true).mode(0o770).create(directory)?;
     let mut file = std::fs::File::options().write(true).create_new(true).mode(0o660).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| {
+        // Its name, and that of its folder, which may be new as well.
+        let above = directory.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        [directory, above].into_iter().try_for_each(|folder| std::fs::File::open(folder)?.sync_all())
+    });
+    if written.is_err() {
+        // What went wrong is more important.
+        drop(std::fs::remove_file(path));
+    }
+    written
 }
 
 /// Keys that no other domain uses are put aside: their public half is in DNS for a while, and mistakes happen.
@@ -284,5 +294,9 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("data/accounts/bob")).unwrap();
         let edit = ConfigEdit::AccountAdd { account: "bob".to_owned(), address: "bob@example.org".to_owned() };
         assert_eq!(make(&live, edit, now).unwrap_err(), "account directory for \"bob\" already exists");
+        for name in ["", ".", "..", "../bob"] {
+            let edit = ConfigEdit::AccountAdd { account: name.to_owned(), address: "bob@example.org".to_owned() };
+            assert!(!make(&live, edit, now).unwrap_err().contains("already exists"), "{name}");
+        }
     }
 }
