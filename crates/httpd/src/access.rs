@@ -7,6 +7,7 @@ use hyper::body::{Bytes, Frame, SizeHint};
 use hyper::header::{HOST, HeaderMap, REFERER, USER_AGENT};
 use hyper::{Method, Uri, Version};
 use mox_base::Clock;
+use mox_net::limit::OpenGuard;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -83,6 +84,8 @@ pub(crate) struct Record {
     size: u64,
     uncompressed: Option<usize>,
     complete: bool,
+    /// Behind a proxy, the request counts as a connection of its client.
+    pub(crate) open: Option<OpenGuard>,
 }
 
 /// Where a request came from.
@@ -125,6 +128,7 @@ impl Record {
             size: 0,
             uncompressed: None,
             complete: false,
+            open: None,
         }
     }
 

@@ -2,13 +2,14 @@
 //! policies of MTA-STS, and answers to providers of certificates.
 //!
 //! [`Metrics`] is the registry that the rest of the server counts in. A [`Server`] is shared by all ports; a [`Site`] is what one
-//! port serves: a [`Router`] with services, each a [`Handler`] at a path. Limits: the size of a request's head, the time for it,
-//! requests of a client per minute and hour; services limit what they read of bodies.
+//! port serves: a [`Router`] with services, each a [`Handler`] at a path. Limits: the size of a request's head, the time for it and
+//! for taking the answer, requests and connections of a client; services limit what they read of bodies.
 
 mod access;
 mod body;
 mod compress;
 mod h2;
+mod limits;
 mod metrics;
 mod pace;
 mod process;
@@ -22,9 +23,10 @@ pub mod webapi;
 mod wellknown;
 
 pub use body::Body;
+pub use limits::Limits;
 pub use metrics::{ConnectionLabels, Metrics, OpenConnection};
 pub use request::{Peer, Request};
 pub use router::{Answering, Class, ClientNames, Handler, Hosts, Route, Router};
 pub use scrape::Scrape;
-pub use server::{Server, Site, request_limit};
+pub use server::{Server, Site};
 pub use wellknown::{ACME_PATH, AcmeHttp, MTA_STS_PATH, MtaSts};

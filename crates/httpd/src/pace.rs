@@ -1,7 +1,7 @@
-//! How long clients may take: for the head of a request, and between requests.
+//! How long clients may take: for the head of a request, between requests, and for taking some of an answer.
 //!
-//! hyper knows one time for both. Here a connection may be idle for [`IDLE`], but a head that has begun must be complete within
-//! [`HEADER`].
+//! hyper knows one time for the first two, and none for the last. Here a connection may be idle for [`IDLE`], but a head that has
+//! begun must be complete within [`HEADER`]; and what we write must get on within [`WRITE`].
 
 use mox_net::Stream;
 use std::io;
@@ -19,6 +19,9 @@ pub(crate) const HEADER: Duration = Duration::from_secs(30);
 /// Between requests: longer than browsers keep idle connections, so that they close them and not we.
 pub(crate) const IDLE: Duration = Duration::from_secs(65);
 
+/// For taking some of what we write.
+pub(crate) const WRITE: Duration = Duration::from_secs(30);
+
 /// Whether a request is being answered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Answering(Arc<AtomicBool>);
@@ -35,18 +38,32 @@ impl Answering {
     }
 }
 
-/// A connection that ends when a head takes too long.
+/// A connection that ends when a head takes too long, or its client takes nothing of what it asked for.
 #[derive(Debug)]
 pub(crate) struct Paced {
     stream: Stream,
     answering: Answering,
     /// Runs while a head is incomplete.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Runs while the client takes nothing.
+    stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Paced {
     pub(crate) const fn new(stream: Stream, answering: Answering) -> Self {
-        Self { stream, answering, deadline: None }
+        Self { stream, answering, deadline: None, stuck: None }
+    }
+
+    /// What came of writing, unless it has been stuck for too long.
+    fn written<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stuck = None;
+            return polled;
+        }
+        match self.stuck.get_or_insert_with(|| Box::pin(sleep(WRITE))).as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }
 
@@ -72,14 +89,17 @@ impl AsyncRead for Paced {
 
 impl AsyncWrite for Paced {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.written(cx, polled)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.written(cx, polled)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        let polled = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.written(cx, polled)
     }
 }

@@ -7,6 +7,7 @@ use crate::access::{Counted, Origin, Record};
 use crate::body::Body;
 use crate::compress::{accepts_gzip, compress};
 use crate::h2;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::pace::{self, Paced};
 use crate::request::{Peer, Request, clean, forwarded_for, host};
@@ -18,11 +19,11 @@ use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mox_base::Clock;
 use mox_net::tls::ACME_ALPN;
-use mox_net::{RateLimit, ServerTls, Stream};
+use mox_net::{ServerTls, Stream};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
 use tokio_util::sync::CancellationToken;
 
 /// The largest head of a request.
@@ -31,19 +32,16 @@ pub(crate) const MAX_HEAD: usize = 1 << 20;
 /// The most header fields of a request.
 const MAX_FIELDS: usize = 200;
 
-/// The limit on requests of a client, shared by all ports: 1000 a minute and 5000 an hour for an address, three and nine times
-/// that for its networks.
-pub fn request_limit() -> RateLimit {
-    let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3600));
-    RateLimit::new([(minute, [1000, 3000, 9000]), (hour, [5000, 15_000, 45_000])])
-}
+/// What a client hears that has too many connections.
+const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 32\r\n\
+    Retry-After: 60\r\nConnection: close\r\n\r\n429 - too many open connections\n";
 
 /// What all ports share.
 #[derive(Debug)]
 pub struct Server {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-    limit: RateLimit,
+    limits: Limits,
     next_id: AtomicI64,
     pub(crate) stop: CancellationToken,
 }
@@ -55,21 +53,38 @@ pub struct Site {
     pub router: Router,
     /// Set if connections begin with TLS.
     pub tls: Option<ServerTls>,
-    /// Whether the rate of requests is limited.
+    /// Whether what a client may have is limited.
     pub rate_limited: bool,
 }
 
 impl Server {
-    /// A server with a limit on requests, usually [`request_limit`]. When `stop` is cancelled, connections end after the request
-    /// they are at.
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, limit: RateLimit, stop: CancellationToken) -> Arc<Self> {
+    /// A server. When `stop` is cancelled, connections end after the request they are at.
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<Metrics>, limits: Limits, stop: CancellationToken) -> Arc<Self> {
         // Numbers go on after a restart.
         let next_id = AtomicI64::new(clock.now().micros().div_euclid(1000));
-        Arc::new(Self { clock, metrics, limit, next_id, stop })
+        Arc::new(Self { clock, metrics, limits, next_id, stop })
     }
 
     /// Serves a connection until it ends.
-    pub async fn connection(self: Arc<Self>, site: Arc<Site>, mut stream: Stream) {
+    pub async fn connection(self: Arc<Self>, site: Arc<Site>, stream: Stream) {
+        let ip = stream.remote_addr().ip();
+        // A proxy's connections aren't its clients'.
+        let limited = site.rate_limited && !site.router.forwarded();
+        let open = if limited { self.limits.open(ip) } else { None };
+        if limited && open.is_none() {
+            tracing::debug!(target: "net/http", remote = %stream.remote_addr(), "too many open connections");
+            return if site.tls.is_some() { drop(stream) } else { refuse(stream).await };
+        }
+        // Before the handshake, which costs us more than the client.
+        if limited && site.tls.is_some() && !self.limits.handshake(ip, self.clock.now()) {
+            tracing::debug!(target: "net/http", remote = %stream.remote_addr(), "too many tls handshakes");
+            return;
+        }
+        self.serve(site, stream).await;
+        drop(open);
+    }
+
+    async fn serve(self: Arc<Self>, site: Arc<Site>, mut stream: Stream) {
         if let Some(tls) = &site.tls
             && let Err(error) = stream.start_tls(tls, &[]).await
         {
@@ -122,7 +137,15 @@ impl Server {
         let origin = Origin { peer: &peer, client_ip: client_ip.filter(|_| forwarded), id };
         let mut record = Record::new(&self.clock, &self.metrics, (&head.method, &head.uri, head.version), &head.headers, &origin);
         let now = self.clock.now();
-        if site.rate_limited && client_ip.is_some_and(|ip| !self.limit.add(ip, now)) {
+        let refused = match client_ip.filter(|_| site.rate_limited) {
+            None => false,
+            Some(ip) if forwarded => {
+                record.open = self.limits.open(ip);
+                record.open.is_none() || !self.limits.requests.add(ip, now)
+            }
+            Some(ip) => !self.limits.requests.add(ip, now),
+        };
+        if refused {
             let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "429 - too many requests");
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("60"));
             return finish(record, "(ratelimited)", response, None);
@@ -151,6 +174,12 @@ impl Server {
         record.answered(route.label, response.status().as_u16(), uncompressed);
         response.map(|body| Counted::new(body, record))
     }
+}
+
+/// Tells a client without TLS that it has too many connections. Nothing depends on whether it listens.
+async fn refuse(mut stream: Stream) {
+    drop(tokio::time::timeout(pace::WRITE, stream.write_all(TOO_MANY)).await);
+    stream.close().await;
 }
 
 fn finish(mut record: Record, label: &'static str, response: Response<Body>, uncompressed: Option<usize>) -> Response<Counted> {

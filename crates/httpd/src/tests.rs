@@ -1,13 +1,13 @@
 //! Connections: slow ones, idle ones, and those with several requests at once.
 
 use crate::webapi::Forms;
-use crate::{Answering, Body, Class, Handler, Hosts, Metrics, Peer, Request, Route, Router, Server, Site};
+use crate::{Answering, Body, Class, Handler, Hosts, Limits, Metrics, Peer, Request, Route, Router, Server, Site};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mox_delivery::spool::SpoolSettings;
-use mox_net::{RateLimit, Stream};
+use mox_net::Stream;
 use mox_testkit::VirtualClock;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +59,7 @@ impl World {
             handler: Arc::new(Echo(forms)),
         });
         let stop = CancellationToken::new();
-        let server = Server::new(Arc::new(VirtualClock::default()), Arc::new(Metrics::new()), RateLimit::new([]), stop.clone());
+        let server = Server::new(Arc::new(VirtualClock::default()), Arc::new(Metrics::new()), Limits::none(), stop.clone());
         let site = Arc::new(Site { router, tls: None, rate_limited: true });
         Self { server, site, stop, tasks: TaskTracker::new(), _folder: folder }
     }
@@ -214,4 +214,52 @@ async fn several_requests_at_once() {
     };
     assert_eq!(tokio::join!(busy, stop).0, (200, "d".to_owned()));
     connection.await.unwrap().unwrap();
+}
+
+/// Whoever asks for something and doesn't take it keeps it in memory for a while, and no longer.
+#[tokio::test(start_paused = true)]
+async fn clients_that_take_nothing_are_left() {
+    let form = format!("request={}", "x".repeat(500_000));
+    let world = World::new();
+    let mut client = world.connect();
+    let begin = Instant::now();
+    client.write_all(FORM.replace("1000000", &form.len().to_string()).as_bytes()).await.unwrap();
+    client.write_all(form.as_bytes()).await.unwrap();
+    world.tasks.close();
+    world.tasks.wait().await;
+    assert_eq!(begin.elapsed().as_secs(), 30);
+    // One that takes a little now and then isn't left.
+    let world = World::new();
+    let mut client = world.connect();
+    client.write_all(FORM.replace("1000000", &form.len().to_string()).as_bytes()).await.unwrap();
+    client.write_all(form.as_bytes()).await.unwrap();
+    let (mut some, mut taken) = (vec![0; 50_000], 0);
+    while taken < form.len() {
+        sleep(Duration::from_secs(25)).await;
+        taken += client.read(&mut some).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_without_a_window_are_left() {
+    let world = World::new();
+    let mut http = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+    http.initial_stream_window_size(0);
+    let (mut sender, connection) = http.handshake(TokioIo::new(world.connect_h2())).await.unwrap();
+    let connection = world.tasks.spawn(connection);
+    let begin = Instant::now();
+    let request = hyper::Request::post("https://x/").header("content-type", "application/x-www-form-urlencoded");
+    let response = sender.send_request(request.body(Full::new(Bytes::from_static(b"request=x"))).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    drop(connection.await.unwrap());
+    let seconds = begin.elapsed().as_secs();
+    assert!((60..=90).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_answers_over_h2_are_whole() {
+    let world = World::new();
+    let (mut sender, _connection) = h2(&world).await;
+    let text: String = (0..30_000).map(|n| format!("{n} ")).collect();
+    assert_eq!(post(&mut sender, "/", &format!("request={text}")).await, (200, text));
 }

@@ -2,10 +2,12 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use mox_base::{Clock, Timestamp};
-use mox_httpd::{Class, Hosts, MTA_STS_PATH, Metrics, MtaSts, Route, Router, Scrape, Server, Site, request_limit};
-use mox_net::Stream;
+use mox_httpd::{Class, Hosts, Limits, MTA_STS_PATH, Metrics, MtaSts, Route, Router, Scrape, Server, Site};
+use mox_net::tls::{Certificates, KeyCert, ServerTlsOptions};
+use mox_net::{ServerTls, Stream};
 use mox_testkit::VirtualClock;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +26,7 @@ fn site(metrics: &Arc<Metrics>) -> Arc<Site> {
 
 fn server(metrics: &Arc<Metrics>) -> Arc<Server> {
     let clock: Arc<dyn Clock> = Arc::new(VirtualClock::at(Timestamp::from_secs(1_800_000_000)));
-    Server::new(clock, Arc::clone(metrics), request_limit(), CancellationToken::new())
+    Server::new(clock, Arc::clone(metrics), Limits::strangers(&[]), CancellationToken::new())
 }
 
 /// As [`ask`], also if the server doesn't take all of the request.
@@ -91,6 +93,97 @@ async fn too_many_requests() {
     let answer = ask(&server, &site, "GET / HTTP/1.1\r\nHost: x").await;
     assert!(answer.starts_with("HTTP/1.1 429 ") && answer.contains("retry-after: 60\r\n"), "{answer}");
     assert!(metrics.text().unwrap().contains("handler=\"(ratelimited)\""));
+}
+
+fn forwarded_site(metrics: &Arc<Metrics>) -> Arc<Site> {
+    let mut router = Router::default();
+    let handler = Arc::new(Scrape::new(Arc::clone(metrics)));
+    router.add(Route { class: Class::System, hosts: Hosts::Any, path: "/".to_owned(), label: "metrics", forwarded: true, handler });
+    Arc::new(Site { router, tls: None, rate_limited: true })
+}
+
+/// A connection that has been accepted, and says nothing.
+struct Silent {
+    client: Stream,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn silent(server: &Arc<Server>, site: &Arc<Site>, from: &str) -> Silent {
+    let (client, end) = Stream::pair(from.parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
+    Silent { client, task: tokio::spawn(Arc::clone(server).connection(Arc::clone(site), end)) }
+}
+
+impl Silent {
+    /// What the server says when it is asked now.
+    async fn ask(mut self, request: &str) -> String {
+        // Who is refused needn't read it.
+        drop(self.client.write_all(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes()).await);
+        let mut answer = Vec::new();
+        drop(self.client.read_to_end(&mut answer).await);
+        self.task.await.unwrap();
+        String::from_utf8(answer).unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn open_connections_have_a_number() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), site(&metrics));
+    let request = "GET / HTTP/1.1\r\nHost: x";
+    let mut open: Vec<_> = (0..100).map(|_| silent(&server, &site, "203.0.113.9:4000")).collect();
+    tokio::task::yield_now().await;
+    let refused = silent(&server, &site, "203.0.113.9:4001").ask(request).await;
+    let (head, body) = refused.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("Retry-After: 60"), "{refused}");
+    assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{refused}");
+    // Others aren't troubled, until it is their network that has too many.
+    assert!(silent(&server, &site, "203.0.113.10:4001").ask(request).await.starts_with("HTTP/1.1 200 "));
+    open.extend((0..200).map(|n| silent(&server, &site, &format!("203.0.113.{}:4000", 10 + n % 10))));
+    tokio::task::yield_now().await;
+    assert!(silent(&server, &site, "203.0.113.40:4000").ask(request).await.starts_with("HTTP/1.1 429 "));
+    assert!(silent(&server, &site, "203.0.113.140:4000").ask(request).await.starts_with("HTTP/1.1 200 "));
+    // Those that are open are served; and there is room again once they end.
+    assert!(open.remove(0).ask(request).await.starts_with("HTTP/1.1 200 "));
+    assert!(silent(&server, &site, "203.0.113.9:4001").ask(request).await.starts_with("HTTP/1.1 200 "));
+}
+
+/// A proxy's connections are many; its clients' requests that are being answered are few.
+#[tokio::test(start_paused = true)]
+async fn proxies_have_as_many_connections_as_they_like() {
+    let metrics = Arc::new(Metrics::new());
+    let (server, site) = (server(&metrics), forwarded_site(&metrics));
+    let open: Vec<_> = (0..150).map(|_| silent(&server, &site, "203.0.113.9:4000")).collect();
+    tokio::task::yield_now().await;
+    for silent in open {
+        let answer = silent.ask("GET / HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 198.51.100.1").await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn handshakes_have_a_rate() {
+    let (metrics, clock) = (Arc::new(Metrics::new()), Arc::new(VirtualClock::at(Timestamp::from_secs(1_800_000_000))));
+    let moving: Arc<dyn Clock> = clock.clone();
+    let server = Server::new(moving, Arc::clone(&metrics), Limits::strangers(&[]), CancellationToken::new());
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let pair = KeyCert::from_pem(made.cert.pem().as_bytes(), made.signing_key.serialize_pem().as_bytes()).unwrap();
+    let tls = ServerTls::new(Arc::new(Certificates::new(vec![pair]).unwrap()), ServerTlsOptions::default()).unwrap();
+    let mut site = site(&metrics);
+    Arc::get_mut(&mut site).unwrap().tls = Some(tls);
+    // Whether the server says anything to a client that begins with something else than a handshake.
+    let heard = async |bytes: &[u8]| {
+        let mut silent = silent(&server, &site, "203.0.113.9:4000");
+        drop(silent.client.write_all(bytes).await);
+        let mut answer = Vec::new();
+        drop(silent.client.read_to_end(&mut answer).await);
+        !answer.is_empty()
+    };
+    for number in 0..1000 {
+        assert!(heard(b"GET / HTTP/1.1\r\n\r\n").await, "{number}: no alert");
+    }
+    assert!(!heard(b"GET / HTTP/1.1\r\n\r\n").await);
+    clock.advance(Duration::from_secs(61));
+    assert!(heard(b"GET / HTTP/1.1\r\n\r\n").await);
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,8 +10,8 @@ use mox_config::{Dynamic, Static};
 use mox_delivery::spool::SpoolSettings;
 use mox_delivery::submit::Submitter;
 use mox_httpd::webapi::{Parts, ReceivedId, Webapi};
-use mox_httpd::{ACME_PATH, AcmeHttp, Class, Hosts, MTA_STS_PATH, Metrics, Route, Router, Scrape, Server, Site, request_limit};
-use mox_net::{RateLimit, ServerTls};
+use mox_httpd::{ACME_PATH, AcmeHttp, Class, Hosts, Limits, MTA_STS_PATH, Metrics, Route, Router, Scrape, Server, Site};
+use mox_net::ServerTls;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -30,10 +30,10 @@ impl Http {
     /// # Errors
     /// A text for the operator.
     pub(super) fn new(shared: &Shared, mode: Mode, metrics: mox_httpd::webapi::Metrics, life: &Life) -> Result<Self, String> {
-        let limit = match mode {
-            Mode::Serve => request_limit().sparing(&shared.live.settings().rate_limit_exempt_networks),
+        let limits = match mode {
+            Mode::Serve => Limits::strangers(&shared.live.settings().rate_limit_exempt_networks),
             // All clients are this machine's, and load tests are among what it is for.
-            Mode::Localserve { .. } => RateLimit::new([]),
+            Mode::Localserve { .. } => Limits::none(),
         };
         let (clock, random) = (Arc::clone(shared.store.clock()), Arc::clone(shared.store.random()));
         let ids = smtp::connection_ids(shared)?;
@@ -52,7 +52,7 @@ impl Http {
             clock: Arc::clone(&clock),
             random,
         });
-        Ok(Self { server: Server::new(clock, Arc::clone(&shared.metrics), limit, life.stop.clone()), webapi })
+        Ok(Self { server: Server::new(clock, Arc::clone(&shared.metrics), limits, life.stop.clone()), webapi })
     }
 
     /// What a port serves.

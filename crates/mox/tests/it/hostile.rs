@@ -190,7 +190,12 @@ fn five_hundred_slow_connections() {
         let [_, network] = (10 + number / 32).to_be_bytes();
         // Each network of its own, as a network may only have so many.
         let source = Ipv4Addr::new(127, network, byte, 1);
-        let port = mox.port(if number.is_multiple_of(2) { Service::Smtp } else { Service::Imap });
+        let service = match number % 3 {
+            0 => Service::Smtp,
+            1 => Service::Imap,
+            _ => Service::Http,
+        };
+        let port = mox.port(service);
         let mut client = SmtpClient::raw(source, port).unwrap();
         client.write(b"N").unwrap();
         slow.push(client);
