@@ -7,11 +7,12 @@
 
 use crate::settings::Limits;
 use mox_imap::reader::Reader;
+use mox_imap::response::{self, Status};
 use mox_net::Stream;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Why there is no more input.
@@ -37,6 +38,12 @@ pub(crate) enum End {
 /// Output that is worth writing in the middle of a response.
 const LARGE: usize = 128 * 1024;
 
+/// Input that is read while a command is at work.
+const AHEAD: usize = 16 * 1024;
+
+/// Between questions to a client that sends nothing more.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A connection.
 #[derive(Debug)]
 pub(crate) struct Conn {
@@ -48,11 +55,13 @@ pub(crate) struct Conn {
     pub(crate) slow: bool,
     limits: Limits,
     stop: CancellationToken,
+    /// The client has ended its output; when it was last asked whether it is there.
+    ended: Option<Instant>,
 }
 
 impl Conn {
     pub(crate) fn new(stream: Stream, limits: Limits, stop: CancellationToken) -> Self {
-        Self { stream, reader: Reader::new(limits.before_login), out: Vec::new(), slow: false, limits, stop }
+        Self { stream, reader: Reader::new(limits.before_login), out: Vec::new(), slow: false, limits, stop, ended: None }
     }
 
     /// Writes all output.
@@ -125,6 +134,38 @@ impl Conn {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
             _ => Ok(()),
         }
+    }
+
+    /// Within long work: fails if nobody waits for its end any more. What the client has sent meanwhile is kept, as much as a command
+    /// may have in a line; beyond that its end is noticed later.
+    pub(crate) async fn attend(&mut self) -> Result<(), End> {
+        if self.stop.is_cancelled() {
+            return Err(End::Stopping);
+        }
+        if let Some(asked) = self.ended {
+            return if asked.elapsed() < ASK_AGAIN { Ok(()) } else { self.ask_if_there().await };
+        }
+        if self.reader.input.len() >= AHEAD {
+            return Ok(());
+        }
+        let read = tokio::select! {
+            biased;
+            read = self.read_now() => read,
+            () = std::future::ready(()) => Ok(()),
+        };
+        self.shrink();
+        match read {
+            Err(End::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.ask_if_there().await,
+            read => read,
+        }
+    }
+
+    /// A client that sends nothing more may still wait for answers, as those do whose commands are a file. One that is gone refuses
+    /// what it is sent.
+    async fn ask_if_there(&mut self) -> Result<(), End> {
+        self.ended = Some(Instant::now());
+        response::status(&mut self.out, None, Status::Ok, None, "still at work");
+        self.flush().await
     }
 
     /// Reads a line that isn't a command.

@@ -38,7 +38,7 @@ pub mod wire;
 
 pub use account::{
     Account, Added, Append, Columns, Copied, Created, Delivery, Expunged, FlagChange, FlagOp, Flagged, History, MailboxWatch, MessageFacts,
-    MessageRow, Notice, ReadTx, Renamed, Watch, WriteTx,
+    MessageRow, Notice, ReadTx, Renamed, Scan, Watch, WriteTx,
 };
 pub use change::{Change, ChangeKind, Origin};
 pub use error::Error;

@@ -122,8 +122,15 @@ impl Store {
     /// A folder can't be made, or a database can't be opened.
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Result<Self, Error> {
         let (history, max_mailboxes, check_on_close) = (settings.history, settings.max_mailboxes, settings.check_on_close);
-        let env =
-            Env { runtime: Handle::current(), clock, faults: settings.faults, readers: Arc::new(Semaphore::new(settings.readers.max(1))) };
+        // Half of the cores at most look through many messages; who wants little finds the other half.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let env = Env {
+            runtime: Handle::current(),
+            clock,
+            faults: settings.faults,
+            readers: Arc::new(Semaphore::new(settings.readers.max(1))),
+            scans: Arc::new(Semaphore::new((cores / 2).clamp(1, settings.readers.max(1)))),
+        };
         let place = match settings.engine {
             Engine::Sqlite { data } => Place::Sqlite(data),
             Engine::Postgres { address, tls, blobs } => Place::Postgres(PgPool::at(*address, tls, env.runtime.clone())?, blobs),

@@ -2,7 +2,8 @@
 //!
 //! A program is first worked out on sets: flags, UIDs and sequence numbers are bitmaps of the view, and so is what NOT, OR and AND
 //! make of them. That leaves messages about which more has to be known; these are read, cheap facts first, and only they. A
-//! program of flags reads nothing.
+//! program of flags reads nothing. Reading headers and texts is done a few milliseconds at a time, in turn with other sessions, so
+//! that nobody waits long who wants less; it ends when the client has gone.
 
 use super::{Done, enable};
 use crate::error::Failure;
@@ -18,9 +19,13 @@ use mox_message::{DateTime, Headers, Structure};
 use mox_store::{Account, Columns, Error, Flags, MessageRow, ReadTx, UidSet, View, wire};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Messages looked into in one read of the store.
 const READ: usize = 500;
+
+/// Time for one read of headers or texts, after which no further message is begun.
+const SLICE: Duration = Duration::from_millis(10);
 
 pub(crate) async fn run(s: &mut Session, head: &Head, search: Search) -> Done {
     // RFC 6855 §3 wants no charset with UTF-8 enabled, but it does no harm.
@@ -51,7 +56,7 @@ pub(crate) async fn run(s: &mut Session, head: &Head, search: Search) -> Done {
     if save && let Some(selected) = &mut s.selected {
         selected.saved = UidSet::new();
     }
-    let found = find(&account, &view, plan).await?;
+    let found = find(s, &account, &view, plan).await?;
     let highest = if asks_modseq { highest_modseq(&account, &view, &found).await? } else { None };
     if save && let Some(selected) = &mut s.selected {
         selected.saved = saved(&found, search.returns.unwrap_or_default());
@@ -286,7 +291,7 @@ fn bounds(plan: &Plan, universe: &UidSet) -> (UidSet, UidSet) {
     }
 }
 
-async fn find(account: &Account, view: &Arc<View>, plan: Plan) -> Result<UidSet, Failure> {
+async fn find(s: &mut Session, account: &Account, view: &Arc<View>, plan: Plan) -> Result<UidSet, Failure> {
     let (mut found, upper) = match plan {
         Plan::Known(set) => return Ok(set),
         ref plan => bounds(plan, &view.uids()),
@@ -306,22 +311,29 @@ async fn find(account: &Account, view: &Arc<View>, plan: Plan) -> Result<UidSet,
         READ * 100
     };
     while !rest.is_empty() {
-        let (plan, uids) = (Arc::clone(&plan), rest.clone());
-        let (matching, last) = account
-            .read(move |r| {
-                let mut matching = UidSet::new();
-                let mut looked = 0usize;
-                let last = r.fetch_rows(mailbox, &uids, columns, |row| {
-                    let mut candidate = Candidate { r, row, header: None, structure: None };
-                    if candidate.matches(&plan)? {
-                        matching.insert(row.uid());
-                    }
-                    looked = looked.saturating_add(1);
-                    Ok::<_, Error>(looked < at_once)
-                })?;
-                Ok::<_, Error>((matching, last))
-            })
-            .await?;
+        let (plan, uids, clock) = (Arc::clone(&plan), rest.clone(), Arc::clone(&s.service.clock));
+        let heavy = cost(&plan) >= 2;
+        let look = move |r: &ReadTx<'_>| {
+            let mut matching = UidSet::new();
+            let mut looked = 0usize;
+            let begun = clock.monotonic();
+            let last = r.fetch_rows(mailbox, &uids, columns, |row| {
+                let mut candidate = Candidate { r, row, header: None, structure: None };
+                if candidate.matches(&plan)? {
+                    matching.insert(row.uid());
+                }
+                looked = looked.saturating_add(1);
+                Ok::<_, Error>(looked < at_once && !(heavy && clock.monotonic().saturating_sub(begun) >= SLICE))
+            })?;
+            Ok::<_, Error>((matching, last))
+        };
+        let (matching, last) = if heavy {
+            let turn = account.scan().await?;
+            s.conn.attend().await?;
+            turn.read(look).await?
+        } else {
+            account.read(look).await?
+        };
         found = &found | &matching;
         rest = match last.and_then(Uid::next) {
             Some(next) => rest.starting_at(next),

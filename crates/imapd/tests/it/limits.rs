@@ -2,9 +2,10 @@
 
 use crate::server::{Server, TestClient};
 use crate::transcript::Pace;
-use mox_imapd::Limits;
+use mox_imapd::{CommandResult, Limits, Metrics};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep};
 
 /// Connects and reads the greeting.
@@ -197,4 +198,62 @@ async fn connections_have_a_number_and_a_rate() {
     let mut refused = server.connect(Pace::Lines);
     assert_eq!(refused.line("refusal").await, "* BYE too many new connections from your address or network");
     server.stop().await;
+}
+
+/// What became of searches.
+#[derive(Debug, Default)]
+struct Searches(Mutex<Vec<CommandResult>>);
+
+impl Metrics for Searches {
+    fn connection(&self, _: &'static str) {}
+
+    fn command(&self, command: &'static str, result: CommandResult, _: Duration) {
+        if command == "search" {
+            self.0.lock().unwrap().push(result);
+        }
+    }
+
+    fn panic(&self) {}
+}
+
+/// Nobody searches on for a client that has gone, or keeps others from reading meanwhile.
+#[tokio::test]
+async fn searches_wait_for_their_turn_and_end_with_their_client() {
+    let mut server = Server::start().await;
+    let searches = Arc::new(Searches::default());
+    Arc::get_mut(&mut server.service).unwrap().metrics = Arc::clone(&searches) as Arc<dyn Metrics>;
+    let mut client = logged_in(&server).await;
+    for _ in 0..3 {
+        client.send_bytes(b"a append inbox {17+}\r\nSubject: x\r\n\r\nabc\r\n").await;
+        client.until("a ").await;
+    }
+    client.send("b select inbox", "").await;
+    client.until("b ").await;
+    client.send("c search body abc", "").await;
+    assert_eq!(client.line("search").await, "* SEARCH 1 2 3");
+    assert_eq!(client.line("search").await, "c OK search done");
+    // Somebody else's turn: others that want less go on.
+    let account = server.service.store.account("mjl").await.unwrap();
+    let turn = account.scan().await.unwrap();
+    let mut gone = logged_in(&server).await;
+    gone.send("b select inbox", "").await;
+    gone.until("b ").await;
+    gone.send("c search body abc", "").await;
+    drop(gone);
+    // One that only sends nothing more is there.
+    let mut there = logged_in(&server).await;
+    there.send("b select inbox", "").await;
+    there.until("b ").await;
+    there.send("c search body abc", "").await;
+    there.stream.shutdown().await.unwrap();
+    client.send("d fetch 1:* (flags rfc822.size)", "").await;
+    client.until("d ").await;
+    drop(turn);
+    let heard = String::from_utf8(there.until("c ").await).unwrap();
+    assert_eq!(heard, "* OK still at work\r\n* SEARCH 1 2 3\r\nc OK search done\r\n");
+    drop((there, client));
+    server.stop().await;
+    let mut results = searches.0.lock().unwrap().clone();
+    results.sort_by_key(|result| result.label());
+    assert_eq!(results, [CommandResult::IoError, CommandResult::Ok, CommandResult::Ok]);
 }

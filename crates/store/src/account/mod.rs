@@ -41,6 +41,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How often a view is loaded that changes while it is.
 const VIEW_ATTEMPTS: usize = 3;
@@ -58,6 +59,32 @@ struct Inner {
     random: Arc<dyn Random>,
     /// Monotonic milliseconds.
     used: AtomicU64,
+    /// Held by the session that looks through messages.
+    scanning: tokio::sync::Mutex<()>,
+    scans: Arc<Semaphore>,
+}
+
+/// A turn to look through messages, see [`Account::scan`].
+#[derive(Debug)]
+pub struct Scan<'a> {
+    account: &'a Account,
+    _own: tokio::sync::MutexGuard<'a, ()>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Scan<'_> {
+    /// As [`Account::read`], and ends the turn.
+    ///
+    /// # Errors
+    /// The closure's, or the database's.
+    pub async fn read<T, E, F>(self, f: F) -> Result<T, E>
+    where
+        F: FnOnce(&ReadTx<'_>) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<db::Error> + Send + 'static,
+    {
+        self.account.read(f).await
+    }
 }
 
 impl fmt::Debug for Account {
@@ -109,10 +136,11 @@ pub(crate) struct Opening<'a> {
 impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
         let Opening { env, location, id, name, blobs, random, teller, sweep, history, max_mailboxes, create } = opening;
-        let clock = Arc::clone(&env.clock);
+        let (clock, scans) = (Arc::clone(&env.clock), Arc::clone(&env.scans));
         let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, &env, history, max_mailboxes));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
-        let inner = Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0) };
+        let inner =
+            Inner { name: name.to_owned(), db, clock, random, used: AtomicU64::new(0), scanning: tokio::sync::Mutex::default(), scans };
         let account = Self { inner: Arc::new(inner) };
         let exists = account.inner.db.read(move |tx| exists(tx, id)).await?;
         if !exists {
@@ -232,6 +260,17 @@ impl Account {
         self.touch();
         let scope = Arc::clone(self.inner.db.scope());
         self.inner.db.read(move |tx| f(&ReadTx::new(tx, &scope))).await
+    }
+
+    /// Waits for a turn to look through messages: of an account's sessions one has it at a time, in the order in which they came, and
+    /// of all accounts so many that others' reads aren't held up. To be taken anew for each few milliseconds of work.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn scan(&self) -> Result<Scan<'_>, Error> {
+        let own = self.inner.scanning.lock().await;
+        let place = Arc::clone(&self.inner.scans).acquire_owned().await.map_err(|_| db::Error::Closed)?;
+        Ok(Scan { account: self, _own: own, _place: place })
     }
 
     /// Parses and compresses a message, and stores a large one durably, so that [`WriteTx::add`] only adds rows.

@@ -63,6 +63,8 @@ pub struct Env {
     pub faults: Arc<dyn Faults>,
     /// Readers at work at once, over all databases.
     pub readers: Arc<Semaphore>,
+    /// Those of them that look through many messages.
+    pub scans: Arc<Semaphore>,
 }
 
 /// Where a database is.

@@ -63,6 +63,7 @@ impl testing::Fixture for Fixture {
             clock: Arc::new(clock.clone()),
             faults: Arc::new(NoFaults),
             readers: Arc::new(tokio::sync::Semaphore::new(4)),
+            scans: Arc::new(tokio::sync::Semaphore::new(1)),
         };
         let queue = opened(&env, &location, folder.path()).await.unwrap();
         Self { queue, clock, location, env, folder }
