@@ -123,25 +123,36 @@ impl Logins {
                 Ok(match credentials.verify_cram_md5(id, challenge.as_bytes(), &digest).await? {
                     Verdict::Right => Answer::Right,
                     Verdict::Wrong => Answer::Wrong(Wrong::Password),
-                    Verdict::Absent => Answer::NoKeys,
+                    Verdict::Absent => {
+                        tell_of_missing_secret(&login, "CRAM-MD5");
+                        Answer::Wrong(Wrong::NoKeys)
+                    }
                 })
             }
             Ask::ScramKeys { user, hash } => {
-                let Some(login) = self.find(&user) else {
-                    return Ok(Answer::FakeKeys(scram::Keys::fake(hash, credentials.installation_secret(), &user)));
-                };
+                let fake =
+                    |why| Answer::FakeKeys(scram::Keys::fake(hash, credentials.installation_secret(), &self.spelled_alike(&user)), why);
+                let Some(login) = self.find(&user) else { return Ok(fake(Wrong::User)) };
                 let id = self.inner.store.account(&login.account.name).await?.id();
                 let kept = match hash {
                     scram::Hash::Sha1 => ScramHash::Sha1,
                     scram::Hash::Sha256 => ScramHash::Sha256,
                 };
                 let keys = credentials.scram(id, kept).await?;
-                Ok(keys.map_or(Answer::NoKeys, |Scram { salt, iterations, stored_key, server_key }| {
-                    Answer::Keys(scram::Keys { salt, iterations, stored_key, server_key })
-                }))
+                let Some(Scram { salt, iterations, stored_key, server_key }) = keys else {
+                    tell_of_missing_secret(&login, "SCRAM");
+                    return Ok(fake(Wrong::NoKeys));
+                };
+                Ok(Answer::Keys(scram::Keys { salt, iterations, stored_key, server_key }))
             }
             Ask::External { .. } => Ok(Answer::Wrong(Wrong::Credentials)),
         }
+    }
+
+    /// A user name as all the spellings that mean the same user: theirs have the same salt, too.
+    fn spelled_alike(&self, user: &str) -> String {
+        let canonical = |address: &Address| self.inner.directory.current().canonical(address).to_string();
+        user.parse().as_ref().map_or_else(|_| user.to_lowercase(), canonical)
     }
 
     /// Sets the password of an account that is configured.
@@ -196,6 +207,11 @@ impl Logins {
     pub(crate) fn credentials(&self) -> &Credentials {
         &self.inner.credentials
     }
+}
+
+/// The client hears that its password is wrong, as anybody else does; so who could help has to look here.
+fn tell_of_missing_secret(login: &Login, mechanism: &'static str) {
+    tracing::warn!(account = login.account.name, mechanism, "no secret for this mechanism is kept, the password has to be set again");
 }
 
 /// A user name as it is looked up.

@@ -49,7 +49,7 @@ impl Refused {
             Self::Wrong(Wrong::User) => AuthResult::BadUser,
             Self::Wrong(Wrong::Password) => AuthResult::BadPassword,
             Self::Disabled(_) => AuthResult::LoginDisabled,
-            Self::Unavailable => AuthResult::Error,
+            Self::Wrong(Wrong::NoKeys) | Self::Unavailable => AuthResult::Error,
         }
     }
 }
@@ -96,7 +96,7 @@ impl Logins {
         match self.verify(Ask::Verify { user: user.to_owned(), password }).await {
             Answer::Right => {}
             Answer::Wrong(wrong) => return Err(Refused::Wrong(wrong)),
-            Answer::Keys(_) | Answer::FakeKeys(_) | Answer::NoKeys | Answer::Unavailable => return Err(Refused::Unavailable),
+            Answer::Keys(_) | Answer::FakeKeys(..) | Answer::Unavailable => return Err(Refused::Unavailable),
         }
         // It may have been removed while we hashed.
         self.find(user).ok_or(Refused::Wrong(Wrong::User))?.enabled()

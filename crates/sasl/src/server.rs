@@ -35,7 +35,7 @@ pub enum Ask {
         /// The password as it came.
         password: Secret<String>,
     },
-    /// Is this the HMAC-MD5 of the challenge, keyed with the user's password? Answer `Right`, `Wrong`, `NoKeys` or `Unavailable`.
+    /// Is this the HMAC-MD5 of the challenge, keyed with the user's password? Answer `Right`, `Wrong` or `Unavailable`.
     VerifyCramMd5 {
         /// The login address, in NFC.
         user: String,
@@ -44,7 +44,7 @@ pub enum Ask {
         /// The client's digest.
         digest: [u8; 16],
     },
-    /// The user's SCRAM keys? Answer `Keys`, `FakeKeys`, `NoKeys` or `Unavailable`.
+    /// The user's SCRAM keys? Answer `Keys`, `FakeKeys` or `Unavailable`.
     ScramKeys {
         /// The login address, in NFC.
         user: String,
@@ -67,10 +67,8 @@ pub enum Answer {
     Wrong(Wrong),
     /// The user's SCRAM keys.
     Keys(Keys),
-    /// There is no such user; these are [`Keys::fake`] ones, with which the exchange fails like with a wrong password.
-    FakeKeys(Keys),
-    /// The user has a password, but from before this mechanism's secret was kept. Not held against the client.
-    NoKeys,
+    /// The user has none, for this reason; these are [`Keys::fake`] ones, with which the exchange fails like with a wrong password.
+    FakeKeys(Keys, Wrong),
     /// A fault of ours; the client may try again later.
     Unavailable,
 }
@@ -84,6 +82,9 @@ pub enum Wrong {
     Password,
     /// Either, or no certificate.
     Credentials,
+    /// The user has no password, or one from before this mechanism's secret was kept. A client that heard of it could tell users from
+    /// others.
+    NoKeys,
 }
 
 /// Why an attempt failed.
@@ -98,9 +99,6 @@ pub enum Failure {
     /// The credentials are wrong.
     #[error("bad user or password")]
     Wrong(Wrong),
-    /// The user has no secret for this mechanism.
-    #[error("no secret for this mechanism")]
-    NoKeys,
     /// SCRAM's first message doesn't parse or asks for what isn't possible.
     #[error("scram: {0}")]
     ScramFirst(scram::Error),
@@ -172,14 +170,14 @@ impl Failure {
             Self::ScramFinal(scram::Error::InvalidProof) => AuthResult::BadCreds,
             Self::ScramFinal(scram::Error::ChannelBindingsDontMatch) => AuthResult::BadChanBind,
             Self::ScramFinal(_) => AuthResult::BadProtocol,
-            Self::NoKeys | Self::Unavailable => AuthResult::Error,
+            Self::Wrong(Wrong::NoKeys) | Self::Unavailable => AuthResult::Error,
             Self::Aborted => AuthResult::Aborted,
         }
     }
 
     /// Whether the failure counts against the client in limits on guessing.
     pub const fn counts(&self) -> bool {
-        !matches!(self, Self::NoKeys | Self::Unavailable)
+        !matches!(self, Self::Unavailable)
     }
 }
 
@@ -290,9 +288,8 @@ fn decide(answer: Answer, user: Option<String>) -> Step {
     match answer {
         Answer::Right => Step::Accepted { user },
         Answer::Wrong(wrong) => Step::Failed(Failure::Wrong(wrong)),
-        Answer::NoKeys => Step::Failed(Failure::NoKeys),
         // Keys weren't asked for: a bug of the caller, and thus no reason to let anyone in or to blame anyone.
-        Answer::Keys(_) | Answer::FakeKeys(_) | Answer::Unavailable => Step::Failed(Failure::Unavailable),
+        Answer::Keys(_) | Answer::FakeKeys(..) | Answer::Unavailable => Step::Failed(Failure::Unavailable),
     }
 }
 

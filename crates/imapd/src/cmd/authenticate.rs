@@ -112,7 +112,6 @@ fn refusal(s: &Session, failure: &SaslFailure) -> Failure {
         }
         SaslFailure::ScramFinal(scram::Error::InvalidProof) => bad_credentials(),
         SaslFailure::ScramFirst(error) | SaslFailure::ScramFinal(error) => Failure::no(format!("scram: {error}")),
-        SaslFailure::NoKeys => Failure::no("no secret for this mechanism, set the password again"),
         SaslFailure::Unavailable => Failure::code(Code::Unavailable, "cannot verify credentials now"),
     }
 }

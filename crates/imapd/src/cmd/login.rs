@@ -25,7 +25,7 @@ pub(crate) async fn run(s: &mut Session, login: Login) -> Done {
         Answer::Wrong(Wrong::User) => AuthResult::BadUser,
         Answer::Wrong(Wrong::Password) => AuthResult::BadPassword,
         Answer::Wrong(Wrong::Credentials) => AuthResult::BadCreds,
-        Answer::Keys(_) | Answer::FakeKeys(_) | Answer::NoKeys | Answer::Unavailable => AuthResult::Error,
+        Answer::Wrong(Wrong::NoKeys) | Answer::Keys(_) | Answer::FakeKeys(..) | Answer::Unavailable => AuthResult::Error,
     };
     s.end_attempt(VARIANT, &user, None, result);
     Err(if result == AuthResult::Error { Failure::code(Code::Unavailable, "cannot verify credentials now") } else { bad_credentials() })

@@ -84,12 +84,21 @@ async fn unknown_users_look_like_known_ones() {
     let world = World::new().await;
     let ask = |user: &str| world.logins.verify(Ask::ScramKeys { user: user.to_owned(), hash: scram::Hash::Sha256 });
     let Answer::Keys(known) = ask("ann@mox.example").await else { panic!("no keys") };
-    let Answer::FakeKeys(unknown) = ask("nobody@mox.example").await else { panic!("no fake keys") };
+    let Answer::FakeKeys(unknown, Wrong::User) = ask("nobody@mox.example").await else { panic!("no fake keys") };
     assert_eq!((known.salt.len(), known.iterations), (unknown.salt.len(), unknown.iterations));
     assert_eq!((known.iterations, unknown.iterations), (mox_store::credentials::SCRAM_ITERATIONS, scram::ITERATIONS));
-    assert_eq!(ask("nobody@mox.example").await, Answer::FakeKeys(unknown));
-    // Accounts that have no password have no keys; that isn't the client's fault.
-    assert_eq!(ask("bare@mox.example").await, Answer::NoKeys);
+    // However it is spelled, as it is with those who exist.
+    for spelled in ["nobody@mox.example", "Nobody@MOX.example", "nobody+x@mox.example"] {
+        assert_eq!(ask(spelled).await, Answer::FakeKeys(unknown.clone(), Wrong::User), "{spelled}");
+        assert_eq!(ask(&spelled.to_lowercase().replace("nobody", "ann")).await, Answer::Keys(known.clone()), "{spelled}");
+    }
+    // So does an account without a password, or with one from before there were such keys.
+    let Answer::FakeKeys(absent, Wrong::NoKeys) = ask("bare@mox.example").await else { panic!("no fake keys") };
+    assert_eq!((known.salt.len(), known.iterations), (absent.salt.len(), absent.iterations));
+    let cram = |user: &str| Ask::VerifyCramMd5 { user: user.to_owned(), challenge: "<1@x>".to_owned(), digest: [0; 16] };
+    for (user, wrong) in [("ann@mox.example", Wrong::Password), ("nobody@mox.example", Wrong::User), ("bare@mox.example", Wrong::NoKeys)] {
+        assert_eq!(world.logins.verify(cram(user)).await, Answer::Wrong(wrong), "{user}");
+    }
     world.close().await;
 }
 

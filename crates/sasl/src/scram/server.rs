@@ -28,7 +28,8 @@ enum State {
         first: First,
         server_first: String,
         keys: Keys,
-        known: bool,
+        /// Why the keys are fake, if they are.
+        fake: Option<Wrong>,
     },
     /// server-final is sent; the client acknowledges with an empty message.
     Proven,
@@ -67,15 +68,15 @@ impl Server {
                 Err(Rejected::Negotiation(error)) => Step::Failed(Failure::ScramFirst(error)),
                 Err(Rejected::Authorization) => Step::Failed(Failure::Authorization),
             },
-            State::Final { first, server_first, keys, known } => {
+            State::Final { first, server_first, keys, fake } => {
                 match self.verify(response, &first, &server_first, &keys) {
-                    // The fake keys of an unknown user can't match; should they, there still is no such user.
-                    Ok(signature) if known => {
+                    // Fake keys can't match; should they, there still are no others.
+                    Ok(signature) if fake.is_none() => {
                         self.state = State::Proven;
                         Step::Challenge(format!("v={signature}").into_bytes())
                     }
-                    Ok(_) => self.refuse(Error::InvalidProof, known),
-                    Err(error) => self.refuse(error, known),
+                    Ok(_) => self.refuse(Error::InvalidProof, fake),
+                    Err(error) => self.refuse(error, fake),
                 }
             }
             State::Proven if response.is_empty() => Step::Accepted { user: Some(std::mem::take(&mut self.user)) },
@@ -93,10 +94,10 @@ impl Server {
         }
     }
 
-    fn refuse(&mut self, error: Error, known: bool) -> Step {
-        let failure = match error {
-            Error::InvalidProof if !known => Failure::Wrong(Wrong::User),
-            error => Failure::ScramFinal(error),
+    fn refuse(&mut self, error: Error, fake: Option<Wrong>) -> Step {
+        let failure = match (error, fake) {
+            (Error::InvalidProof, Some(why)) => Failure::Wrong(why),
+            (error, _) => Failure::ScramFinal(error),
         };
         self.state = State::Refused(failure);
         Step::Challenge(format!("e={error}").into_bytes())
@@ -106,16 +107,15 @@ impl Server {
         let State::Keys(first) = std::mem::replace(&mut self.state, State::Over) else {
             return Step::Failed(Failure::Unavailable);
         };
-        let (keys, known) = match answer {
-            Answer::Keys(keys) => (keys, true),
-            Answer::FakeKeys(keys) => (keys, false),
-            Answer::NoKeys => return Step::Failed(Failure::NoKeys),
+        let (keys, fake) = match answer {
+            Answer::Keys(keys) => (keys, None),
+            Answer::FakeKeys(keys, why) => (keys, Some(why)),
             Answer::Wrong(wrong) => return Step::Failed(Failure::Wrong(wrong)),
             Answer::Right | Answer::Unavailable => return Step::Failed(Failure::Unavailable),
         };
         let server_first = format!("r={},s={},i={}", first.nonce, STANDARD.encode(&keys.salt), keys.iterations);
         let challenge = server_first.clone().into_bytes();
-        self.state = State::Final { first, server_first, keys, known };
+        self.state = State::Final { first, server_first, keys, fake };
         Step::Challenge(challenge)
     }
 

@@ -37,7 +37,7 @@ fn keeper(ask: Ask) -> Answer {
             if right { Answer::Right } else { Answer::Wrong(Wrong::Credentials) }
         }
         Ask::ScramKeys { user, hash } if user == USER => Answer::Keys(Keys::from_password(hash, PREPARED, vec![5; 12], 4096)),
-        Ask::ScramKeys { user, hash } => Answer::FakeKeys(Keys::fake(hash, &Secret::new(vec![1; 32]), &user)),
+        Ask::ScramKeys { user, hash } => Answer::FakeKeys(Keys::fake(hash, &Secret::new(vec![1; 32]), &user), Wrong::User),
         Ask::External { user } if user.as_deref().is_none_or(|u| u == USER) => Answer::Right,
         Ask::External { .. } => Answer::Wrong(Wrong::Credentials),
     }

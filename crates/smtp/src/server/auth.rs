@@ -98,7 +98,6 @@ fn failure_reply(failure: &Failure) -> Reply {
         Failure::Authorization | Failure::Wrong(_) | Failure::ScramFinal(scram::Error::InvalidProof) => {
             Reply::new(535, (5, 7, 8), "bad user or password")
         }
-        Failure::NoKeys => Reply::new(454, (4, 3, 0), "mechanism not possible for this account, set a new password"),
         Failure::ScramFirst(_) => Reply::new(455, (4, 7, 0), failure.to_string()),
         Failure::ScramFinal(scram::Error::ChannelBindingsDontMatch) => Reply::new(535, (5, 7, 7), failure.to_string()),
         Failure::ScramFinal(scram::Error::InvalidEncoding) => Reply::new(535, (5, 7, 0), failure.to_string()),

@@ -152,11 +152,10 @@ fn answer(text: &str) -> Answer {
         "wrong user" => Answer::Sasl(mox_sasl::Answer::Wrong(Wrong::User)),
         "wrong password" => Answer::Sasl(mox_sasl::Answer::Wrong(Wrong::Password)),
         "wrong credentials" => Answer::Sasl(mox_sasl::Answer::Wrong(Wrong::Credentials)),
-        "no keys" => Answer::Sasl(mox_sasl::Answer::NoKeys),
         "unavailable" => Answer::Sasl(mox_sasl::Answer::Unavailable),
-        "fake keys" => {
-            let secret = Secret::new(vec![1; 32]);
-            Answer::Sasl(mox_sasl::Answer::FakeKeys(Keys::fake(mox_sasl::scram::Hash::Sha256, &secret, "x")))
+        "fake keys" | "no keys" => {
+            let (secret, why) = (Secret::new(vec![1; 32]), if text == "no keys" { Wrong::NoKeys } else { Wrong::User });
+            Answer::Sasl(mox_sasl::Answer::FakeKeys(Keys::fake(mox_sasl::scram::Hash::Sha256, &secret, "x"), why))
         }
         _ => match text.strip_prefix("close ") {
             Some(text) => Answer::Close(reply(text)),

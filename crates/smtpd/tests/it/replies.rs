@@ -75,8 +75,8 @@ const ROWS: &[Row] = &[
     ("452 4.5.3", Small, &[FROM_BOB, TO_ANN, "RCPT TO:<cas@mox.example>", TO_ANN]),
     ("452 4.5.3", Incoming, &["MAIL FROM:<>", TO_ANN, "RCPT TO:<cas@mox.example>"]),
     ("452 4.5.3", Incoming, &["MAIL FROM:<eve@careful.example>", TO_ANN, "RCPT TO:<cas@mox.example>"]),
-    // An account that never had a password.
-    ("454 4.3.0", Submission, &["AUTH SCRAM-SHA-256 {scram of cas}"]),
+    // An account that never had a password looks like any other.
+    ("334", Submission, &["AUTH SCRAM-SHA-256 {scram of cas}"]),
     ("455 4.7.0", Submission, &["AUTH SCRAM-SHA-256 AAAA"]),
     ("500 5.5.0", Incoming, &["{long line}", "X"]),
     ("500 5.5.1", Greeting, &["NOOP", "GET / HTTP/1.1"]),

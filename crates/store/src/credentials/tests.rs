@@ -21,6 +21,7 @@ impl testing::Fixture for Fixture {
 
 on_both!(
     set_and_verify,
+    every_password_is_hashed,
     imported_hashes_are_verified_and_replaced,
     keys_with_few_iterations_are_replaced,
     a_failed_renewal_refuses_nobody,
@@ -60,6 +61,17 @@ async fn set_and_verify(f: Fixture) {
     // The installation's secret stays.
     let again = Credentials::open(&f.store).await.unwrap();
     assert_eq!(again.installation_secret(), c.installation_secret());
+}
+
+/// Time tells nobody whether an account exists, or has a password.
+async fn every_password_is_hashed(f: Fixture) {
+    let c = &f.credentials;
+    c.set_password(ANN, &secret("password one")).await.unwrap();
+    // Whoever needs a hash fails now.
+    c.inner.hashers.close();
+    assert!(c.verify_password(ANN, &secret("password two")).await.is_err());
+    assert!(c.verify_password(AccountId(2), &secret("password two")).await.is_err());
+    assert!(c.verify_nobodys(&secret("password two")).await.is_err());
 }
 
 async fn imported_hashes_are_verified_and_replaced(f: Fixture) {
