@@ -61,6 +61,21 @@ async fn what_is_for_us_only_stays_here() {
     world.close().await;
 }
 
+/// RFC 5322 §2.1.1 allows 998 octets; what signs a message must be able to rely on what it sent.
+#[tokio::test]
+async fn long_lines_stay_as_they_are() {
+    let world = World::new().await;
+    let mut client = world.logged_in("ann@mox.example").await;
+    client.play(BEGIN).await;
+    let message = format!("From: <ann@mox.example>\r\nTo: <bob@x.example>\r\n\r\n{}\r\nshort\r\n", "<p>long</p>".repeat(10_000));
+    client.send(&format!("{message}.")).await;
+    client.skip("250").await;
+    let (_, _, text) = world.queued().await.pop().unwrap();
+    assert!(text.ends_with(&message), "{}", &text[..1000]);
+    drop(client);
+    world.close().await;
+}
+
 #[tokio::test]
 async fn several_recipients_share_a_message_that_names_none() {
     let world = World::new().await;
