@@ -1,4 +1,4 @@
-//! What tests bring instead of the world: time that stands still, chance that repeats, DNS as a literal, faults by
+//! What tests bring instead of the world: time that stands still, chance that repeats, DNS as a literal, broken input, faults by
 //! number, and real programs as peers.
 //!
 //! A dev-dependency only. [`VirtualClock`], [`SeededRandom`] and [`Zone`] implement the ports of `mox-base`; they are
@@ -6,11 +6,13 @@
 
 pub mod clock;
 pub mod faults;
+pub mod mutate;
 pub mod peers;
 pub mod random;
 pub mod zone;
 
 pub use clock::VirtualClock;
 pub use faults::Faults;
+pub use mutate::Mutator;
 pub use random::SeededRandom;
 pub use zone::Zone;
