@@ -168,6 +168,7 @@ const fn meaning(reply: u8) -> &'static str {
 mod tests {
     use super::*;
     use crate::memory::World;
+    use mox_testkit::Mutator;
 
     /// A resolver that isn't asked.
     #[derive(Debug)]
@@ -245,6 +246,39 @@ mod tests {
         ] {
             assert_eq!(try_proxy_as(login, answers, "192.0.2.1:25").await.0, Err(want.to_owned()));
         }
+    }
+
+    /// With a login and an address, and with neither and a name.
+    const GRANTED: &[&[u8]] = &[b"\x05\x02\x01\x00\x05\x00\x00\x01\x7f\x00\x00\x01\x12\x34", b"\x05\x00\x05\x00\x00\x03\x04name\x12\x34"];
+
+    /// Whatever a proxy answers, it ends, and never in a connection that isn't one.
+    #[tokio::test(start_paused = true)]
+    async fn broken_replies() {
+        let world = World::new();
+        let mut listener = world.listen("192.0.2.9:1080".parse().unwrap());
+        let dial =
+            SocksDial { through: Arc::new(world), lookup: Arc::new(Unasked), host: "192.0.2.9".to_owned(), port: 1080, login: ann("pw") };
+        let mut connected = 0;
+        for seed in 0..500 {
+            let mutator = Mutator::new(seed);
+            let said = mutator.bytes(mutator.one_of::<&[u8]>(GRANTED));
+            let proxy = async {
+                let mut stream = listener.accept().await.unwrap();
+                stream.write_all(&said).await.unwrap();
+                stream.flush().await.unwrap();
+                // It says no more, and either stays or goes.
+                (mutator.below(2) == 0).then_some(stream)
+            };
+            let (_proxy, result) = tokio::join!(proxy, dial.dial("192.0.2.1:25".parse().unwrap(), None));
+            if result.is_ok() {
+                // RFC 1928 §6: version 5, and success. Before that, the method that was chosen.
+                assert!(said.len() >= 10 && said[0] == 5 && [0, 2].contains(&said[1]), "seed {seed}: {said:?}");
+                let reply = if said[1] == 2 { &said[4..] } else { &said[2..] };
+                assert_eq!(reply[..2], [5, 0], "seed {seed}: {said:?}");
+                connected += 1;
+            }
+        }
+        assert!((20..450).contains(&connected), "{connected}");
     }
 
     #[tokio::test]

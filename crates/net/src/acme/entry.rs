@@ -57,7 +57,7 @@ pub(super) struct Entry {
     pub(super) ordering: Option<watch::Receiver<bool>>,
     /// Failures in a row.
     pub(super) failures: u32,
-    /// After a failure: not before.
+    /// After a failure, or a success: not before.
     pub(super) retry_at: Option<Timestamp>,
     pub(super) last_error: Option<Arc<str>>,
     pub(super) suggestion: Option<Suggestion>,
@@ -92,8 +92,13 @@ impl Entry {
         Some(self.retry_at.map_or(due, |retry| retry.max(due)))
     }
 
-    pub(super) fn succeeded(&mut self, held: Held) {
-        *self = Self { held: Some(held), ..Self::default() };
+    /// A new certificate. Nothing is ordered or asked again at once, whatever it says and the provider suggests: one that always gives a
+    /// certificate that is due already, or calls every one due, would be asked for another each second.
+    pub(super) fn succeeded(&mut self, held: Held, now: Timestamp) {
+        let (_, not_after) = held.cert.validity();
+        let pause = schedule::after_success(not_after.since(now));
+        let (retry_at, ask_at) = (Some(now.after(pause)), Some(now.after(schedule::ASK)));
+        *self = Self { held: Some(held), retry_at, ask_at, ..Self::default() };
     }
 
     pub(super) fn failed(&mut self, error: &AcmeError, now: Timestamp, random: &dyn Random) {

@@ -13,6 +13,8 @@ mod answers;
 mod ask;
 mod entry;
 mod files;
+#[cfg(test)]
+mod hostile_tests;
 mod metrics;
 mod order;
 mod provider;

@@ -64,11 +64,11 @@ async fn new_order(ordering: &Ordering<'_>) -> Result<Order, AcmeError> {
     let hosts = [Identifier::Dns(ordering.host.to_owned())];
     if let Some(replaces) = &ordering.replaces {
         match ordering.account.new_order(&NewOrder::new(&hosts).replaces(replaces.clone())).await {
-            // RFC 9773 §5: a certificate can be replaced once. It is only a hint for the provider.
-            Err(Error::Api(problem)) => {
-                tracing::debug!(target: "autotls", %problem, servername = ordering.host, "order as a replacement was refused");
+            Ok(order) => return Ok(order),
+            // RFC 9773 §5: a certificate can be replaced once. It is only a hint, which some providers don't know or repeat.
+            Err(error) => {
+                tracing::debug!(target: "autotls", %error, servername = ordering.host, "no order as a replacement");
             }
-            placed => return Ok(placed?),
         }
     }
     Ok(ordering.account.new_order(&NewOrder::new(&hosts)).await?)
@@ -86,6 +86,10 @@ async fn answer(order: &mut Order, ordering: &Ordering<'_>, way: &ChallengeType)
             _ => return Err(AcmeError::Validation { way: name(way), reason: "the provider doesn't ask any more".into() }),
         }
         let mut challenge = authorization.challenge(way.clone()).ok_or(AcmeError::NotOffered(name(way)))?;
+        // RFC 8555 §8: only letters of base64url, so that it can be a part of a path and of an answer.
+        if !challenge.token.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+            return Err(AcmeError::Validation { way: name(way), reason: "the provider asks with a malformed token".into() });
+        }
         let key_authorization = challenge.key_authorization();
         answering.push(match way {
             ChallengeType::Http01 => ordering.answers.answer_http(&challenge.token, key_authorization.as_str()),

@@ -332,7 +332,7 @@ impl Acme {
             Ok(held) => {
                 let (_, until) = held.cert.validity();
                 tracing::info!(target: "autotls", servername = host, key = %kind, until = until.rfc3339(), "new certificate");
-                entry.succeeded(held);
+                entry.succeeded(held, now);
             }
             Err(AcmeError::Stopping) => entry.ordering = None,
             Err(error) => {

@@ -24,8 +24,7 @@ const SPACING: Duration = Duration::from_secs(10);
 /// The most of these in an hour; the rest follows later.
 const BATCH: usize = 10;
 
-/// How often the provider is asked for suggestions, unless it says.
-const ASK: Duration = Duration::from_secs(6 * 3600);
+/// How often the provider is asked for suggestions, if it says how often.
 const ASK_LEAST: Duration = Duration::from_secs(3600);
 const ASK_MOST: Duration = Duration::from_secs(24 * 3600);
 
@@ -128,7 +127,7 @@ impl Acme {
         let now = self.now();
         let held = self.entries().get(wanted).filter(|entry| entry.ask_at.is_none_or(|at| at <= now)).and_then(|entry| entry.held.clone());
         let Some(held) = held else { return };
-        let mut again = ASK;
+        let mut again = schedule::ASK;
         let mut suggested = None;
         if let Some(id) = identifier(&held) {
             let stop = &self.inner.ports.stop;
@@ -140,7 +139,9 @@ impl Acme {
                 Ok(Ok((info, retry))) => {
                     let window = &info.suggested_window;
                     let time = Timestamp::from_secs;
-                    suggested = Some((time(window.start.unix_timestamp()), time(window.end.unix_timestamp())));
+                    let (start, end) = (time(window.start.unix_timestamp()), time(window.end.unix_timestamp()));
+                    // RFC 9773 §4.2: another order is malformed, and then the client decides.
+                    suggested = Some((start, end)).filter(|_| start < end);
                     again = retry.clamp(ASK_LEAST, ASK_MOST);
                 }
                 Ok(Err(Error::Unsupported(_))) => again = ASK_MOST,

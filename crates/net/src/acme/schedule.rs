@@ -5,6 +5,10 @@ use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// How often the provider is asked for suggestions, unless it says.
+pub(super) const ASK: Duration = Duration::from_secs(6 * 3600);
+
 const DAYS_30: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// When a certificate is due: a third of its lifetime before its end, at most 30 days, or as configured; a little later by chance, so
@@ -22,6 +26,11 @@ pub(super) fn renew_at(validity: (Timestamp, Timestamp), before: Option<Duration
 pub(super) fn within(window: (Timestamp, Timestamp), random: &dyn Random) -> Timestamp {
     let (start, end) = window;
     start.after(chance(random, end.since(start)))
+}
+
+/// The pause after a success, whatever is due: a third of the time that the certificate is good for, at most an hour.
+pub(super) fn after_success(left: Duration) -> Duration {
+    HOUR.min(left / 3)
 }
 
 /// The pause after a renewal failed: there is time.
@@ -71,6 +80,7 @@ mod tests {
     #[test]
     fn pauses() {
         let minutes = |n| after_failures(n).as_secs() / 60;
+        assert_eq!([after_success(90 * DAY), after_success(6 * MINUTE)], [HOUR, 2 * MINUTE]);
         assert_eq!([1, 2, 3, 6, 7, 8, u32::MAX].map(minutes), [1, 2, 4, 32, 60, 60, 60]);
         let random = SeededRandom::new(2);
         for _ in 0..100 {

@@ -168,6 +168,7 @@ fn percent_decoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mox_testkit::Mutator;
 
     #[test]
     fn parts() {
@@ -191,6 +192,30 @@ mod tests {
         }
         let url = Url::parse("http://me:p%40ss@a.example/").unwrap();
         assert_eq!(url.user, Some(("me".to_owned(), "p@ss".to_owned())));
+    }
+
+    /// What is taken for a URL is one: printed and read again it is the same, and nothing in it can end a line of a request.
+    #[test]
+    fn broken_urls() {
+        let mut read = 0;
+        for seed in 0..20_000 {
+            let mutator = Mutator::new(seed);
+            let text = *mutator.one_of(&[
+                "https://me:p%40ss@a-b.example:8443/x/y?z=1&w=ä#f",
+                "http://[2001:db8::1]:80/%41",
+                "HTTP://xn--bcher-kva.example./?",
+                "http://192.0.2.1/\\\"<>",
+            ]);
+            let broken = String::from_utf8_lossy(&mutator.bytes(text.as_bytes())).into_owned();
+            let Ok(url) = Url::parse(&broken) else { continue };
+            read += 1;
+            assert!(url.path.starts_with('/') && url.path.bytes().all(|b| b.is_ascii_graphic()), "seed {seed}: {broken:?}");
+            let authority = url.authority();
+            assert!(authority.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@\\".contains(&b)), "seed {seed}: {broken:?}");
+            let printed = format!("http{}://{authority}{}", if url.https { "s" } else { "" }, url.path);
+            assert_eq!(Url::parse(&printed), Ok(Url { user: None, ..url }), "seed {seed}: {broken:?}");
+        }
+        assert!(read > 4000, "{read}");
     }
 
     #[test]

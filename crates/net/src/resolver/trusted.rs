@@ -168,11 +168,11 @@ async fn over_tcp(server: SocketAddr, query: &Message, bytes: &[u8]) -> io::Resu
     if is_reply(query, &reply) { Ok(reply) } else { Err(io::Error::other("not the answer to the query")) }
 }
 
-fn is_reply(query: &Message, reply: &Message) -> bool {
+pub(super) fn is_reply(query: &Message, reply: &Message) -> bool {
     reply.metadata.id == query.metadata.id && reply.metadata.message_type == MessageType::Response && reply.queries == query.queries
 }
 
-fn answer(reply: &Message, kind: RecordKind) -> Found {
+pub(super) fn answer(reply: &Message, kind: RecordKind) -> Found {
     let authentic = reply.metadata.authentic_data;
     let of_kind = reply.answers.iter().filter(|r| r.record_type() == record_type(kind));
     let records: Vec<Record> = of_kind.filter_map(|r| record(&r.data)).collect();
@@ -184,7 +184,7 @@ fn answer(reply: &Message, kind: RecordKind) -> Found {
 }
 
 /// What a server's failure means, with the reason it gives.
-fn failure(reply: &Message, code: ResponseCode) -> LookupError {
+pub(super) fn failure(reply: &Message, code: ResponseCode) -> LookupError {
     let extended = reply.edns.as_ref().and_then(|edns| edns.option(EdnsCode::Unknown(EXTENDED_ERROR)));
     let extended = match extended {
         Some(EdnsOption::Unknown(_, data)) => data.split_first_chunk::<2>(),

@@ -83,7 +83,7 @@ fn reason(response: &Message) -> ExtendedError {
 }
 
 /// As [`reason`], at a time: an INFO-CODE.
-fn reason_at(response: &Message, now: u32) -> u16 {
+pub(super) fn reason_at(response: &Message, now: u32) -> u16 {
     const EXPIRED: u16 = 7;
     const NOT_YET_VALID: u16 = 8;
     const RRSIGS_MISSING: u16 = 10;
@@ -117,7 +117,7 @@ fn reason_at(response: &Message, now: u32) -> u16 {
 }
 
 /// Whether all of an answer is at the name, signed by a wildcard, and one of its NSEC records proves that the wildcard is meant.
-fn is_proven(response: &Message, name: &Name, kind: RecordType) -> bool {
+pub(super) fn is_proven(response: &Message, name: &Name, kind: RecordType) -> bool {
     if response.metadata.response_code != ResponseCode::NoError {
         return false;
     }
