@@ -63,8 +63,11 @@ struct DomainObject {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Event {
+    #[serde(default)]
     event_action: String,
-    event_date: String,
+    /// RFC 9083 §4.5 wants it; registries that don't know it leave it out, or write null.
+    #[serde(default)]
+    event_date: Option<String>,
 }
 
 /// When a domain was registered last: for the first time, or again after somebody else had it.
@@ -73,8 +76,7 @@ struct Event {
 /// See [`RdapError`].
 pub async fn registered(client: &Client, bootstrap: &str, domain: &Domain, now: Timestamp) -> Result<Timestamp, RdapError> {
     let list = fetch(client, bootstrap, "application/json", MAX_BOOTSTRAP).await?;
-    let list: Bootstrap = serde_json::from_slice(&list.body).map_err(|e| RdapError::Syntax(bootstrap.to_owned(), e.to_string()))?;
-    let services = services(&list, domain);
+    let services = services(&list.body, domain).map_err(|e| RdapError::Syntax(bootstrap.to_owned(), e.to_string()))?;
     let mut failed = RdapError::NoService(domain.ascii().rsplit('.').next().unwrap_or_default().to_owned());
     for base in services {
         let separator = if base.ends_with('/') { "" } else { "/" };
@@ -87,8 +89,9 @@ pub async fn registered(client: &Client, bootstrap: &str, domain: &Domain, now: 
     Err(failed)
 }
 
-/// The URLs for the longest name that the domain is below, those with TLS first.
-fn services(list: &Bootstrap, domain: &Domain) -> Vec<String> {
+/// The URLs of IANA's list for the longest name that the domain is below, those with TLS first.
+fn services(list: &[u8], domain: &Domain) -> Result<Vec<String>, serde_json::Error> {
+    let list: Bootstrap = serde_json::from_slice(list)?;
     let mut best: Option<(usize, &[String])> = None;
     for service in &list.services {
         let [names, urls, ..] = service.as_slice() else { continue };
@@ -101,18 +104,24 @@ fn services(list: &Bootstrap, domain: &Domain) -> Vec<String> {
     }
     let mut urls = best.map(|(_, urls)| urls.to_vec()).unwrap_or_default();
     urls.sort_by_key(|url| !url.starts_with("https:"));
-    urls
+    Ok(urls)
 }
 
 async fn at_server(client: &Client, url: &str, now: Timestamp) -> Result<Timestamp, RdapError> {
     let answer = fetch(client, url, "application/rdap+json", MAX_ANSWER).await?;
-    let object: DomainObject = serde_json::from_slice(&answer.body).map_err(|e| RdapError::Syntax(url.to_owned(), e.to_string()))?;
+    let date = last_registration(&answer.body, now).map_err(|e| RdapError::Syntax(url.to_owned(), e.to_string()))?;
+    date.ok_or(RdapError::NoDate)
+}
+
+/// The last of the registrations that a domain object knows of, RFC 9083 §5.3, if it knows any.
+fn last_registration(object: &[u8], now: Timestamp) -> Result<Option<Timestamp>, serde_json::Error> {
+    let object: DomainObject = serde_json::from_slice(object)?;
     let registrations = object.events.iter().filter(|event| {
         let action = event.event_action.as_str();
         matches!(action, "registration" | "reregistration" | "reinstantiation")
     });
-    let dates = registrations.filter_map(|event| Timestamp::parse_rfc3339(&event.event_date));
-    dates.filter(|date| *date <= now).max().ok_or(RdapError::NoDate)
+    let dates = registrations.filter_map(|event| Timestamp::parse_rfc3339(event.event_date.as_deref()?));
+    Ok(dates.filter(|date| *date <= now).max())
 }
 
 async fn fetch(client: &Client, url: &str, accept: &'static str, max_body: usize) -> Result<Response, RdapError> {
@@ -155,7 +164,7 @@ mod tests {
     use mox_net::http::AddressGuard;
     use mox_net::memory::World;
     use mox_net::{ClientTls, Listener};
-    use mox_testkit::Zone;
+    use mox_testkit::{Mutator, Zone};
     use std::sync::Arc;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -220,6 +229,42 @@ mod tests {
         assert!(bad.to_string().starts_with("bad answer from http://rdap.example/x/domain/bad.example: "), "{bad}");
         let down = registered(&client, "http://rdap.example/dns.json", &"down.example".parse().unwrap(), now).await.unwrap_err();
         assert!(down.to_string().ends_with(&format!("status 500: {}...", "x".repeat(150))), "{down}");
+    }
+
+    #[test]
+    fn events_without_a_date_are_passed_over() {
+        let now = Timestamp::parse_rfc3339("2010-01-03T00:00:00Z").unwrap();
+        let object = r#"{"events": [{"eventAction": "registration"}, {"eventAction": "reregistration", "eventDate": null}, {},
+            {"eventAction": "registration", "eventDate": "1995-08-14T04:00:00Z"}]}"#;
+        assert_eq!(last_registration(object.as_bytes(), now).unwrap(), Timestamp::parse_rfc3339("1995-08-14T04:00:00Z"));
+    }
+
+    /// A date that isn't in the answer, or in the future, would be a lie about somebody's domain.
+    #[test]
+    fn broken_answers_give_no_wrong_dates() {
+        let now = Timestamp::parse_rfc3339("2010-01-03T00:00:00Z").unwrap();
+        let domain: Domain = "a.long.example".parse().unwrap();
+        const OBJECT: &str = r#"{"objectClassName": "domain", "handle": "D1", "ldhName": "a.long.example", "status": ["active"], "events": [
+            {"eventAction": "registration", "eventDate": "1995-08-14T04:00:00Z", "eventActor": "x"},
+            {"eventAction": "reregistration", "eventDate": "2001-01-01T00:00:00.5+01:00", "links": [{"href": "http://x.example"}]},
+            {"eventAction": "last changed", "eventDate": "2009-01-01T00:00:00Z"}], "nameservers": [{"ldhName": "ns.example"}]}"#;
+        let (mut read, mut listed) = (0, 0);
+        for seed in 0..3000 {
+            let mutator = Mutator::new(seed);
+            if let Ok(Some(date)) = last_registration(&mutator.json(OBJECT), now) {
+                assert!(date <= now, "seed {seed}");
+                let _text = age(date, now);
+                read += 1;
+            }
+            if let Ok(urls) = services(&mutator.json(LIST), &domain) {
+                assert!(urls.iter().all(|url| url.len() <= 100_000), "seed {seed}");
+                listed += 1;
+            }
+            let line = shortened(&String::from_utf8_lossy(&mutator.bytes(OBJECT.as_bytes())));
+            assert!(line.chars().count() <= LONG_TEXT && !line.contains(char::is_control), "seed {seed}");
+        }
+        // Not all of them are so broken that nothing is tried.
+        assert!(read > 300 && listed > 300, "{read} {listed}");
     }
 
     #[test]
