@@ -72,6 +72,10 @@ impl Domain {
             idna::domain_to_ascii(text).map_err(|_| DomainError::Idna)?
         };
         check_ascii(&ascii, underscores)?;
+        // Digits of other scripts become ASCII ones.
+        if ascii.parse::<std::net::IpAddr>().is_ok() {
+            return Err(DomainError::Ip);
+        }
         let (unicode, result) = idna::domain_to_unicode(&ascii);
         let unicode = (result.is_ok() && unicode != ascii).then_some(unicode);
         Ok(Self { ascii, unicode })

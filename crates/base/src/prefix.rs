@@ -17,9 +17,14 @@ pub struct IpPrefix {
 pub struct IpPrefixError;
 
 impl IpPrefix {
-    /// A range; none when the family has fewer bits.
+    /// A range; none when the family has fewer bits. One of IPv4 addresses in IPv6 clothes is what it is.
     #[must_use]
     pub const fn new(ip: IpAddr, bits: u8) -> Option<Self> {
+        if let (IpAddr::V6(v6), Some(bits @ ..=32)) = (ip, bits.checked_sub(96))
+            && let Some(v4) = v6.to_ipv4_mapped()
+        {
+            return Some(Self { ip: IpAddr::V4(v4), bits });
+        }
         let most = if ip.is_ipv4() { 32 } else { 128 };
         if bits > most { None } else { Some(Self { ip, bits }) }
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
 
+mod hostile;
+
 use mox_base::{Random, Secret, Timestamp};
 use mox_sasl::client::{Client, ClientError, Credentials};
 use mox_sasl::scram::{self, Hash, Keys};
