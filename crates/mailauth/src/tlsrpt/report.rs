@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::read::GzEncoder;
-    use mox_testkit::SeededRandom;
+    use mox_testkit::{Mutator, SeededRandom};
     use proptest::prelude::*;
     use std::io::Read as _;
 
@@ -288,6 +288,24 @@ mod tests {
         assert!(matches!(read(&vec![b'a'; MAX_MESSAGE + 1]), Err(ReadError::TooLarge)));
         let text = "Content-Type: application/tlsrpt+gzip\r\n\r\nnot gzip";
         assert!(matches!(read(text.as_bytes()), Err(ReadError::Gzip(_))));
+    }
+
+    /// Values of every kind in each place: what is read is written and read as the same, and counts can be added up.
+    #[test]
+    fn values_that_nobody_thought_of() {
+        let mut read_ones = 0;
+        let mut all = Vec::new();
+        for seed in 0..2000 {
+            let Ok(report) = Report::from_json(&Mutator::new(seed).json(EXAMPLE)) else { continue };
+            read_ones += 1;
+            assert_eq!(Report::from_json(&report.to_json().unwrap()).unwrap(), report, "seed {seed}");
+            assert_eq!(super::super::results_from_json(&super::super::results_to_json(&report.policies)), Some(report.policies.clone()));
+            super::super::merge(&mut all, report.policies);
+            let _any = (all.len(), report.begin.rfc3339(), report.end.rfc3339());
+        }
+        assert!(read_ones > 200, "{read_ones}");
+        let total = all.iter().fold(0_u64, |sum, result| sum.saturating_add(result.success));
+        assert!(total >= 5326, "{total}");
     }
 
     proptest! {
