@@ -171,7 +171,8 @@ pub struct ListenerTls {
     #[config(optional)]
     pub min_version: Option<TlsVersion>,
     /// Private keys that certificates for this host keep, so that DANE records stay valid: one RSA of 2048 bits and one
-    /// ECDSA P-256, in PEM.
+    /// ECDSA P-256, in PEM. Of several of a kind the first is used, and all have DNS records: to replace a key, add the
+    /// new one behind it, publish its record, and some days later move it to the front and restart.
     #[config(optional)]
     pub host_private_key_files: Vec<String>,
     /// Don't ask clients for certificates.

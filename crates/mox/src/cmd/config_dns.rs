@@ -68,12 +68,17 @@ pub(super) fn public_key(key: &DkimKey) -> Result<DkimPublicKey, Failure> {
     Ok(DkimPublicKey { algorithm: key.algorithm, bytes })
 }
 
-/// The digests of the keys that the listener `public` keeps, of each kind the first: ECDSA P-256, then RSA.
+/// The digests of the keys that the listener `public` keeps, those to come included: of ECDSA P-256, then of RSA.
 pub(super) fn host_keys(fixed: &Fixed) -> Result<Vec<[u8; 32]>, Failure> {
     let Some(listener) = fixed.settings.listeners.get("public") else { return Ok(Vec::new()) };
     let keys = listener_keys(&fixed.paths, "public", listener).map_err(Failure::Error)?;
-    let of = |kind| keys.iter().find(|key| key.kind() == kind).map(HostKey::spki_digest);
-    Ok(KeyKind::ALL.into_iter().filter_map(of).collect())
+    Ok(published(&keys))
+}
+
+/// RFC 7671 §8.1: a key has its TLSA record some time before it is used, so that nobody still has the records without it.
+fn published(keys: &[HostKey]) -> Vec<[u8; 32]> {
+    let of = |kind| keys.iter().filter(move |key| key.kind() == kind).map(HostKey::spki_digest);
+    KeyKind::ALL.into_iter().flat_map(of).collect()
 }
 
 /// The URI of our account with the provider that the listener `public` has its certificates from; none without an account, or where
@@ -111,6 +116,14 @@ mod tests {
     use super::*;
     use mox_config::{DkimAlgorithm, DkimHash};
     use rcgen::PublicKeyData as _;
+
+    #[test]
+    fn keys_to_come_are_published() {
+        let keys = [KeyKind::Rsa2048, KeyKind::EcdsaP256, KeyKind::EcdsaP256].map(|kind| HostKey::generate(kind).unwrap());
+        let [rsa, now, next] = [0, 1, 2].map(|n: usize| keys[n].spki_digest());
+        assert_eq!(published(&keys), [now, next, rsa]);
+        assert_eq!(published(&[]), [[0; 32]; 0]);
+    }
 
     #[test]
     fn public_halves() {

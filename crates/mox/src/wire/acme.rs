@@ -101,7 +101,7 @@ fn add_keys(keys: &mut Vec<HostKey>, more: Vec<HostKey>) {
     }
 }
 
-/// The keys in the files of a listener, the first of each kind.
+/// The keys in the files of a listener. Of each kind the first is used; further ones are to come after it, and have TLSA records already.
 pub(crate) fn listener_keys(paths: &Paths, name: &str, listener: &Listener) -> Result<Vec<HostKey>, String> {
     let mut keys = Vec::new();
     let files = listener.tls.as_ref().map(|tls| tls.host_private_key_files.as_slice()).unwrap_or_default();
@@ -109,19 +109,18 @@ pub(crate) fn listener_keys(paths: &Paths, name: &str, listener: &Listener) -> R
         let path = paths.config(file);
         let text = std::fs::read_to_string(&path).map_err(|e| format!("listener {name:?}: reading {}: {e}", path.display()))?;
         match HostKey::from_pem(&text) {
-            Ok(key) => add_keys(&mut keys, vec![key]),
+            Ok(key) => keys.push(key),
             Err(error @ HostKeyError::Kind) => {
                 tracing::error!(%error, listener = name, path = %path.display(), "ignoring host private key")
             }
             Err(error) => return Err(format!("listener {name:?}: {}: {error}", path.display())),
         }
     }
-    if provider_of(listener).is_some() && keys.len() == 1 {
-        let missing = KeyKind::ALL.into_iter().find(|kind| !keys.iter().any(|key| key.kind() == *kind));
-        let missing = missing.map(|kind| kind.to_string()).unwrap_or_default();
+    let missing = KeyKind::ALL.into_iter().find(|kind| !keys.iter().any(|key: &HostKey| key.kind() == *kind));
+    if let Some(missing) = missing.filter(|_| provider_of(listener).is_some() && !keys.is_empty()) {
         tracing::warn!(
             listener = name,
-            missing,
+            %missing,
             "only one kind of host private keys is configured, certificates with the other kind get new keys"
         );
     }
@@ -337,6 +336,14 @@ mod tests {
         // Our own name has the key of its listener, and for the kind that it lacks another listener's.
         assert_eq!(digests("mail.example.org"), [public, other[1]]);
         assert_eq!(digests("other.example.org"), other);
+        // A key to come changes nothing yet; once it is the first, it is used.
+        let next = write("next.pem", KeyKind::EcdsaP256);
+        for (order, want) in [(["public", "next"], public), (["next", "public"], next)] {
+            let files = order.map(|name| format!("\t\t\t\t- {name}.pem\n")).concat();
+            let fixed: Static = parse("mox.conf", text.replace("\t\t\t\t- public.pem\n", &files).as_bytes()).unwrap().value;
+            assert_eq!(host_keys(&fixed, &paths, "le").unwrap()["mail.example.org"][0].spki_digest(), want);
+            assert_eq!(listener_keys(&paths, "public", &fixed.listeners["public"]).unwrap().len(), 2);
+        }
         std::fs::write(dir.path().join("public.pem"), "nothing").unwrap();
         assert!(host_keys(&fixed, &paths, "le").is_err());
     }
