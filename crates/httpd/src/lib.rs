@@ -29,4 +29,4 @@ pub use request::{Peer, Request};
 pub use router::{Answering, Class, ClientNames, Handler, Hosts, Route, Router};
 pub use scrape::Scrape;
 pub use server::{Server, Site};
-pub use wellknown::{ACME_PATH, AcmeHttp, MTA_STS_PATH, MtaSts};
+pub use wellknown::{ACME_PATH, AcmeHttp, MTA_STS_PATH, MtaSts, ServedPolicy};

@@ -3,7 +3,7 @@
 use crate::body::Body;
 use crate::request::Request;
 use crate::router::{Answering, Handler, plain, secure};
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use mox_base::Domain;
 use mox_net::acme::{Acme, NoAnswer};
@@ -19,17 +19,29 @@ pub const ACME_PATH: &str = "/.well-known/acme-challenge/";
 /// The label of the host that has a domain's policy.
 pub(crate) const MTA_STS_HOST: &str = "mta-sts.";
 
+/// Says which of a domain's policies it is: the id that DNS has for it, RFC 8461 §3.1. Only people who look for a fault read it.
+const MTA_STS_ID: HeaderName = HeaderName::from_static("mta-sts-id");
+
+/// A policy of MTA-STS as it is served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServedPolicy {
+    /// Its id.
+    pub id: String,
+    /// The body of the answer.
+    pub text: String,
+}
+
 /// The policies of all domains that have one, as they are served; replaced when the configuration changes. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct MtaSts(Arc<RwLock<Arc<BTreeMap<Domain, String>>>>);
+pub struct MtaSts(Arc<RwLock<Arc<BTreeMap<Domain, ServedPolicy>>>>);
 
 impl MtaSts {
     /// Puts others into effect.
-    pub fn replace(&self, policies: BTreeMap<Domain, String>) {
+    pub fn replace(&self, policies: BTreeMap<Domain, ServedPolicy>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policies);
     }
 
-    fn policy(&self, host: Option<&Domain>) -> Option<String> {
+    fn policy(&self, host: Option<&Domain>) -> Option<ServedPolicy> {
         let domain = Domain::parse_lax(host?.ascii().strip_prefix(MTA_STS_HOST)?).ok()?;
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(&domain).cloned()
     }
@@ -39,7 +51,10 @@ impl Handler for MtaSts {
     fn answer(&self, request: Request) -> Answering<'_> {
         let answer = reading(&request, || match self.policy(request.host.as_ref()) {
             Some(policy) => {
-                let mut response = Response::new(Body::from(policy));
+                let mut response = Response::new(Body::from(policy.text));
+                if let Ok(id) = HeaderValue::try_from(policy.id) {
+                    response.headers_mut().insert(MTA_STS_ID, id);
+                }
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0"));
                 response

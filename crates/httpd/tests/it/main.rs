@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use mox_base::{Clock, Timestamp};
-use mox_httpd::{Class, Hosts, Limits, MTA_STS_PATH, Metrics, MtaSts, Route, Router, Scrape, Server, Site};
+use mox_httpd::{Class, Hosts, Limits, MTA_STS_PATH, Metrics, MtaSts, Route, Router, Scrape, ServedPolicy, Server, Site};
 use mox_net::tls::{Certificates, KeyCert, ServerTlsOptions};
 use mox_net::{ServerTls, Stream};
 use mox_testkit::VirtualClock;
@@ -215,7 +215,8 @@ async fn heads_have_a_size_and_a_number_of_fields() {
 async fn policies_of_mta_sts() {
     let metrics = Arc::new(Metrics::new());
     let policies = MtaSts::default();
-    policies.replace([("bücher.example".parse().unwrap(), "version: STSv1\nmode: none\nmax_age: 60\n".to_owned())].into());
+    let policy = ServedPolicy { id: "20261101".to_owned(), text: "version: STSv1\nmode: none\nmax_age: 60\n".to_owned() };
+    policies.replace([("bücher.example".parse().unwrap(), policy)].into());
     let mut router = Router::default();
     let path = MTA_STS_PATH.to_owned();
     router.add(Route {
@@ -237,6 +238,7 @@ async fn policies_of_mta_sts() {
             answer.contains("cache-control: no-cache, max-age=0\r\n") && answer.contains("x-content-type-options: nosniff\r\n"),
             "{answer}"
         );
+        assert!(answer.contains("mta-sts-id: 20261101\r\n"), "{answer}");
         assert!(answer.ends_with("\r\n\r\nversion: STSv1\nmode: none\nmax_age: 60\n"), "{answer}");
     }
     for host in ["xn--bcher-kva.example", "mta-sts.other.example", "www.mta-sts.xn--bcher-kva.example", "192.0.2.1", "mta-sts."] {

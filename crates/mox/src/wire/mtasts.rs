@@ -2,13 +2,14 @@
 
 use mox_base::Domain;
 use mox_config::{Dynamic, MtaStsMode, Static};
+use mox_httpd::ServedPolicy;
 use mox_mailauth::mtasts::{Mode, Pattern, Policy};
 use std::collections::BTreeMap;
 
 /// The policies, as they are served.
-pub(super) fn policies(fixed: &Static, dynamic: &Dynamic) -> BTreeMap<Domain, String> {
+pub(super) fn policies(fixed: &Static, dynamic: &Dynamic) -> BTreeMap<Domain, ServedPolicy> {
     let with_policy = dynamic.domains.iter().filter_map(|(name, domain)| Some((name.domain(), domain.mtasts.as_ref()?)));
-    let text = |config: &mox_config::MtaSts| {
+    let served = |config: &mox_config::MtaSts| {
         let pattern = |mx: &mox_config::MxPattern| match mx.wildcard {
             true => Pattern::Below(mx.domain.clone()),
             false => Pattern::Host(mx.domain.clone()),
@@ -22,9 +23,10 @@ pub(super) fn policies(fixed: &Static, dynamic: &Dynamic) -> BTreeMap<Domain, St
         if mx.is_empty() {
             mx.push(Pattern::Host(fixed.hostname.domain().clone()));
         }
-        Policy { mode, max_age: config.max_age, mx, extensions: Vec::new() }.to_string()
+        let policy = Policy { mode, max_age: config.max_age, mx, extensions: Vec::new() };
+        ServedPolicy { id: config.policy_id.clone(), text: policy.to_string() }
     };
-    with_policy.map(|(name, config)| (name.clone(), text(config))).collect()
+    with_policy.map(|(name, config)| (name.clone(), served(config))).collect()
 }
 
 #[cfg(test)]
@@ -44,10 +46,10 @@ mod tests {
         let fixed: Static = parse("mox.conf", fixed.as_bytes()).unwrap().value;
         let dynamic: Dynamic = parse("domains.conf", dynamic.as_bytes()).unwrap().value;
         let policies = policies(&fixed, &dynamic);
-        let of = |name: &str| policies.get(&name.parse::<Domain>().unwrap()).map(String::as_str);
-        assert_eq!(of("example.org"), Some("version: STSv1\nmode: enforce\nmax_age: 86400\nmx: mail.example.org\n"));
+        let of = |name: &str| policies.get(&name.parse::<Domain>().unwrap()).map(|policy| (policy.id.as_str(), policy.text.as_str()));
+        assert_eq!(of("example.org"), Some(("1", "version: STSv1\nmode: enforce\nmax_age: 86400\nmx: mail.example.org\n")));
         let want = "version: STSv1\nmode: enforce\nmax_age: 86400\nmx: mail.example.com\nmx: *.mx.xn--bcher-kva.example\n";
-        assert_eq!(of("bücher.example"), Some(want));
+        assert_eq!(of("bücher.example"), Some(("2", want)));
         assert_eq!(of("none.example"), None);
     }
 }
