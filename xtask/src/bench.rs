@@ -158,6 +158,7 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         results.measure("mox", Row::WebapiSend, &wanted, || webapi::send(&subject, scale.messages));
         drop(subject);
         queue::long(&binary, scale, &wanted, &mut results);
+        results.measure("mox", Row::Authentication, &wanted, authentication);
     }
     if wanted.peers() {
         let subject = Subject::dovecot()?;
@@ -171,6 +172,13 @@ pub(crate) fn bench(args: &[&str]) -> Result<(), Failure> {
         report::write(&results, scale.mailbox, scale.queue)?;
     }
     if results.failures.is_empty() { Ok(()) } else { Err(results.failures.join("\n")) }
+}
+
+/// The benchmark of `mox-mailauth`, which measures itself: milliseconds for one message.
+fn authentication() -> Result<f64, Failure> {
+    let text = run::stdout(run::cargo().args(["bench", "--quiet", "--locked", "--package", "mox-mailauth", "--bench", "authentication"]))?;
+    let micros = text.lines().find_map(|line| line.trim().strip_prefix("together")?.split_whitespace().next()?.parse::<f64>().ok());
+    micros.map(|micros| micros / 1000.0).ok_or_else(|| format!("no figure in: {text}"))
 }
 
 /// The rows that every IMAP server can be measured by.

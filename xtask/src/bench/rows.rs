@@ -33,6 +33,7 @@ pub(super) enum Row {
     MemoryAtStart,
     MemoryAfterMailbox,
     BinarySize,
+    Authentication,
 }
 
 /// What a figure means.
@@ -58,7 +59,7 @@ const DOVECOT: &str = "Dovecot";
 const POSTFIX: &str = "Postfix+Dovecot";
 
 impl Row {
-    pub(super) const ALL: [Self; 30] = [
+    pub(super) const ALL: [Self; 31] = [
         Self::AppendOne,
         Self::AppendEight,
         Self::Delivery,
@@ -89,6 +90,7 @@ impl Row {
         Self::MemoryAtStart,
         Self::MemoryAfterMailbox,
         Self::BinarySize,
+        Self::Authentication,
     ];
 
     pub(super) fn work(self) -> &'static str {
@@ -123,6 +125,7 @@ impl Row {
             Self::MemoryAtStart => "memory after start",
             Self::MemoryAfterMailbox => "memory after serving the large mailbox",
             Self::BinarySize => "size of the binary",
+            Self::Authentication => "processor time of DKIM sign and verify, SPF, DMARC, 20 KB",
         }
     }
 
@@ -163,6 +166,7 @@ impl Row {
             Self::Start => &[AtMost(300.0)],
             Self::MemoryAtStart | Self::BinarySize => &[AtMost(40.0)],
             Self::MemoryAfterMailbox => &[AtMost(100.0)],
+            Self::Authentication => &[AtMost(1.5)],
             _ => &[Times(1.0, DOVECOT)],
         }
     }
