@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long it is remembered whether a list works.
 const HEALTH_KEPT: Duration = Duration::from_secs(4 * 3600);
 
-const BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.100, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0];
+const BUCKETS: [f64; 10] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0];
 
 /// Labels of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

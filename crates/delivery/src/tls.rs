@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0];
+const LOOKUP_BUCKETS: [f64; 11] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0];
 
 /// What it works with.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl Default for TlsMetrics {
         Self {
             get: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
             get_cached: Family::default(),
-            lookups: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            lookups: Family::new_with_constructor(|| Histogram::new(LOOKUP_BUCKETS)),
             reports_queued: Counter::default(),
             report_errors: Counter::default(),
         }
@@ -74,11 +75,11 @@ impl Default for TlsMetrics {
 impl TlsMetrics {
     /// Makes a registry show them.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("mox_mtasts_get_duration_seconds", "Looking up and fetching MTA-STS policies, by result.", self.get.clone());
-        registry.register("mox_tlsrptsend_report_queued", "TLS reports that were queued.", self.reports_queued.clone());
-        registry.register("mox_tlsrptsend_report_error", "TLS reports that could not be made or queued.", self.report_errors.clone());
-        registry.register("mox_tlsrpt_lookup_duration_seconds", "Looking up where TLS reports go, by result.", self.lookups.clone());
-        registry.register("mox_mtastsdb_get", "MTA-STS policies asked of the cache, by result.", self.get_cached.clone());
+        registry.register("mox_mtasts_get_duration_seconds", "Looking up and fetching MTA-STS policies, by result", self.get.clone());
+        registry.register("mox_tlsrptsend_report_queued", "TLS reports that were queued", self.reports_queued.clone());
+        registry.register("mox_tlsrptsend_report_error", "TLS reports that could not be made or queued", self.report_errors.clone());
+        registry.register("mox_tlsrpt_lookup_duration_seconds", "Looking up where TLS reports go, by result", self.lookups.clone());
+        registry.register("mox_mtastsdb_get", "MTA-STS policies asked of the cache, by result", self.get_cached.clone());
     }
 }
 

@@ -34,6 +34,7 @@ labels! {
     Kind { kind: &'static str }
     Service { service: &'static str }
     Package { pkg: &'static str }
+    Build { version: &'static str }
     Code { code: u16 }
     ImapCommand { cmd: &'static str, result: &'static str }
     Http { handler: &'static str, proto: &'static str, method: &'static str, code: u16 }
@@ -59,6 +60,7 @@ pub struct Metrics {
     open: Family<ConnectionLabels, Gauge>,
     panics: Family<Package, Counter>,
     scrapes: Family<Code, Counter>,
+    scraping: Gauge,
     imap_connections: Family<Service, Counter>,
     imap_commands: Histograms<ImapCommand>,
     smtp_connections: Family<Kind, Counter>,
@@ -67,7 +69,29 @@ pub struct Metrics {
 }
 
 /// Packages whose panics are counted from the start, so that an alert sees the first one increase something.
-const PANIC_PACKAGES: [&str; 7] = ["ctl", "imapserver", "queue", "smtpclient", "smtpserver", "store", "http"];
+const PANIC_PACKAGES: [&str; 21] = [
+    "ctl",
+    "import",
+    "serve",
+    "imapserver",
+    "mtastsdb",
+    "queue",
+    "smtpclient",
+    "smtpserver",
+    "dkimverify",
+    "spfverify",
+    "upgradethreads",
+    "importmanage",
+    "importmessages",
+    "webadmin",
+    "webmailsendevent",
+    "webmail",
+    "webmailrequest",
+    "webmailquery",
+    "webmailhandle",
+    "store",
+    "http",
+];
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -84,6 +108,7 @@ impl Metrics {
             open: Family::default(),
             panics: Family::default(),
             scrapes: Family::default(),
+            scraping: Gauge::default(),
             imap_connections: Family::default(),
             imap_commands: Family::new_with_constructor(up_to_20_seconds),
             smtp_connections: Family::default(),
@@ -95,6 +120,10 @@ impl Metrics {
         registry.register("mox_connections_count", "Open connections", m.open.clone());
         registry.register("mox_panic", "Unhandled panics, by package", m.panics.clone());
         registry.register("promhttp_metric_handler_requests", "Scrapes by HTTP status code", m.scrapes.clone());
+        registry.register("promhttp_metric_handler_requests_in_flight", "Scrapes that are being answered", m.scraping.clone());
+        let build = Family::<Build, Gauge>::default();
+        build.get_or_create(&Build { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("mox_build_info", "Which version runs", build);
         registry.register("mox_imap_connection", "Incoming IMAP connections", m.imap_connections.clone());
         registry.register("mox_imap_command_duration_seconds", "IMAP commands and their duration", m.imap_commands.clone());
         registry.register("mox_smtpserver_connection", "Incoming SMTP connections", m.smtp_connections.clone());
@@ -103,6 +132,9 @@ impl Metrics {
         registry.register("mox_httpserver_response_duration_seconds", until_end, m.http_responses.clone());
         for pkg in PANIC_PACKAGES {
             drop(m.panics.get_or_create(&Package { pkg }));
+        }
+        for code in [200, 500, 503] {
+            drop(m.scrapes.get_or_create(&Code { code }));
         }
         registry.register_collector(Box::new(Process));
         metrics.registry = registry;
@@ -151,6 +183,12 @@ impl Metrics {
         self.http_responses.get_or_create(&Http { handler, proto, method, code }).observe(duration.as_secs_f64());
     }
 
+    /// A scrape that is being answered until the guard is dropped.
+    pub(crate) fn scraping(&self) -> OpenConnection {
+        self.scraping.inc();
+        OpenConnection(self.scraping.clone())
+    }
+
     pub(crate) fn scraped(&self, code: u16) {
         self.scrapes.get_or_create(&Code { code }).inc();
     }
@@ -183,7 +221,7 @@ impl Metrics {
                     text.push_str("_total ");
                     text.push_str(rest);
                 }
-                _ => text.push_str(line),
+                _ => push_sample(&mut text, line),
             }
             text.push('\n');
         }
@@ -191,7 +229,16 @@ impl Metrics {
     }
 }
 
-/// Counts as an open connection until dropped.
+/// Adds a line with a value. Bounds that are whole numbers have no fraction in the older format, and are a label that queries name.
+fn push_sample(text: &mut String, line: &str) {
+    let parts = line.split_once("_bucket{le=\"").and_then(|(name, rest)| Some((name, rest.split_once('"')?)));
+    match parts.and_then(|(name, (bound, rest))| Some((name, bound.strip_suffix(".0")?, rest))) {
+        Some((name, bound, rest)) => text.extend([name, "_bucket{le=\"", bound, "\"", rest]),
+        None => text.push_str(line),
+    }
+}
+
+/// Counts as an open connection, or a request that is being answered, until dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Gauge);
 
@@ -221,6 +268,8 @@ mod tests {
             "mox_panic_total{pkg=\"queue\"} 1",
             "mox_panic_total{pkg=\"smtpserver\"} 0",
             "mox_imap_command_duration_seconds_bucket{le=\"0.005\",cmd=\"select\",result=\"ok\"} 1",
+            "mox_imap_command_duration_seconds_bucket{le=\"20\",cmd=\"select\",result=\"ok\"} 1",
+            "mox_panic_total{pkg=\"mtastsdb\"} 0",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");
         }

@@ -24,6 +24,7 @@ impl Collector for Process {
             ("process_start_time_seconds", "Start of the process since the epoch", stat.start),
             ("process_open_fds", "Open file descriptors", stat.open_fds),
             ("process_max_fds", "Limit of open file descriptors", stat.max_fds),
+            ("process_virtual_memory_max_bytes", "Limit of virtual memory", stat.max_virtual_memory),
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
@@ -40,6 +41,7 @@ struct Stat {
     start: f64,
     open_fds: f64,
     max_fds: f64,
+    max_virtual_memory: f64,
 }
 
 impl Stat {
@@ -53,14 +55,16 @@ impl Stat {
         let kib = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
         let boot = std::fs::read_to_string("/proc/stat").ok()?.lines().find_map(|l| l.strip_prefix("btime ")?.parse::<f64>().ok())?;
         let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-        let max_fds = limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<f64>().ok());
+        // "unlimited" isn't a number.
+        let limit = |name: &str| limits.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
         Some(Self {
             cpu_seconds: (field(14)? + field(15)?) / TICKS,
             resident: kib("VmRSS:")? * 1024.0,
             virtual_memory: field(23)?,
             start: boot + field(22)? / TICKS,
             open_fds: f64::from(u32::try_from(std::fs::read_dir("/proc/self/fd").ok()?.count()).ok()?),
-            max_fds: max_fds.unwrap_or(f64::INFINITY),
+            max_fds: limit("Max open files").unwrap_or(f64::INFINITY),
+            max_virtual_memory: limit("Max address space").unwrap_or(f64::INFINITY),
         })
     }
 }

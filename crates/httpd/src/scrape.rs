@@ -24,6 +24,7 @@ impl Scrape {
     }
 
     fn metrics(&self, request: &Request) -> Response<Body> {
+        let _answering = self.metrics.scraping();
         let accepts = |kind| request.headers.get_all(ACCEPT).iter().any(|v| v.to_str().is_ok_and(|v| v.contains(kind)));
         let (text, kind) = if accepts("application/openmetrics-text") {
             (self.metrics.open_metrics(), "application/openmetrics-text; version=1.0.0; charset=utf-8")

@@ -51,7 +51,7 @@ impl Default for NetMetrics {
 impl NetMetrics {
     /// Makes a registry show them.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("mox_dns_lookup_duration_seconds", "DNS lookups, by who asks and result.", self.lookups.clone());
+        registry.register("mox_dns_lookup_duration_seconds", "DNS lookups, by who asks and result", self.lookups.clone());
         let about = "Requests to web servers, by who makes them and result.";
         registry.register("mox_httpclient_request_duration_seconds", about, self.requests.clone());
     }

@@ -59,7 +59,7 @@ impl Default for Metrics {
             starttls: Counter::default(),
             starttls_errors: Family::default(),
             spf: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
-            iprev: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
+            iprev: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS.into_iter().chain([30.0]))),
             dkim: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
             dmarc: Family::new_with_constructor(|| Histogram::new(DNS_BUCKETS)),
         }

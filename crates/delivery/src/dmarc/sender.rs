@@ -43,8 +43,8 @@ pub struct DmarcSenderMetrics {
 impl DmarcSenderMetrics {
     /// Makes a registry show them.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("mox_dmarcdb_report_queued", "DMARC reports that were queued.", self.queued.clone());
-        registry.register("mox_dmarcdb_report_error", "DMARC reports that could not be made or queued.", self.errors.clone());
+        registry.register("mox_dmarcdb_report_queued", "DMARC reports that were queued", self.queued.clone());
+        registry.register("mox_dmarcdb_report_error", "DMARC reports that could not be made or queued", self.errors.clone());
     }
 }
 

@@ -72,16 +72,12 @@ impl ReportMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "mox_dmarcdb_policy_evaluated",
-            "Messages in DMARC reports received, by domain and what was done with them.",
+            "Messages in DMARC reports received, by domain and what was done with them",
             self.evaluated.clone(),
         );
-        registry.register("mox_dmarcdb_dkim_result", "Results of DKIM in DMARC reports received.", self.dkim.clone());
-        registry.register("mox_dmarcdb_spf_result", "Results of SPF in DMARC reports received.", self.spf.clone());
-        registry.register(
-            "mox_tlsrptdb_session",
-            "Sessions in TLS reports received, by success or kind of failure.",
-            self.sessions.clone(),
-        );
+        registry.register("mox_dmarcdb_dkim_result", "Results of DKIM in DMARC reports received", self.dkim.clone());
+        registry.register("mox_dmarcdb_spf_result", "Results of SPF in DMARC reports received", self.spf.clone());
+        registry.register("mox_tlsrptdb_session", "Sessions in TLS reports received, by success or kind of failure", self.sessions.clone());
     }
 
     fn count_dmarc(&self, domain: &Domain, feedback: &Feedback) {

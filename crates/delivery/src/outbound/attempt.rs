@@ -139,7 +139,7 @@ pub(super) async fn attempt(inner: &Inner, claim: &Claim, kept: Option<Kept>, sh
         shutdown,
         results: vec![None; claim.entries.len()],
         dialed: Vec::new(),
-        tlsmode: mode_name(TlsMode::Skip),
+        tlsmode: mode_name(TlsMode::Skip, (false, false)),
         kept: None,
         signature: None,
         sessions: SessionResults::default(),

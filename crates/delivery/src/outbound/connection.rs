@@ -3,6 +3,7 @@
 //! Every wait ends: by the session's own time limits, or when the queue shuts down. Only the reply to a complete
 //! message is waited for a little longer then, because without it the message would be sent again.
 
+use crate::metrics::{self, Commands};
 use mox_base::Random;
 use mox_net::tls::Fault;
 use mox_net::{ClientTls, Stream};
@@ -88,6 +89,10 @@ pub(super) struct Connection {
     message_sent: bool,
     /// Its place among the connections to the host.
     place: Option<OwnedSemaphorePermit>,
+    /// Counts commands with their replies.
+    commands: Commands,
+    /// When something was last sent.
+    asked: Instant,
     /// When all has to be said. Only the reply to a complete message may come later.
     deadline: Option<Instant>,
 }
@@ -106,6 +111,7 @@ impl Connection {
         settings: Settings,
         tls: Tls,
         random: Arc<dyn Random>,
+        commands: Commands,
         shutdown: CancellationToken,
     ) -> Result<Result<Self, Error>, Cancelled> {
         let mut bindings = None;
@@ -121,7 +127,8 @@ impl Connection {
             bindings = Some(bindings_of(&stream));
         }
         let session = Session::new(settings, random, bindings);
-        let mut connection = Self { session, stream, tls, shutdown, message_sent: false, place: None, deadline: None };
+        let mut connection =
+            Self { session, stream, tls, shutdown, message_sent: false, place: None, commands, asked: Instant::now(), deadline: None };
         Ok(match connection.drive(None).await? {
             Event::Ready => Ok(connection),
             Event::Failed(e) => {
@@ -207,8 +214,11 @@ impl Connection {
 
     async fn drive(&mut self, mut message: Option<&mut Outgoing>) -> Result<Event, Cancelled> {
         loop {
-            match self.session.next() {
+            let action = self.session.next();
+            metrics::answered(&self.commands, self.session.take_replies(), self.asked.elapsed());
+            match action {
                 Action::Send(bytes) => {
+                    self.asked = Instant::now();
                     if let Err(why) = self.write(&bytes).await? {
                         self.session.lost(&why);
                     }

@@ -56,6 +56,8 @@ pub(super) struct HostTls {
     pub(super) sni: String,
     /// Whether a certificate that isn't right is refused.
     pub(super) verified: bool,
+    /// Whether there is an MTA-STS policy that is enforced, and whether there are TLSA records.
+    pub(super) enforced: (bool, bool),
 }
 
 /// The policy of the recipient's domain, RFC 8461 §5.
@@ -155,6 +157,7 @@ pub(super) async fn of_host(
         findings,
         sni,
         verified,
+        enforced: (sts == Severity::Refuse, gathered.is_some()),
     })
 }
 

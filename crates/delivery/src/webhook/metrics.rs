@@ -30,8 +30,8 @@ impl Default for Metrics {
 impl Metrics {
     /// Makes a registry show them. The registry appends `_total` to counters.
     pub fn register(&self, registry: &mut Registry) {
-        registry.register("mox_webhook_request_duration_seconds", "Duration of webhook calls.", self.duration.clone());
-        registry.register("mox_webhook_results", "Webhook calls, by HTTP status.", self.results.clone());
+        registry.register("mox_webhook_request_duration_seconds", "Duration of webhook calls", self.duration.clone());
+        registry.register("mox_webhook_results", "Webhook calls, by HTTP status", self.results.clone());
     }
 
     pub(super) fn called(&self, result: &CallResult) {

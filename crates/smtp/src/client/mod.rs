@@ -15,7 +15,7 @@ pub use error::{Error, ErrorKind, Stage};
 pub use transaction::Transaction;
 
 use crate::extensions::Extensions;
-use crate::reply::{Reply, ReplyParser};
+use crate::reply::{Enhanced, Reply, ReplyParser};
 use bytes::{Bytes, BytesMut};
 use mox_base::{Host, Random};
 use mox_sasl::client::Credentials;
@@ -61,6 +61,9 @@ pub struct Auth {
     /// Acceptable mechanisms, best first.
     pub mechanisms: Vec<Mechanism>,
 }
+
+/// The most replies that are kept for [`Session::take_replies`].
+const MAX_REPLIES: usize = 1000;
 
 /// How long to wait for replies. The defaults are the least that RFC 5321 §4.5.3.2 allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +113,17 @@ pub enum Action {
     Close,
 }
 
+/// A reply, and what it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replied {
+    /// The command.
+    pub stage: Stage,
+    /// The reply's code.
+    pub code: u16,
+    /// Its enhanced code.
+    pub enhanced: Option<Enhanced>,
+}
+
 /// Where the session is in the dialogue.
 #[derive(Debug)]
 enum State {
@@ -147,6 +161,8 @@ pub struct Session {
     /// None until TLS is there.
     tls: Option<Bindings>,
     extensions: Extensions,
+    /// Replies that weren't told of.
+    replies: Vec<Replied>,
     /// The first line of the greeting, after its code.
     greeting: String,
     /// A transaction was left unfinished, so that the next begins with RSET.
@@ -168,6 +184,7 @@ impl Session {
             state: State::Greeting,
             tls,
             extensions: Extensions::default(),
+            replies: Vec::new(),
             greeting: String::new(),
             needs_reset: false,
             botched: false,
@@ -197,6 +214,11 @@ impl Session {
     /// What the server calls itself: the first line of its greeting, after the code.
     pub fn greeting_text(&self) -> &str {
         &self.greeting
+    }
+
+    /// The replies since this was last asked, for whoever measures how long commands take; not all if there were very many.
+    pub fn take_replies(&mut self) -> Vec<Replied> {
+        std::mem::take(&mut self.replies)
     }
 
     /// Whether TLS is in use.
@@ -281,6 +303,9 @@ impl Session {
 
     /// Goes on with a reply.
     fn reply(&mut self, reply: Reply) {
+        if self.replies.len() < MAX_REPLIES {
+            self.replies.push(Replied { stage: self.stage(), code: reply.code, enhanced: reply.enhanced });
+        }
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Greeting => self.greeting(reply),
             State::Hello { extended } => self.hello(extended, reply),

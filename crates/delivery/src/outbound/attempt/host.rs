@@ -55,7 +55,7 @@ impl Attempt<'_> {
             let pressure = &self.inner.pressure;
             let waiting = async { Ok(pressure.place(&format!("{}:{}", hop.name, hop.port)).await) };
             let place = self.unless_shutdown(waiting).await?;
-            self.tlsmode = mode_name(mode);
+            self.tlsmode = mode_name(mode, hop.policy.as_ref().map_or((false, false), |policy| policy.enforced));
             let (stream, ip) = match self.dial(hop, &mut ips).await {
                 // What the host said tells more than that it has another address where nobody answers.
                 Err(HostFailure::Failed(failure)) => return Err(HostFailure::Failed(refused.unwrap_or(failure))),
@@ -195,7 +195,8 @@ impl Attempt<'_> {
         let chunking = !self.without_chunks;
         let settings = Settings { ehlo: self.ehlo.clone(), tls: mode, auth: hop.auth.cloned(), chunking, timeouts: hop.timeouts };
         let tls = Tls { config: hop.tls.clone(), name: hop.sni.clone(), fault };
-        let opening = Connection::open(stream, settings, tls, Arc::clone(&self.inner.ports.random), self.shutdown.clone());
+        let commands = self.inner.metrics.commands.clone();
+        let opening = Connection::open(stream, settings, tls, Arc::clone(&self.inner.ports.random), commands, self.shutdown.clone());
         match tokio::time::timeout(hop.manner.patience, opening).await {
             Ok(opened) => Ok(opened?),
             Err(_) => Ok(Err(timeout_error("getting the session ready took too long"))),
@@ -212,11 +213,17 @@ fn timeout_error(why: &str) -> Error {
     Error { permanent: false, kind: ErrorKind::Connection, stage: Stage::Greeting, reply: None, detail: why.to_owned() }
 }
 
-pub(super) const fn mode_name(mode: TlsMode) -> &'static str {
-    match mode {
-        TlsMode::Immediate => "immediate",
-        TlsMode::Required => "requiredstarttls",
-        TlsMode::Opportunistic => "opportunistic",
-        TlsMode::Skip => "skip",
+/// How a metric calls it: what is done about TLS, and by which policies, MTA-STS and DANE.
+pub(super) const fn mode_name(mode: TlsMode, enforced: (bool, bool)) -> &'static str {
+    match (mode, enforced) {
+        (TlsMode::Immediate, _) => "immediate",
+        (TlsMode::Required, (false, false)) => "requiredstarttls",
+        (TlsMode::Required, (true, false)) => "requiredstarttls+mtasts",
+        (TlsMode::Required, (false, true)) => "requiredstarttls+dane",
+        (TlsMode::Required, (true, true)) => "requiredstarttls+mtasts+dane",
+        // For mail with TLS-Required: No.
+        (TlsMode::Opportunistic, (_, true)) => "opportunistic+dane",
+        (TlsMode::Opportunistic, _) => "opportunistic",
+        (TlsMode::Skip, _) => "skip",
     }
 }
