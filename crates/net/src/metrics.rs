@@ -52,7 +52,7 @@ impl NetMetrics {
     /// Makes a registry show them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("mox_dns_lookup_duration_seconds", "DNS lookups, by who asks and result", self.lookups.clone());
-        let about = "Requests to web servers, by who makes them and result.";
+        let about = "Requests to web servers, by who makes them and result";
         registry.register("mox_httpclient_request_duration_seconds", about, self.requests.clone());
     }
 

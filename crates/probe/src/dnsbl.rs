@@ -62,7 +62,7 @@ impl Monitor {
     /// A watch by DNS, whose metric the registry shows.
     pub fn new(lookup: Arc<dyn Lookup>, registry: &mut Registry) -> Self {
         let success = Family::<ListLabels, Gauge>::default();
-        let help = "Whether our addresses are not on DNS block lists: 1 not listed, 0 listed or unknown, -1 address unknown.";
+        let help = "Whether our addresses are not on DNS block lists: 1 not listed, 0 listed or unknown, -1 address unknown";
         registry.register("mox_dnsbl_ips_success", help, success.clone());
         Self { lookup, success, shown: Arc::default() }
     }
