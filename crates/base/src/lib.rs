@@ -7,6 +7,7 @@
 pub mod address;
 pub mod dns;
 pub mod domain;
+pub mod envelope;
 pub mod extended;
 pub mod ids;
 pub mod localpart;
@@ -19,6 +20,7 @@ pub mod time;
 pub use address::{Address, Host, Path};
 pub use dns::{Answer, Lookup, LookupError, LookupFuture, Mx, Record, RecordKind, Srv, Tlsa, reverse_name};
 pub use domain::{Domain, DomainError};
+pub use envelope::{DeliverBy, Priority, WhenLate};
 pub use extended::ExtendedError;
 pub use ids::{AccountId, BlobId, MailboxId, MessageId, ModSeq, QueueId, Uid, UidValidity};
 pub use localpart::{Localpart, LocalpartError};

@@ -28,6 +28,10 @@ pub struct Extensions {
     pub auth: Vec<String>,
     /// RFC 9422.
     pub limits: Limits,
+    /// RFC 6710.
+    pub mt_priority: bool,
+    /// RFC 2852: the least time to deliver within that may be asked for, in seconds; 0 says nothing about one.
+    pub deliver_by: Option<u32>,
 }
 
 /// LIMITS, RFC 9422 §4.
@@ -59,6 +63,12 @@ impl Extensions {
                 "SIZE" => extensions.size = Some(parameters.trim().parse().unwrap_or(0)),
                 "AUTH" => {
                     extensions.auth = parameters.split_ascii_whitespace().map(str::to_ascii_uppercase).collect();
+                }
+                "MT-PRIORITY" => extensions.mt_priority = true,
+                "DELIVERBY" => {
+                    // Other words may follow the time after a comma.
+                    let least = parameters.split(',').next().unwrap_or_default().trim();
+                    extensions.deliver_by = Some(least.parse().unwrap_or(0));
                 }
                 "LIMITS" => extensions.limits = Limits::parse(parameters).unwrap_or_default(),
                 _ => {}
@@ -112,6 +122,10 @@ mod tests {
         assert!(extensions.starttls && extensions.smtputf8 && extensions.eight_bit_mime && !extensions.pipelining);
         assert_eq!(extensions.size, Some(1000));
         assert_eq!(extensions.mechanisms().len(), 2);
+        assert_eq!((extensions.mt_priority, extensions.deliver_by), (false, None));
+        let extensions = Extensions::parse(&Reply::bare(250, "mx.example\nMT-PRIORITY MIXER\nDELIVERBY 60,x\nLIMITS RCPTMAX=20 MAILMAX=5"));
+        assert_eq!((extensions.mt_priority, extensions.deliver_by), (true, Some(60)));
+        assert_eq!(Extensions::parse(&Reply::bare(250, "mx.example\ndeliverby")).deliver_by, Some(0));
         assert_eq!(extensions.limits, Limits { mail_max: Some(5), rcpt_max: Some(20), rcpt_domain_max: None });
     }
 

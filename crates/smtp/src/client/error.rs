@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Smtputf8Unsupported,
     /// The sender requires TLS all the way.
     RequireTlsUnsupported,
+    /// The message must come back when it is late, and the server doesn't promise that.
+    DeliverByUnsupported,
     /// The server's reply.
     Status,
     /// The server breaks the protocol.

@@ -8,10 +8,10 @@ use super::{Action, Error, ErrorKind, Session, Stage, State, Timeouts};
 use crate::chunk::ChunkWriter;
 use crate::dot::DotWriter;
 use crate::extensions::Extensions;
-use crate::grammar::{Body, Mail, MailParameters, Rcpt, RcptParameters, Return};
+use crate::grammar::{Body, By, Mail, MailParameters, Rcpt, RcptParameters, Return};
 use crate::reply::Reply;
 use bytes::BytesMut;
-use mox_base::Path;
+use mox_base::{Path, Priority, WhenLate};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -36,6 +36,10 @@ pub struct Transaction {
     pub ret: Option<Return>,
     /// For servers with DSN.
     pub envid: Option<String>,
+    /// For servers with MT-PRIORITY.
+    pub priority: Option<Priority>,
+    /// For servers with DELIVERBY. What is to be returned when it is late doesn't go to others, nor to those that need longer.
+    pub by: Option<By>,
 }
 
 /// Commands on their way at most. More could fill the buffers of both directions, RFC 2920 §3.1.
@@ -194,6 +198,8 @@ impl Progress {
                 requiretls: t.requiretls,
                 ret: t.ret.filter(|_| extensions.dsn),
                 envid: t.envid.clone().filter(|_| extensions.dsn),
+                priority: t.priority.filter(|_| extensions.mt_priority),
+                by: t.by.filter(|_| extensions.deliver_by.is_some()),
                 ..MailParameters::default()
             },
         }
@@ -259,6 +265,8 @@ impl Session {
             new(false, ErrorKind::Smtputf8Unsupported, "message needs smtputf8, which the server doesn't offer")
         } else if t.requiretls && !e.requiretls {
             new(false, ErrorKind::RequireTlsUnsupported, "message needs requiretls, which the server doesn't offer")
+        } else if t.by.is_some_and(|by| !takes_by(by, e)) {
+            new(true, ErrorKind::DeliverByUnsupported, "message must be returned when it is late, which the server doesn't promise")
         } else if e.size.is_some_and(|max| max > 0 && t.size > max) {
             new(true, ErrorKind::Size, "message larger than the server accepts")
         } else {
@@ -401,6 +409,15 @@ impl Session {
 
     fn bad_message(&mut self, why: &str) {
         self.botch(Error::new(false, ErrorKind::Message, Stage::Data, why));
+    }
+}
+
+/// Whether a server may be given a message with such a time to deliver within, RFC 2852 §4.1.
+fn takes_by(by: By, extensions: &Extensions) -> bool {
+    match (by.late, extensions.deliver_by) {
+        (WhenLate::Notify, _) => true,
+        (WhenLate::Return, None) => false,
+        (WhenLate::Return, Some(least)) => i64::from(by.seconds) >= i64::from(least).max(1),
     }
 }
 

@@ -221,8 +221,8 @@ pub fn bdat(arguments: &[u8], dialect: &Dialect) -> Result<Bdat, Bad> {
 mod tests {
     use super::*;
 
-    const LENIENT: Dialect = Dialect { strict: false, trailing_space: true, dsn: false, future_release: false };
-    const STRICT: Dialect = Dialect { strict: true, trailing_space: false, dsn: false, future_release: false };
+    const LENIENT: Dialect = Dialect { strict: false, trailing_space: true, dsn: false, future_release: false, priority: false };
+    const STRICT: Dialect = Dialect { strict: true, trailing_space: false, dsn: false, future_release: false, priority: false };
 
     #[test]
     fn verbs() {

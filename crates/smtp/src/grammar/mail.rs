@@ -2,8 +2,9 @@
 
 use super::cursor::{Bad, Cursor, text};
 use super::{CommandError, Dialect, path, xtext};
-use mox_base::{Path, Timestamp};
+use mox_base::{Path, Priority, Timestamp, WhenLate};
 use std::fmt;
+use std::time::Duration;
 
 /// The command, without its verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,10 @@ pub struct MailParameters {
     pub ret: Option<Return>,
     /// RFC 3461 §4.4, decoded.
     pub envid: Option<String>,
+    /// MT-PRIORITY, RFC 6710 §4.
+    pub priority: Option<Priority>,
+    /// RFC 2852 §4.
+    pub by: Option<By>,
 }
 
 /// How the message may use octets, RFC 6152 §2.
@@ -51,6 +56,17 @@ pub enum Hold {
     For(u32),
     /// Until this moment.
     Until(Timestamp),
+}
+
+/// Within which time to deliver a message, RFC 2852 §4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct By {
+    /// Seconds from now, of at most 9 digits. Negative when the time has passed and the sender was told.
+    pub seconds: i32,
+    /// What happens when it has passed.
+    pub late: WhenLate,
+    /// Whether the sender hears of each host that the message is handed to.
+    pub trace: bool,
 }
 
 /// How much of the message a DSN returns, RFC 3461 §4.3.
@@ -174,8 +190,67 @@ impl MailParameters {
                 let decoded = decoded.and_then(|v| String::from_utf8(v).ok()).ok_or_else(|| c.bad("xtext"))?;
                 once(&mut self.envid, "ENVID", decoded)
             }
+            "MT-PRIORITY" if dialect.priority => {
+                let priority = value.and_then(priority).ok_or(CommandError::Value("MT-PRIORITY"))?;
+                once(&mut self.priority, "MT-PRIORITY", priority)
+            }
+            "BY" => once(&mut self.by, "BY", value.and_then(By::parse).ok_or(CommandError::Value("BY"))?),
             _ => Err(CommandError::UnknownParameter),
         }
+    }
+}
+
+/// `priority-value = (["-"] NZDIGIT) / "0"`, RFC 6710 §9.
+fn priority(value: &str) -> Option<Priority> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    let good = digits.len() == 1 && digits.bytes().all(|b| b.is_ascii_digit()) && value != "-0";
+    value.parse().ok().filter(|_| good).and_then(Priority::new)
+}
+
+impl By {
+    /// More digits aren't allowed.
+    const MAX: i32 = 999_999_999;
+
+    /// That many seconds, or as near to them as can be written.
+    pub fn new(seconds: i64, late: WhenLate, trace: bool) -> Self {
+        let max = i64::from(Self::MAX);
+        Self { seconds: i32::try_from(seconds.clamp(-max, max)).unwrap_or(Self::MAX), late, trace }
+    }
+
+    /// The time, counted from now.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        let distance = Duration::from_secs(self.seconds.unsigned_abs().into());
+        if self.seconds < 0 { now.before(distance) } else { now.after(distance) }
+    }
+
+    /// `by-time ";" by-mode [by-trace]`, RFC 2852 §4.
+    fn parse(value: &str) -> Option<Self> {
+        let (time, mode) = value.split_once(';')?;
+        let digits = time.strip_prefix(['-', '+']).unwrap_or(time);
+        if !(1..=9).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
+        let (late, trace) = match mode.to_ascii_uppercase().as_str() {
+            "R" => (WhenLate::Return, false),
+            "RT" => (WhenLate::Return, true),
+            "N" => (WhenLate::Notify, false),
+            "NT" => (WhenLate::Notify, true),
+            _ => return None,
+        };
+        let seconds: i32 = time.parse().ok()?;
+        // RFC 2852 §4: what would be returned at once isn't taken.
+        (late == WhenLate::Notify || seconds > 0).then_some(Self { seconds, late, trace })
+    }
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.late {
+            WhenLate::Return => 'R',
+            WhenLate::Notify => 'N',
+        };
+        write!(f, "{};{mode}{}", self.seconds, if self.trace { "T" } else { "" })
     }
 }
 
@@ -231,6 +306,12 @@ impl fmt::Display for Mail {
         if let Some(envid) = &p.envid {
             write!(f, " ENVID={}", xtext::encode(envid.as_bytes()))?;
         }
+        if let Some(priority) = p.priority {
+            write!(f, " MT-PRIORITY={}", priority.get())?;
+        }
+        if let Some(by) = p.by {
+            write!(f, " BY={by}")?;
+        }
         Ok(())
     }
 }
@@ -239,7 +320,7 @@ impl fmt::Display for Mail {
 mod tests {
     use super::*;
 
-    const ALL: Dialect = Dialect { strict: false, trailing_space: true, dsn: true, future_release: true };
+    const ALL: Dialect = Dialect { strict: false, trailing_space: true, dsn: true, future_release: true, priority: true };
 
     fn parse(arguments: &str) -> Result<Mail, CommandError> {
         Mail::parse(arguments.as_bytes(), &ALL)
@@ -253,6 +334,8 @@ mod tests {
             "MAIL FROM:<ann@mox.example> SIZE=10 BODY=8BITMIME AUTH=<> SMTPUTF8 REQUIRETLS HOLDFOR=60 RET=HDRS ENVID=a+2Bb",
             "MAIL FROM:<m\u{f8}x@mox.example> SMTPUTF8",
             "MAIL FROM:<\"a b\"@mox.example> BODY=7BIT AUTH=e+3Dx@y HOLDUNTIL=2027-01-02T03:04:05Z RET=FULL",
+            "MAIL FROM:<> MT-PRIORITY=-9 BY=120;RT",
+            "MAIL FROM:<> MT-PRIORITY=0 BY=-999999999;N",
         ] {
             let mail = parse(line.strip_prefix("MAIL").unwrap()).unwrap();
             assert_eq!(mail.to_string(), line);
@@ -295,12 +378,34 @@ mod tests {
         ] {
             assert!(matches!(error(parameters), CommandError::Syntax(_)), "{parameters}");
         }
+        for parameter in
+            ["MT-PRIORITY", "MT-PRIORITY=10", "MT-PRIORITY=-10", "MT-PRIORITY=-0", "MT-PRIORITY=+1", "MT-PRIORITY=01", "MT-PRIORITY=x"]
+        {
+            assert_eq!(error(parameter), CommandError::Value("MT-PRIORITY"), "{parameter}");
+        }
+        for parameter in
+            ["BY", "BY=120", "BY=;R", "BY=1234567890;N", "BY=1;X", "BY=1;TR", "BY=1;", "BY=0;R", "BY=-1;R", "BY=+-1;N", "BY=1;NTT"]
+        {
+            assert_eq!(error(parameter), CommandError::Value("BY"), "{parameter}");
+        }
+        assert_eq!(error("MT-PRIORITY=1 MT-PRIORITY=1"), CommandError::Duplicate("MT-PRIORITY"));
+        assert_eq!(error("BY=1;R BY=1;R"), CommandError::Duplicate("BY"));
         assert_eq!(parse(" FROM:<m\u{f8}x@mox.example>"), Err(CommandError::NeedsSmtputf8));
         let port25 = Dialect { trailing_space: true, ..Dialect::default() };
-        for parameters in ["HOLDFOR=1", "RET=FULL", "ENVID=x"] {
+        for parameters in ["HOLDFOR=1", "RET=FULL", "ENVID=x", "MT-PRIORITY=1"] {
             let line = format!(" FROM:<> {parameters}");
             assert_eq!(Mail::parse(line.as_bytes(), &port25), Err(CommandError::UnknownParameter));
         }
+    }
+
+    #[test]
+    fn times_to_deliver_by() {
+        let by = |value: &str| parse(&format!(" FROM:<> by={value}")).unwrap().parameters.by.unwrap();
+        assert_eq!(by("+60;n"), By { seconds: 60, late: WhenLate::Notify, trace: false });
+        assert_eq!(by("0;nt"), By { seconds: 0, late: WhenLate::Notify, trace: true });
+        assert_eq!(by("000000060;r"), By { seconds: 60, late: WhenLate::Return, trace: false });
+        let seconds = [i64::MIN, -1, i64::MAX].map(|n| By::new(n, WhenLate::Notify, false).seconds);
+        assert_eq!(seconds, [-999_999_999, -1, 999_999_999]);
     }
 
     #[test]

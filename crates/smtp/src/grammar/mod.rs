@@ -14,7 +14,7 @@ mod xtext;
 pub(crate) use command::decode_base64;
 pub use command::{AuthCommand, Bdat, Verb, bdat, ehlo, helo, no_argument, one_string};
 pub use cursor::{Bad, Cursor};
-pub use mail::{Body, Hold, Mail, MailParameters, Return};
+pub use mail::{Body, By, Hold, Mail, MailParameters, Return};
 pub use rcpt::{Notify, OriginalRecipient, Rcpt, RcptParameters};
 pub use xtext::{decode as decode_xtext, encode as encode_xtext};
 
@@ -29,6 +29,8 @@ pub struct Dialect {
     pub dsn: bool,
     /// The parameters of FUTURERELEASE, RFC 4865, are known.
     pub future_release: bool,
+    /// MT-PRIORITY, RFC 6710, is known.
+    pub priority: bool,
 }
 
 /// Why a command isn't carried out, before anyone was asked about it.
@@ -46,6 +48,9 @@ pub enum CommandError {
     /// Another value of BODY than 7BIT and 8BITMIME.
     #[error("requested body type not supported")]
     BodyType,
+    /// A parameter whose value isn't one.
+    #[error("bad value of {0}")]
+    Value(&'static str),
     /// An address beyond ASCII without SMTPUTF8.
     #[error("non-ascii address requires smtputf8")]
     NeedsSmtputf8,

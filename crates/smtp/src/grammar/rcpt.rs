@@ -141,7 +141,7 @@ impl fmt::Display for Rcpt {
 mod tests {
     use super::*;
 
-    const DSN: Dialect = Dialect { strict: false, trailing_space: true, dsn: true, future_release: true };
+    const DSN: Dialect = Dialect { strict: false, trailing_space: true, dsn: true, future_release: true, priority: true };
 
     #[test]
     fn printing_what_was_parsed_gives_the_same() {

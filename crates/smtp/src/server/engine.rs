@@ -206,7 +206,7 @@ impl Session {
         let is_rcpt = self.verb == Some(Verb::Rcpt);
         let reply = match error {
             CommandError::Syntax(_) => Reply::new(501, (5, 5, 2), text),
-            CommandError::Duplicate(_) => Reply::new(501, (5, 5, 4), text),
+            CommandError::Duplicate(_) | CommandError::Value(_) => Reply::new(501, (5, 5, 4), text),
             CommandError::UnknownParameter => Reply::new(555, (5, 3, 3), text),
             CommandError::BodyType => Reply::new(555, (5, 5, 4), text),
             // RFC 6531 §3.5.

@@ -4,6 +4,7 @@ use super::hello::MAX_HOLD;
 use super::{Asked, Question, Session, Transaction};
 use crate::grammar::{Hold, Mail, MailParameters, Rcpt};
 use crate::reply::Reply;
+use std::time::Duration;
 
 /// A limit below this was set by an admin for some reason of their own; above, nobody takes such mail.
 const USUAL_MAX_SIZE: u64 = 100 << 20;
@@ -55,6 +56,17 @@ impl Session {
             if !self.settings.requiretls {
                 return Some(Reply::new(555, (5, 3, 3), "unrecognized parameter"));
             }
+        }
+        let release = match parameters.hold {
+            None => None,
+            Some(Hold::For(seconds)) => Some(self.now.after(Duration::from_secs(seconds.into()))),
+            Some(Hold::Until(time)) => Some(time),
+        };
+        if let (Some(release), Some(by)) = (release, parameters.by)
+            && by.at(self.now) <= release
+        {
+            // RFC 4865 §4: both can't be.
+            return Some(Reply::new(501, (5, 5, 4), "to be delivered before it is released"));
         }
         let in_range = match parameters.hold {
             None => true,

@@ -374,6 +374,8 @@ impl Session {
             trailing_space: !submission,
             dsn: self.settings.dsn,
             future_release: submission,
+            // Whose mail goes first, we only let our own users say.
+            priority: submission,
         }
     }
 }

@@ -5,7 +5,7 @@ use mox_base::{Random, Secret};
 use mox_sasl::client::Credentials;
 use mox_sasl::{Bindings, Mechanism};
 use mox_smtp::client::{Action, Auth, Error, Session, Settings, Timeouts, TlsMode, Transaction};
-use mox_smtp::grammar::{Rcpt, RcptParameters};
+use mox_smtp::grammar::{Dialect, Mail, Rcpt, RcptParameters};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -93,6 +93,12 @@ fn transaction(order: &str) -> Transaction {
             ("need-8bit", _) => (t.eight_bit, t.require_eight_bit_mime) = (true, true),
             ("smtputf8", _) => t.smtputf8 = true,
             ("requiretls", _) => t.requiretls = true,
+            ("priority" | "by", _) => {
+                let word = word.replace("priority=", "mt-priority=");
+                let dialect = Dialect { priority: true, ..Dialect::default() };
+                let parameters = Mail::parse(format!(" FROM:<> {word}").as_bytes(), &dialect).unwrap().parameters;
+                (t.priority, t.by) = (t.priority.or(parameters.priority), t.by.or(parameters.by));
+            }
             (other, _) => panic!("unknown word {other}"),
         }
     }

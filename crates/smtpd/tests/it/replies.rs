@@ -97,6 +97,9 @@ const ROWS: &[Row] = &[
     ("501 5.5.2", Incoming, &[FROM_BOB, "RCPT TO:<ann@{240 a}.example>"]),
     ("501 5.5.4", Incoming, &["MAIL FROM:<bob@x.example> SIZE=1 SIZE=1"]),
     ("501 5.5.4", User, &["MAIL FROM:<ann@mox.example> HOLDFOR=60 HOLDUNTIL=2026-11-25T20:00:00Z"]),
+    ("501 5.5.4", User, &["MAIL FROM:<ann@mox.example> MT-PRIORITY=10"]),
+    ("501 5.5.4", User, &["MAIL FROM:<ann@mox.example> BY=0;R"]),
+    ("501 5.5.4", User, &["MAIL FROM:<ann@mox.example> HOLDFOR=60 BY=60;N"]),
     ("501 5.5.4", Submission, &["AUTH PLAIN AAAA"]),
     ("501 5.5.4", Submission, &["AUTH CRAM-MD5", "AAAA"]),
     ("503 5.5.1", Greeting, &[FROM_BOB]),
@@ -153,6 +156,7 @@ const ROWS: &[Row] = &[
     ),
     ("555 5.3.3", Incoming, &["MAIL FROM:<bob@x.example> WHATEVER"]),
     ("555 5.3.3", Incoming, &["MAIL FROM:<bob@x.example> HOLDFOR=60"]),
+    ("555 5.3.3", Incoming, &["MAIL FROM:<bob@x.example> MT-PRIORITY=1"]),
     ("555 5.3.3", Incoming, &[FROM_BOB, "RCPT TO:<ann@mox.example> WHATEVER=1"]),
     ("555 5.5.4", Incoming, &["MAIL FROM:<bob@x.example> BODY=BINARYMIME"]),
     // Ten messages that come to nothing, with none that does.
