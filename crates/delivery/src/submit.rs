@@ -5,7 +5,7 @@
 //! When [`Submitter::submit`] returns, the mail is durable, and the scheduler has been woken.
 
 use crate::spool::Spool;
-use mox_base::{Clock, Domain, Path, QueueId, Random, Timestamp};
+use mox_base::{Clock, DeliverBy, Domain, Path, Priority, QueueId, Random, Timestamp};
 use mox_message::Headers;
 use mox_smtp::grammar::RcptParameters;
 use mox_store::db;
@@ -58,6 +58,10 @@ pub struct Submission {
     pub sign_domain: Option<Domain>,
     /// How soon it goes, compared with what else waits.
     pub urgency: Urgency,
+    /// MT-PRIORITY, RFC 6710 §4.
+    pub priority: Option<Priority>,
+    /// By when it is to be delivered, RFC 2852.
+    pub deliver_by: Option<DeliverBy>,
     /// How much the account may send; none for what the server sends by itself.
     pub limits: Option<SendLimits>,
     /// How much of the account may wait in the queue; none for what the server sends by itself.
@@ -89,6 +93,8 @@ impl Submission {
             return_full: false,
             sign_domain: None,
             urgency: Urgency::Interactive,
+            priority: None,
+            deliver_by: None,
             limits: None,
             room: None,
             step: None,
@@ -214,6 +220,8 @@ impl Submitter {
             body: submission.message.body(),
             sign_domain: submission.sign_domain,
             urgency,
+            priority: submission.priority,
+            deliver_by: submission.deliver_by,
             room: submission.room,
             has_8bit: submission.has_8bit,
             smtputf8: submission.smtputf8,
@@ -292,10 +300,16 @@ pub const fn room_of(account: &AccountSettings) -> QueueRoom {
 /// From so many recipients on, a message is bulk mail.
 const MANY: usize = 20;
 
-/// How soon a message goes, by what its header says and by the number of its recipients. `Auto-Submitted` says nothing: somebody waits
-/// for the code to log in with that a program sends.
+/// How soon a message goes: by its priority, if that is one; else by what its header says and by the number of its recipients.
+/// `Auto-Submitted` says nothing: somebody waits for the code to log in with that a program sends.
 #[must_use]
-pub fn urgency_of(headers: &Headers<'_>, recipients: usize) -> Urgency {
+pub fn urgency_of(headers: &Headers<'_>, recipients: usize, priority: Option<Priority>) -> Urgency {
+    // RFC 6710 §3: 0 is what messages have without one. All above shares a level, and so does all below.
+    match priority.map_or(0, Priority::get) {
+        1.. => return Urgency::Interactive,
+        0 => {}
+        _ => return Urgency::Bulk,
+    }
     // RFC 2919, RFC 2369, and what everybody does.
     let is_list = ["List-Id", "List-Unsubscribe"].iter().any(|name| headers.first(name).is_some());
     let precedence = headers.all("Precedence").map(|field| field.text().trim().to_ascii_lowercase());
@@ -342,7 +356,11 @@ mod tests {
             ("List-Unsubscribe: <mailto:x@x.example>\r\n", 1, Urgency::Bulk),
             ("Auto-Submitted: auto-generated\r\n", 1, Urgency::Interactive),
         ] {
-            assert_eq!(urgency_of(&Headers::new(format!("{header}\r\n").as_bytes()), recipients), want, "{header}");
+            let of = |priority: Option<i8>| {
+                urgency_of(&Headers::new(format!("{header}\r\n").as_bytes()), recipients, priority.and_then(Priority::new))
+            };
+            assert_eq!((of(None), of(Some(0))), (want, want), "{header}");
+            assert_eq!((of(Some(1)), of(Some(-1))), (Urgency::Interactive, Urgency::Bulk), "{header}");
         }
     }
 

@@ -260,6 +260,7 @@ impl Connection {
             arrival: Some(now),
             envelope_id: None,
             future_release: None,
+            deliver_by: None,
             recipients: failed.iter().map(recipient).collect(),
             original: Headers::new(header).section().to_vec(),
             full: false,

@@ -5,7 +5,7 @@ use crate::connection::{Connection, Transaction};
 use crate::incoming::{internal_error, require_tls, storage_error};
 use crate::simulate::Moment;
 use crate::spool::Received;
-use mox_base::{Address, Path, Timestamp};
+use mox_base::{Address, DeliverBy, Path, Timestamp};
 use mox_delivery::submit::{Submission, SubmissionRecipient, SubmitError, UniqueSender, limits_of, room_of, urgency_of};
 use mox_message::header::canonical_name;
 use mox_message::{Field, Headers, envelope, ident};
@@ -84,7 +84,9 @@ impl Connection {
             envelope_id: parameters.envid.clone(),
             return_full: parameters.ret == Some(Return::Full),
             sign_domain: Some(author.domain),
-            urgency: urgency_of(&headers, recipients.len()),
+            urgency: urgency_of(&headers, recipients.len(), parameters.priority),
+            priority: parameters.priority,
+            deliver_by: parameters.by.map(|by| DeliverBy { at: by.at(now), late: by.late, trace: by.trace }),
             limits: Some(limits_of(&login.account)),
             room: Some(room_of(&login.account)),
             ..Submission::new(login.account.name.clone(), envelope.mail.from.clone(), recipients, message.content)

@@ -31,6 +31,7 @@ impl Connection {
             id: &self.id,
             tls: tls.map(|tls| ReceivedTls { version: tls.version, suite: &tls.cipher, group: &tls.group }),
             recipient,
+            priority: envelope.mail.parameters.priority,
             date: self.service.clock.now(),
         }
         .to_field()

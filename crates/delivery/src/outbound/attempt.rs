@@ -14,7 +14,7 @@ use super::routes::Transport;
 use super::sources::{Source, SourceIps};
 use super::{Inner, Mode, earlier};
 use crate::tls::{AboutAttempt, SessionResults};
-use mox_base::Host;
+use mox_base::{Host, WhenLate};
 use mox_net::Dial;
 use mox_smtp::client::TlsMode;
 use mox_store::queue::{Claim, Entry, HoldReason, Pause, ReportKind, Signature};
@@ -34,6 +34,8 @@ pub(super) struct Delivered {
     pub(super) remote: Remote,
     /// The host sends DSNs as the sender wished, RFC 3461 §5.2.1; else we do.
     pub(super) dsn: bool,
+    /// The host sees to it that the message is delivered in time, RFC 2852; or it is delivered.
+    pub(super) in_time: bool,
 }
 
 pub(super) type RecipientResult = Result<Delivered, Failure>;
@@ -172,6 +174,10 @@ impl<'a> Attempt<'a> {
     async fn run(&mut self, kept: Option<Kept>) -> (String, Result<(), HostFailure>) {
         self.notice_earlier().await;
         let Some(first) = self.first().filter(|_| !self.open().is_empty()) else { return (String::new(), Ok(())) };
+        let late = self.claim.message.deliver_by.filter(|by| by.late == WhenLate::Return && by.at <= self.inner.now());
+        if late.is_some() {
+            return (String::new(), Err(HostFailure::Failed(Failure::late())));
+        }
         let sender_domain = first.sender.as_ref().and_then(|path| path.host.domain());
         let disabled = sender_domain.and_then(|d| self.inner.directory.current().domain(d).map(|s| s.disabled)) == Some(true);
         if disabled {
@@ -290,7 +296,7 @@ impl<'a> Attempt<'a> {
                 Ok(true) => {
                     tracing::info!(id = entry.id.0, "an attempt that was cut short had delivered the message");
                     let remote = Remote::named(self.inner.settings.hostname.ascii().to_owned());
-                    self.set(index, Ok(Delivered { code: 250, secode: String::new(), remote, dsn: false }));
+                    self.set(index, Ok(Delivered { code: 250, secode: String::new(), remote, dsn: false, in_time: true }));
                 }
                 Ok(false) => {}
                 Err(e) => {
@@ -338,7 +344,10 @@ impl<'a> Attempt<'a> {
     /// Over the connection of the message before, if this one would have gone there too.
     async fn again(&mut self, transport: &str, kept: Kept) -> Result<(), HostFailure> {
         let limits = kept.connection.extensions().limits;
-        let fits = self.first().is_some_and(|e| e.attempts <= 1 && e.require_tls == kept.require_tls)
+        // Another host may promise what this one doesn't.
+        let picky = self.claim.message.deliver_by.is_some_and(|by| by.late == WhenLate::Return);
+        let fits = !picky
+            && self.first().is_some_and(|e| e.attempts <= 1 && e.require_tls == kept.require_tls)
             && kept.transport == transport
             && kept.sent < limits.mail_max.unwrap_or(MAX_MESSAGES).min(MAX_MESSAGES);
         if !fits {

@@ -4,7 +4,7 @@
 
 use super::Inner;
 use super::attempt::Delivered;
-use super::failure::{Failure, Remote};
+use super::failure::{Failure, LATE_SECODE, Remote};
 use mox_base::{Address, Localpart, Path, Timestamp};
 use mox_message::date::DateTime;
 use mox_message::dsn::{Action, Dsn, DsnRecipient, RemoteMta};
@@ -24,6 +24,8 @@ pub(super) enum What<'a> {
     Failed(&'a Failure),
     /// Until when delivery will be tried.
     Delayed(&'a Failure, Option<Timestamp>),
+    /// The same, because the time has passed that the sender gave.
+    Late(&'a Failure, Option<Timestamp>),
     /// Handed to a host that sends no DSNs.
     Relayed(&'a Delivered),
 }
@@ -32,14 +34,14 @@ impl What<'_> {
     /// Whether both can be told in one DSN.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Delayed(_, one), Self::Delayed(_, other)) => one == other,
+            (Self::Delayed(_, one), Self::Delayed(_, other)) | (Self::Late(_, one), Self::Late(_, other)) => one == other,
             (one, other) => std::mem::discriminant(one) == std::mem::discriminant(other),
         }
     }
 
     fn failure(&self) -> Option<&Failure> {
         match self {
-            Self::Failed(failure) | Self::Delayed(failure, _) => Some(failure),
+            Self::Failed(failure) | Self::Delayed(failure, _) | Self::Late(failure, _) => Some(failure),
             Self::Relayed(_) => None,
         }
     }
@@ -101,7 +103,7 @@ impl Bounce<'_> {
         let postmaster = postmaster_of(hostname);
         let subject = match what {
             What::Failed(_) => "mail delivery failed",
-            What::Delayed(..) => "mail delivery delayed",
+            What::Delayed(..) | What::Late(..) => "mail delivery delayed",
             What::Relayed(_) => "mail relayed",
         };
         Dsn {
@@ -117,6 +119,7 @@ impl Bounce<'_> {
             received_from: None,
             arrival: Some(entry.queued),
             envelope_id: message.envelope_id.clone(),
+            deliver_by: message.deliver_by.map(|by| by.at),
             future_release: Some(message.future_release.clone()).filter(|r| !r.is_empty()),
             recipients: self.about.iter().map(|(entry, what)| recipient(entry, *what)).collect(),
             original,
@@ -131,15 +134,21 @@ impl Bounce<'_> {
             What::Failed(_) => {
                 format!("Delivery of your message has failed permanently, to:\n\n{recipients}\nNo further attempts will be made.\n\n")
             }
-            What::Delayed(_, until) => {
+            What::Delayed(_, until) | What::Late(_, until) => {
+                let how = if matches!(what, What::Late(..)) { "has taken longer than the time that you gave" } else { "is delayed" };
                 let until = until.map(|t| format!("Delivery will be tried again until {}.\n", t.rfc5322())).unwrap_or_default();
-                format!("Delivery of your message is delayed, to:\n\n{recipients}\n{until}You don't need to do anything.\n\n")
+                format!("Delivery of your message {how}, to:\n\n{recipients}\n{until}You don't need to do anything.\n\n")
             }
-            What::Relayed(delivered) => format!(
-                "Your message was handed to {} for delivery, to:\n\n{recipients}\n\
-                 That server doesn't notify of successful delivery, so no further notice will come.\n",
-                delivered.remote.name
-            ),
+            What::Relayed(delivered) => {
+                let mut text = format!("Your message was handed to {} for delivery, to:\n\n{recipients}\n", delivered.remote.name);
+                if !delivered.dsn {
+                    text.push_str("That server doesn't notify of successful delivery, so no further notice will come.\n");
+                }
+                if self.message.deliver_by.is_some() && !delivered.in_time {
+                    text.push_str("It doesn't say either whether delivery takes longer than the time that you gave.\n");
+                }
+                text
+            }
         };
         self.errors(&mut text);
         text
@@ -248,6 +257,9 @@ fn recipient(entry: &Entry, what: What<'_>) -> DsnRecipient {
     match what {
         What::Failed(failure) => of_failure(failure, Action::Failed, true),
         What::Delayed(failure, until) => DsnRecipient { will_retry_until: until, ..of_failure(failure, Action::Delayed, false) },
+        What::Late(failure, until) => {
+            DsnRecipient { will_retry_until: until, status: format!("4.{LATE_SECODE}"), ..of_failure(failure, Action::Delayed, false) }
+        }
         What::Relayed(delivered) => DsnRecipient { remote: Some(remote_mta(&delivered.remote)), ..base },
     }
 }

@@ -86,6 +86,11 @@ impl Failure {
         Self { suppressed: true, ..Self::permanent("address is on the suppression list") }
     }
 
+    /// It has to come back, because it is late.
+    pub fn late() -> Self {
+        Self { secode: LATE_SECODE.to_owned(), ..Self::permanent("not delivered within the time that the sender gave") }
+    }
+
     /// Our own fault, and thus temporary.
     pub fn ours(text: impl Into<String>) -> Self {
         Self { ours: true, ..Self::temporary(text) }
@@ -112,7 +117,11 @@ impl Failure {
     /// From what the client session says.
     pub fn of_session(error: &Error, remote: &Remote) -> Self {
         // RFC 8689 §5: what the whole attempt fails with if no host offers it.
-        let needs_tls = error.kind == ErrorKind::RequireTlsUnsupported;
+        let secode = match error.kind {
+            ErrorKind::RequireTlsUnsupported => REQUIRETLS_SECODE.to_owned(),
+            ErrorKind::DeliverByUnsupported => LATE_SECODE.to_owned(),
+            _ => error.secode(),
+        };
         Self {
             permanent: error.permanent,
             ours: error.kind == ErrorKind::Message,
@@ -121,7 +130,7 @@ impl Failure {
             elsewhere: false,
             hold: None,
             code: error.code().unwrap_or(0),
-            secode: if needs_tls { REQUIRETLS_SECODE.to_owned() } else { error.secode() },
+            secode,
             text: error.to_string(),
             lines: error.lines(),
             remote: Some(remote.clone()),
@@ -140,11 +149,15 @@ impl Failure {
     }
 }
 
-/// A host that wants nobody's mail, RFC 7504 §4, or takes only smaller messages, RFC 1870 §6.1.
+/// A host that wants nobody's mail, RFC 7504 §4, takes only smaller messages, RFC 1870 §6.1, or promises no time, RFC 2852 §4.1.
 fn is_of_host(error: &Error) -> bool {
     let too_large = error.kind == ErrorKind::Size || (error.stage == Stage::Mail && error.code() == Some(552));
-    too_large || matches!(error.stage, Stage::Greeting | Stage::Ehlo | Stage::Helo)
+    let in_time = error.kind != ErrorKind::DeliverByUnsupported;
+    !in_time || too_large || matches!(error.stage, Stage::Greeting | Stage::Ehlo | Stage::Helo)
 }
+
+/// “Delivery time expired”, RFC 3463 §3.5.
+pub(super) const LATE_SECODE: &str = "4.7";
 
 /// “REQUIRETLS support required”, RFC 8689 §5.
 pub const REQUIRETLS_SECODE: &str = "7.30";

@@ -5,8 +5,8 @@ use super::attempt::{Attempted, Delivered, RecipientResult};
 use super::bounce::{Bounce, What};
 use super::failure::Failure;
 use crate::metrics::DeliveryLabels;
-use mox_base::Timestamp;
-use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Outcome, QueuedMessage, ReportKind, Signature, Via};
+use mox_base::{Timestamp, WhenLate};
+use mox_store::queue::{AttemptResult, Claim, DialedIps, Ending, Entry, Notify, Outcome, QueuedMessage, ReportKind, Signature, Via};
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -23,36 +23,36 @@ pub(super) struct Took {
 /// Tells senders what they are to be told, and gives the outcomes to be recorded.
 pub(super) async fn process(inner: &Inner, claim: &Claim, attempted: Attempted, took: Took) -> Vec<Outcome> {
     count(inner, claim, &attempted, took);
-    let mut endings = Vec::with_capacity(claim.entries.len());
+    let mut fates = Vec::with_capacity(claim.entries.len());
     let mut told = Vec::new();
     for (entry, result) in claim.entries.iter().zip(&attempted.results) {
         log(entry, result);
-        let (ending, what) = match result {
-            Ok(delivered) => delivered_to(entry, delivered),
+        let judged = match result {
+            Ok(delivered) => delivered_to(claim, entry, delivered),
             Err(failure) => failed(inner, claim, entry, failure).await,
         };
-        endings.push(ending);
-        told.extend(what.map(|what| (entry, what)));
+        fates.push((judged.ending, judged.told_late));
+        told.extend(judged.what.map(|what| (entry, what)));
     }
     let message = as_sent(&claim.message, attempted.signature.as_deref());
     // Before the outcome is recorded: a crash in between tells twice rather than never.
     for about in grouped(told) {
         Bounce { inner, message: &message, about }.send().await;
     }
-    let goes_on = endings.iter().any(|ending| matches!(ending, Ending::Retry | Ending::Uncounted { .. } | Ending::Held { .. }));
+    let goes_on = fates.iter().any(|(ending, _)| matches!(ending, Ending::Retry | Ending::Uncounted { .. } | Ending::Held { .. }));
     if let (true, Cow::Owned(QueuedMessage { id, signature: Some(signature), .. })) = (goes_on, message)
         && let Err(e) = inner.queue.keep_signature(id, signature).await
     {
         tracing::warn!(message = id.0, error = %e, "keeping a signature; the next attempt makes another");
     }
     let mut outcomes = Vec::with_capacity(claim.entries.len());
-    for ((entry, ending), result) in claim.entries.iter().zip(endings).zip(attempted.results) {
+    for ((entry, (ending, told_late)), result) in claim.entries.iter().zip(fates).zip(attempted.results) {
         let mut dialed = entry.dialed.clone();
         for (host, ip) in &attempted.dialed {
             dialed.note(host, *ip);
         }
         let result = attempt_result(result, &attempted.transport, took);
-        outcomes.push(Outcome { id: entry.id, result, dialed, ending });
+        outcomes.push(Outcome { id: entry.id, result, dialed, ending, told_late });
     }
     outcomes
 }
@@ -67,25 +67,42 @@ fn as_sent<'a>(message: &'a QueuedMessage, signature: Option<&Signature>) -> Cow
     }
 }
 
-/// What becomes of an entry, and what its sender is told, if anything.
-type Judged<'a> = (Ending, Option<What<'a>>);
+/// What follows for an entry.
+#[derive(Debug)]
+struct Judged<'a> {
+    ending: Ending,
+    /// What its sender is told, if anything.
+    what: Option<What<'a>>,
+    /// Whether nothing more is to be told about its being late.
+    told_late: bool,
+}
 
-fn delivered_to<'a>(entry: &Entry, delivered: &'a Delivered) -> Judged<'a> {
+impl<'a> Judged<'a> {
+    const fn new(ending: Ending, what: Option<What<'a>>) -> Self {
+        Self { ending, what, told_late: false }
+    }
+}
+
+fn delivered_to<'a>(claim: &Claim, entry: &Entry, delivered: &'a Delivered) -> Judged<'a> {
     // RFC 3461 §5.2.2: the next host won't tell, so we say that we handed it on.
-    (Ending::Delivered, (entry.notify.success && !delivered.dsn).then_some(What::Relayed(delivered)))
+    let untold = entry.notify.success && !delivered.dsn;
+    // RFC 2852 §4.1.4: nor will it say when it is late; or the sender wants to follow its way.
+    let watched = claim.message.deliver_by.is_some_and(|by| by.trace || (by.late == WhenLate::Notify && !delivered.in_time));
+    let wants = entry.sender.is_some() && entry.notify != Notify::NEVER;
+    Judged::new(Ending::Delivered, (untold || (watched && wants)).then_some(What::Relayed(delivered)))
 }
 
 async fn failed<'a>(inner: &Inner, claim: &Claim, entry: &Entry, failure: &'a Failure) -> Judged<'a> {
     // Our own faults cost nobody's mail an attempt. But a sender must hear some day, RFC 5321 §4.5.4.1.
     if failure.ours && inner.now().since(entry.queued) < OUR_FAULT_PATIENCE {
-        return (Ending::Uncounted { next: entry.next_attempt }, None);
+        return Judged::new(Ending::Uncounted { next: entry.next_attempt }, None);
     }
     if let Some(reason) = failure.hold {
-        return (Ending::Held { reason }, None);
+        return Judged::new(Ending::Held { reason }, None);
     }
     let (report, schedule) = (claim.message.report, inner.schedule(&entry.account));
     let allowed = schedule.attempts_allowed(entry);
-    if failure.permanent || entry.attempts >= allowed {
+    if failure.permanent || (entry.attempts >= allowed && entry.resume.is_none()) {
         if report == ReportKind::Dmarc {
             inner.metrics.dmarc_report_failure.inc();
         }
@@ -93,11 +110,20 @@ async fn failed<'a>(inner: &Inner, claim: &Claim, entry: &Entry, failure: &'a Fa
             dead.note(report, &entry.recipient, failure.permanent, &failure.text).await;
         }
         let ending = if failure.suppressed { Ending::Suppressed } else { Ending::Failed };
-        return (ending, entry.notify.failure.then_some(What::Failed(failure)));
+        return Judged::new(ending, entry.notify.failure.then_some(What::Failed(failure)));
+    }
+    if entry.by_due.is_some_and(|by| by <= inner.now()) {
+        // Late, and not to be returned. An attempt that was only made for that isn't one of those that are allowed.
+        let (ending, attempts, next) = match entry.resume {
+            Some(next) => (Ending::Uncounted { next }, entry.attempts.saturating_sub(1), next),
+            None => (Ending::Retry, entry.attempts, entry.next_attempt),
+        };
+        let until = schedule.retry_until(attempts, allowed, next);
+        return Judged { ending, what: entry.notify.delay.then_some(What::Late(failure, until)), told_late: true };
     }
     let tell = schedule.tells_delay(entry.attempts) && entry.notify.delay && report != ReportKind::Dmarc;
     let until = schedule.retry_until(entry.attempts, allowed, entry.next_attempt);
-    (Ending::Retry, tell.then_some(What::Delayed(failure, until)))
+    Judged::new(Ending::Retry, tell.then_some(What::Delayed(failure, until)))
 }
 
 /// What one sender is told of one kind is told at once: RFC 3464 §2.1, a DSN may be about several recipients of a message.
@@ -168,6 +194,7 @@ pub(super) fn interrupted(claim: &Claim, took: Took) -> Vec<Outcome> {
             result: result.clone(),
             dialed: DialedIps::clone(&entry.dialed),
             ending: Ending::Uncounted { next: took.start },
+            told_late: false,
         })
         .collect()
 }

@@ -10,6 +10,7 @@ mod reports;
 mod scenarios;
 mod signed;
 mod tls;
+mod wishes;
 
 use super::*;
 use crate::signing::SharedSelectors;

@@ -242,7 +242,7 @@ impl Call {
         let recipient = |to: &NamedAddress| SubmissionRecipient { path: to.address.clone().into(), parameters: Default::default() };
         let recipients: Vec<_> = draft.to.iter().chain(&draft.cc).chain(&draft.bcc).map(recipient).collect();
         let fields: String = draft.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let urgency = urgency_of(&Headers::new(fields.as_bytes()), recipients.len());
+        let urgency = urgency_of(&Headers::new(fields.as_bytes()), recipients.len(), None);
         Ok(Submission {
             unique_sender,
             prefix,

@@ -1,7 +1,7 @@
 //! The `Received` field that each server adds, RFC 5321 §4.4.
 
 use crate::fold::FoldedField;
-use mox_base::{Domain, Host, Path, Timestamp};
+use mox_base::{Domain, Host, Path, Priority, Timestamp};
 use std::net::IpAddr;
 
 /// What a `Received` field says.
@@ -23,6 +23,8 @@ pub struct Received<'a> {
     pub tls: Option<ReceivedTls<'a>>,
     /// The recipient, if it is the only one to see this.
     pub recipient: Option<&'a Path>,
+    /// The priority that was asked for.
+    pub priority: Option<Priority>,
     /// When.
     pub date: Timestamp,
 }
@@ -128,6 +130,10 @@ impl Received<'_> {
         if let Some(path) = self.recipient {
             f.token("for").token(&format!("<{}>", path.for_smtputf8(utf8)));
         }
+        if let Some(priority) = self.priority {
+            // RFC 6710 §6.
+            f.token("PRIORITY").token(&priority.get().to_string());
+        }
         // RFC 5321 §4.4: the semicolon isn't part of the `for` clause, it always stands before the date.
         f.glued(";");
         f.text(&self.date.rfc5322());
@@ -160,6 +166,7 @@ mod tests {
             id: "yg7stJIwxJhuCm7D1KSgXA",
             tls: Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "" }),
             recipient: Some(&rcpt),
+            priority: None,
             date: Timestamp::from_secs(1_136_214_245),
         };
         expect![[r#"
@@ -177,6 +184,8 @@ mod tests {
             	+0000
         "#]]
         .assert_eq(&r.to_field().replace("\r\n", "\n"));
+        r.priority = Priority::new(-3);
+        assert!(r.to_field().replace("\r\n\t", " ").contains(" TLS_AES_128_GCM_SHA256) PRIORITY -3; 2 Jan"));
         r.tls = Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "X25519MLKEM768" });
         assert!(r.to_field().replace("\r\n\t", " ").contains(" (TLS1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768); "));
     }

@@ -39,6 +39,8 @@ pub struct Dsn {
     pub envelope_id: Option<String>,
     /// What was asked for with HOLDFOR or HOLDUNTIL, RFC 4865 §7.
     pub future_release: Option<String>,
+    /// By when the sender wanted it delivered, RFC 2852 §5.
+    pub deliver_by: Option<Timestamp>,
     /// The recipients reported on.
     pub recipients: Vec<DsnRecipient>,
     /// The original message, or at least its header section.
@@ -130,6 +132,9 @@ impl Dsn {
         }
         if let Some(arrival) = self.arrival {
             field(&mut out, "Arrival-Date", &arrival.rfc5322());
+        }
+        if let Some(time) = self.deliver_by {
+            field(&mut out, "Deliver-By-Date", &time.rfc5322());
         }
         if let Some(request) = &self.future_release {
             field(&mut out, "Future-Release-Request", request);
@@ -247,6 +252,7 @@ mod tests {
             arrival: Some(Timestamp::from_secs(1_136_214_200)),
             envelope_id: None,
             future_release: None,
+            deliver_by: None,
             recipients: vec![DsnRecipient {
                 address: path("b@y.example"),
                 original: None,

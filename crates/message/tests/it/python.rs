@@ -39,6 +39,7 @@ fn a_dsn() {
         arrival: None,
         envelope_id: None,
         future_release: None,
+        deliver_by: None,
         recipients: vec![DsnRecipient {
             address: path("b@y.example"),
             original: None,

@@ -63,8 +63,8 @@ impl Session {
             // RFC 4865 §3. Whole seconds: the reply is read by people, too.
             let until = mox_base::Timestamp::from_secs(self.now.after(MAX_HOLD).secs());
             let _written = writeln!(text, "FUTURERELEASE {} {}", MAX_HOLD.as_secs(), until.rfc3339());
-            // RFC 6710 §4: three levels, as the profile of its appendix has them.
-            text.push_str("MT-PRIORITY MIXER\n");
+            // RFC 6710 §4. No profile is named: the queue has fewer levels than any of them.
+            text.push_str("MT-PRIORITY\n");
         }
         // RFC 2852 §4, without a least time: what comes for our users is delivered before it is acknowledged.
         text.push_str("ENHANCEDSTATUSCODES\n8BITMIME\nCHUNKING\nDELIVERBY\n");

@@ -82,7 +82,7 @@ async fn several_recipients_share_a_message_that_names_none() {
     let mut client = world.logged_in("ann@mox.example").await;
     client
         .play(
-            "C: MAIL FROM:<members@mox.example> RET=FULL ENVID=q1 HOLDFOR=60
+            "C: MAIL FROM:<members@mox.example> RET=FULL ENVID=q1 HOLDFOR=60 MT-PRIORITY=-4 BY=3600;NT
             C: RCPT TO:<bob@x.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;bob@x.example
             C: RCPT TO:<cas@mox.example>
             C: RCPT TO:<bob@x.example>
@@ -106,7 +106,10 @@ async fn several_recipients_share_a_message_that_names_none() {
     assert_eq!(rcpts, ["bob@x.example", "cas@mox.example"]);
     let (entry, message, text) = &queued[0];
     assert!(!text.contains(" for <"), "{text}");
-    assert!(text.replace("\r\n\t", " ").lines().next().unwrap().contains("; "));
+    assert!(text.replace("\r\n\t", " ").lines().next().unwrap().contains(" PRIORITY -4; "));
+    let by = message.deliver_by.unwrap();
+    assert_eq!((message.priority.map(mox_base::Priority::get), by.late, by.trace), (Some(-4), mox_base::WhenLate::Notify, true));
+    assert_eq!((by.at, entry.by_due), (entry.queued.after(std::time::Duration::from_secs(3600)), Some(by.at)));
     assert_eq!((message.envelope_id.as_deref(), message.return_full), (Some("q1"), true));
     assert_eq!((entry.notify.success, entry.notify.failure, entry.notify.delay), (true, false, true));
     assert_eq!((entry.original_recipient.as_deref(), entry.require_tls), (Some("rfc822;bob@x.example"), Some(false)));

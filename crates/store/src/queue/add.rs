@@ -1,7 +1,7 @@
 //! Adding a submission: the message and an entry per recipient, all or nothing.
 
 use super::body::StoredBody;
-use super::entry::{Notify, ReportKind, Urgency, extra_to_text, without_nul};
+use super::entry::{Notify, ReportKind, Urgency, by_mode, extra_to_text, without_nul};
 use super::hold::HoldRules;
 use super::limits::{self, SendLimits};
 use super::lookup::from_id_key;
@@ -9,7 +9,7 @@ use super::room::{self, QueueRoom};
 use super::{Body, Conflict, Queue, copy, tally};
 use crate::db::{Error, Sql, Tx};
 use crate::params;
-use mox_base::{Domain, Path, QueueId, Timestamp};
+use mox_base::{DeliverBy, Domain, Path, Priority, QueueId, Timestamp, WhenLate};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -50,6 +50,10 @@ pub struct NewMessage {
     pub sign_domain: Option<Domain>,
     /// How soon it goes, compared with what else waits.
     pub urgency: Urgency,
+    /// MT-PRIORITY, for the hosts that it is handed to.
+    pub priority: Option<Priority>,
+    /// By when it is to be delivered.
+    pub deliver_by: Option<DeliverBy>,
     /// How much the account may send; none for what the server sends by itself, which isn't counted.
     pub limits: Option<SendLimits>,
     /// How much of the account may wait in the queue; none for what the server sends by itself.
@@ -78,6 +82,8 @@ impl NewMessage {
             return_full: false,
             sign_domain: None,
             urgency: Urgency::Interactive,
+            priority: None,
+            deliver_by: None,
             limits: None,
             room: None,
             step: None,
@@ -287,8 +293,8 @@ fn add(tx: &Tx<'_>, submission: &Submission) -> Result<Added, AddError> {
 fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) -> Result<i64, Error> {
     tx.query_row(
         "INSERT INTO queue_message (account, queued, size, prefix, body, file, has_8bit, smtputf8, message_id, subject, body_utf8, \
-         report, future_release, extra, envelope_id, return_full, sign_domain) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id",
+         report, future_release, extra, envelope_id, return_full, sign_domain, priority, deliver_by, by_mode) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) RETURNING id",
         params![
             &message.account,
             message.queued,
@@ -307,6 +313,9 @@ fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) 
             message.envelope_id.as_deref().map(without_nul).as_ref(),
             message.return_full,
             &message.sign_domain.as_ref().map(ToString::to_string).unwrap_or_default(),
+            message.priority.map(|priority| i64::from(priority.get())),
+            message.deliver_by.map(|by| by.at),
+            message.deliver_by.map_or(0, by_mode),
         ],
         |row| row.int(0),
     )
@@ -314,10 +323,12 @@ fn add_message(tx: &Tx<'_>, message: &NewMessage, body: &StoredBody, size: u64) 
 
 fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry, hold: bool) -> Result<QueueId, Error> {
     let sender = entry.sender.as_ref().map(Path::to_string).unwrap_or_default();
+    // RFC 2852 §4.1.4: of what was late when it came, the sender was told.
+    let by_due = message.deliver_by.filter(|by| by.late == WhenLate::Return || by.at > message.queued).map(|by| by.at);
     tx.query_row(
         "INSERT INTO queue_entry (base_id, message, account, queued, hold, sender, from_id, recipient, domain, attempts, max_attempts, \
-         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient, from_id_key, bulk) \
-         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13, $14, $15) RETURNING id",
+         dialed, next_attempt, last_attempt, transport, require_tls, notify, original_recipient, from_id_key, bulk, by_due) \
+         VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, 0, $9, '', $10, NULL, '', $11, $12, $13, $14, $15, $16) RETURNING id",
         params![
             id,
             &message.account,
@@ -334,6 +345,7 @@ fn add_entry(tx: &Tx<'_>, message: &NewMessage, id: i64, entry: &NewEntry, hold:
             entry.original_recipient.as_deref().map(without_nul).as_ref(),
             entry.from_id.as_deref().map(from_id_key).as_ref(),
             message.urgency == Urgency::Bulk,
+            by_due,
         ],
         |row| Ok(QueueId(row.int(0)?)),
     )

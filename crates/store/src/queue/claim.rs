@@ -199,12 +199,13 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(&str, u32) -> 
             },
         )?;
     }
-    let next_attempt = claiming.now.after(backoff(&first.account, first.attempts));
+    let (next_attempt, resume) = when_next(&first, claiming.now, backoff);
     let message_id = first.message;
     let host = first.recipient.host.clone();
     entries.insert(0, first);
     for entry in &mut entries {
         begin_attempt(tx, entry, claiming.now, next_attempt)?;
+        entry.resume = resume;
     }
     let message = tx.query_row(
         &format!("SELECT {} FROM queue_message m WHERE m.id = $1", QueuedMessage::COLUMNS),
@@ -212,6 +213,20 @@ fn claim_group(tx: &Tx<'_>, claiming: &Claiming, backoff: &dyn Fn(&str, u32) -> 
         QueuedMessage::from_row,
     )?;
     Ok(Some(Claim { host, entries, message }))
+}
+
+/// When the attempt after this one is due: not after the time to deliver by, so that then it is returned, or its sender told. If this
+/// one is only due because that time has come: when it would have been due.
+fn when_next(entry: &Entry, now: Timestamp, backoff: &dyn Fn(&str, u32) -> Duration) -> (Timestamp, Option<Timestamp>) {
+    let next = now.after(backoff(&entry.account, entry.attempts));
+    match (entry.by_due, entry.last_attempt) {
+        (Some(by), _) if by > now => (next.min(by), None),
+        (Some(_), Some(last)) => {
+            let resume = last.after(backoff(&entry.account, entry.attempts.saturating_sub(1)));
+            (next, Some(resume).filter(|resume| *resume > now))
+        }
+        _ => (next, None),
+    }
 }
 
 fn begin_attempt(tx: &Tx<'_>, entry: &mut Entry, now: Timestamp, next: Timestamp) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use super::events::EventKind;
 use crate::db::{Error, Row};
-use mox_base::{ByteSize, Domain, Host, Localpart, Path, QueueId, Timestamp};
+use mox_base::{ByteSize, DeliverBy, Domain, Host, Localpart, Path, Priority, QueueId, Timestamp, WhenLate};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -251,11 +251,27 @@ pub struct QueuedMessage {
     pub sign_domain: Option<Domain>,
     /// With what it was signed for an earlier attempt. Not counted in the size.
     pub signature: Option<Signature>,
+    /// MT-PRIORITY, for the hosts that it is handed to; none if the sender didn't say.
+    pub priority: Option<Priority>,
+    /// By when it is to be delivered.
+    pub deliver_by: Option<DeliverBy>,
+}
+
+/// A mode as a number: [`deliver_by`] reads it.
+pub(super) const fn by_mode(by: DeliverBy) -> i64 {
+    matches!(by.late, WhenLate::Return) as i64 | (by.trace as i64) << 1
+}
+
+fn deliver_by(row: &Row<'_>, at: usize) -> Result<Option<DeliverBy>, Error> {
+    let mode = row.int(at + 1)?;
+    let late = if mode & 1 == 0 { WhenLate::Notify } else { WhenLate::Return };
+    Ok(row.opt_int(at)?.map(|micros| DeliverBy { at: Timestamp::from_micros(micros), late, trace: mode & 2 != 0 }))
 }
 
 impl QueuedMessage {
     pub(super) const COLUMNS: &str = "m.id, m.account, m.queued, m.size, m.prefix, m.has_8bit, m.smtputf8, m.message_id, m.subject, \
-         m.body_utf8, m.report, m.future_release, m.extra, m.envelope_id, m.return_full, m.sign_domain, m.signature, m.signed_by, m.sign_again";
+         m.body_utf8, m.report, m.future_release, m.extra, m.envelope_id, m.return_full, m.sign_domain, m.signature, m.signed_by, m.sign_again, \
+         m.priority, m.deliver_by, m.by_mode";
 
     pub(super) fn from_row(row: &Row<'_>) -> Result<Self, Error> {
         Ok(Self {
@@ -276,6 +292,8 @@ impl QueuedMessage {
             return_full: row.bool(14)?,
             sign_domain: Domain::parse_lax(row.text(15)?).ok(),
             signature: signature(row, 16)?,
+            priority: row.opt_int(19)?.and_then(|n| Priority::new(i8::try_from(n).ok()?)),
+            deliver_by: deliver_by(row, 20)?,
         })
     }
 }
@@ -319,6 +337,10 @@ pub struct Entry {
     pub notify: Notify,
     /// ORCPT as given: `addr-type;xtext-decoded address`.
     pub original_recipient: Option<String>,
+    /// By when it is to be delivered, as long as that matters: not once the sender was told that it is late.
+    pub by_due: Option<Timestamp>,
+    /// Of claimed entries that are late, and due for no other reason: when they would have been due.
+    pub resume: Option<Timestamp>,
     /// Of claimed entries: the attempt before this one has no outcome, because the server ended or had a bug. The message
     /// may have been delivered.
     pub unfinished: bool,
@@ -328,7 +350,7 @@ pub struct Entry {
 
 impl Entry {
     pub(super) const COLUMNS: &str = "e.id, e.base_id, e.message, e.account, e.queued, e.hold, e.sender, e.from_id, e.recipient, e.attempts, \
-         e.max_attempts, e.dialed, e.next_attempt, e.last_attempt, e.transport, e.require_tls, e.notify, e.original_recipient";
+         e.max_attempts, e.dialed, e.next_attempt, e.last_attempt, e.transport, e.require_tls, e.notify, e.original_recipient, e.by_due";
 
     pub(super) fn from_row(row: &Row<'_>) -> Result<Self, Error> {
         let sender = row.text(6)?;
@@ -351,6 +373,8 @@ impl Entry {
             require_tls: row.opt_int(15)?.map(|n| n != 0),
             notify: Notify::from_bits(row.int(16)?),
             original_recipient: row.opt_text(17)?.map(str::to_owned),
+            by_due: row.opt_int(18)?.map(Timestamp::from_micros),
+            resume: None,
             unfinished: false,
             suppressed: false,
         })

@@ -23,6 +23,8 @@ pub struct Outcome {
     pub dialed: DialedIps,
     /// Whether this was the end.
     pub ending: Ending,
+    /// Whether the sender was told, or didn't want to be, that the time to deliver by has passed.
+    pub told_late: bool,
 }
 
 /// How an entry goes on.
@@ -139,6 +141,9 @@ fn apply(tx: &Tx<'_>, outcome: &Outcome, aftermath: &dyn Aftermath, finished: &m
         finished.gone.push(id);
         return Ok(());
     };
+    if outcome.told_late {
+        tx.exec("UPDATE queue_entry SET by_due = NULL WHERE id = $1", params![id])?;
+    }
     record(tx, id, result)?;
     let now = result.start.after(result.duration);
     let kind = match outcome.ending {

@@ -85,6 +85,15 @@ pub(super) const SCHEMA: Schema = Schema {
             Change::Create(&ROOM),
             Change::Run(ROOM_TAKEN, ROOM_TAKEN),
         ],
+        &[
+            // How important it is, from -9 to 9; NULL if the sender didn't say.
+            Change::AddColumn("queue_message", Column::int("priority").null()),
+            // By when it is to be delivered. Of the mode, 1 stands for returning it when it is late, 2 for telling of each host.
+            Change::AddColumn("queue_message", Column::int("deliver_by").null()),
+            Change::AddColumn("queue_message", Column::int("by_mode").default("0")),
+            // The same time, while it still matters.
+            Change::AddColumn("queue_entry", Column::int("by_due").null()),
+        ],
     ],
 };
 

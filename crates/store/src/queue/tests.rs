@@ -14,8 +14,8 @@ use mox_base::{Path, QueueId};
 use mox_testkit::{SeededRandom, VirtualClock};
 use order::{
     accounts_have_so_much_room_in_the_queue, bulk_mail_yields_to_urgent_mail_for_others, held_for_a_reason_until_it_is_gone,
-    several_claims_at_once_take_turns_too, signatures_are_kept_for_further_attempts, the_urgent_goes_first_and_the_rest_goes_on,
-    within_a_domain_as_well,
+    late_entries_are_due_at_that_time, several_claims_at_once_take_turns_too, signatures_are_kept_for_further_attempts,
+    the_urgent_goes_first_and_the_rest_goes_on, within_a_domain_as_well,
 };
 use plans::rows_are_found_by_indexes;
 use std::collections::BTreeMap;
@@ -114,7 +114,7 @@ impl Fixture {
             error: error.to_owned(),
             via: Via { host: "mx.example".to_owned(), ip: "192.0.2.1".parse().ok(), ..Via::default() },
         };
-        Outcome { id: entry.id, result, dialed: DialedIps::default(), ending }
+        Outcome { id: entry.id, result, dialed: DialedIps::default(), ending, told_late: false }
     }
 
     async fn finish(&self, claim: &Claim, error: &str, ending: Ending) {
@@ -231,6 +231,7 @@ on_both!(
     accounts_have_so_much_room_in_the_queue,
     signatures_are_kept_for_further_attempts,
     held_for_a_reason_until_it_is_gone,
+    late_entries_are_due_at_that_time,
     refusals_for_other_reasons_say_nothing_of_the_recipient,
     automatic_entries_end,
     rows_are_found_by_indexes,

@@ -4,8 +4,9 @@ use super::super::connection::{Connection, Outgoing};
 use super::super::failure::{Failure, Remote};
 use super::super::signatures::{Form, open, signature};
 use super::{Attempt, Delivered, HostFailure, Kept, Manner};
+use mox_base::{DeliverBy, Timestamp, WhenLate};
 use mox_smtp::client::{Error, ErrorKind, Stage, Transaction};
-use mox_smtp::grammar::{Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
+use mox_smtp::grammar::{By, Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
 use mox_store::queue::{Entry, OpenBody};
 use std::io::Cursor;
 
@@ -45,7 +46,7 @@ impl Attempt<'_> {
     async fn transactions(&mut self, manner: Manner, connection: &mut Connection, remote: &Remote, sent: u32) -> Result<u32, HostFailure> {
         let limits = connection.extensions().limits;
         let rcpt_max = limits.rcpt_max.filter(|_| manner.split).and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX).max(1);
-        let dsn = connection.extensions().dsn;
+        let (dsn, in_time) = (connection.extensions().dsn, connection.extensions().deliver_by.is_some());
         let reused = sent > 0;
         let mut sent = sent;
         let mut first = true;
@@ -80,7 +81,7 @@ impl Attempt<'_> {
                 let result = match result {
                     Ok(reply) => {
                         let secode = reply.enhanced.map(mox_smtp::Enhanced::without_class).unwrap_or_default();
-                        Ok(Delivered { code: reply.code, secode, remote: remote.clone(), dsn })
+                        Ok(Delivered { code: reply.code, secode, remote: remote.clone(), dsn, in_time })
                     }
                     Err(e) if again && position > 0 && e.stage == Stage::Rcpt && matches!(e.code(), Some(452 | 552)) => continue,
                     Err(e) if e.kind == ErrorKind::Chunking => continue,
@@ -152,9 +153,19 @@ impl Attempt<'_> {
             // RFC 3461 §5.2.1: passed on as given.
             ret: message.return_full.then_some(Return::Full),
             envid: message.envelope_id.clone(),
+            priority: message.priority,
+            by: message.deliver_by.map(|by| within(by, inner.now(), entries.iter().any(|e| e.by_due.is_some()))),
         };
         Ok((transaction, outgoing))
     }
+}
+
+/// The time that is left. `open`: the sender wasn't told yet that it is late.
+fn within(by: DeliverBy, now: Timestamp, open: bool) -> By {
+    let left = by.at.micros().saturating_sub(now.micros()).div_euclid(1_000_000);
+    // RFC 2852 §4.1.4: whoever gets a time that has passed tells nobody, so they get one that passes now.
+    let left = if by.late == WhenLate::Notify && open { left.max(1) } else { left };
+    By::new(left, by.late, by.trace)
 }
 
 fn rcpt(entry: &Entry) -> Rcpt {

@@ -85,7 +85,11 @@ impl Attempt<'_> {
     /// Through one server of a relay. `authentic`: DNSSEC vouches for its name, or the configuration has it.
     async fn relay_host(&mut self, relay: &Relay, host: &Host, port: u16, authentic: bool) -> Result<(), HostFailure> {
         let inner = self.inner;
+        // RFC 8689 §3: delivered whatever is wrong with TLS. But who can read what we log in with could send in our name.
+        let lenient = relay.auth.is_none() && self.first().and_then(|e| e.require_tls) == Some(false);
         let (mode, verified) = match relay.tls {
+            RelayTls::Immediate if lenient => (TlsMode::Immediate, false),
+            RelayTls::Required | RelayTls::RequiredUnverified if lenient => (TlsMode::Opportunistic, false),
             RelayTls::Immediate => (TlsMode::Immediate, true),
             RelayTls::Required => (TlsMode::Required, true),
             RelayTls::RequiredUnverified => (TlsMode::Required, false),
@@ -114,7 +118,7 @@ impl Attempt<'_> {
             tls,
             sni,
             verified,
-            fallback: false,
+            fallback: lenient && mode == TlsMode::Opportunistic,
             policy: None,
             auth: relay.auth.as_ref(),
             timeouts: Timeouts::default(),
@@ -179,7 +183,9 @@ impl Attempt<'_> {
             return Failure { permanent: true, ..last };
         }
         for (index, failure) in std::mem::take(&mut self.reopened).into_iter().enumerate() {
-            if let Some(failure) = failure.filter(|_| self.results.get(index).is_some_and(Option::is_none)) {
+            // A host that takes no such mail isn't the last word while another may take it later.
+            let counts = |failure: &Failure| !failure.permanent || last.permanent;
+            if let Some(failure) = failure.filter(counts).filter(|_| self.results.get(index).is_some_and(Option::is_none)) {
                 self.set(index, Err(failure));
             }
         }

@@ -40,6 +40,43 @@ async fn delivery(routing: Routing, zone: Zone, server: &Pki, roots: &Pki, requi
 }
 
 #[tokio::test(start_paused = true)]
+async fn whatever_is_wrong_with_tls_if_the_sender_wants_that() {
+    use mox_sasl::client::Credentials;
+    let (good, stranger) = (pki("mx2.b.example", false), pki("mx2.b.example", false));
+    let with_auth = |mut routing: Routing| {
+        for transport in routing.transports.values_mut() {
+            if let Transport::Relay(relay) = transport {
+                let credentials = Credentials { user: "us".to_owned(), password: mox_base::Secret::new("pw".to_owned()) };
+                relay.auth = Some(mox_smtp::client::Auth { credentials, mechanisms: vec![mox_sasl::Mechanism::Plain] });
+            }
+        }
+        routing
+    };
+    let required = || routing(RelayTls::Required, None);
+    // A certificate of somebody else, and records that say so.
+    let wrong = || zone().tlsa("_587._tcp.mx2.b.example", tlsa(3, 1, &good.key)).signed();
+    assert_eq!(delivery(required(), zone(), &stranger, &good, Some(false)).await, ("unverified".to_owned(), false));
+    assert_eq!(delivery(required(), wrong(), &stranger, &good, Some(false)).await, ("unverified".to_owned(), false));
+    // But a password isn't shown to just anybody.
+    let (why, waits) = delivery(with_auth(required()), zone(), &stranger, &good, Some(false)).await;
+    assert!(why.starts_with("transport smart: starttls:") && waits, "{why}");
+    // No TLS at all, or none that works.
+    for (broken, auth) in [(false, false), (true, false), (false, true), (true, true)] {
+        let routing = if auth { with_auth(required()) } else { required() };
+        let mut f = Fixture::with(zone(), |_| {}, by_relay(routing)).await;
+        let peer = Peer::listen(&f.world, "192.0.2.2:587");
+        if broken {
+            peer.offers("STARTTLS");
+        }
+        f.submit_from("ann@a.example", &["bob@b.example"], |s| s.require_tls = Some(false)).await;
+        f.run().await;
+        assert_eq!(peer.delivered(), usize::from(!auth), "{broken} {auth}");
+        assert!(!peer.lines().iter().any(|line| line.starts_with("AUTH")));
+        f.check_conservation().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn tlsa_records_decide_about_a_relay() {
     let (good, stranger) = (pki("mx2.b.example", false), pki("mx2.b.example", false));
     let at = "_587._tcp.mx2.b.example";

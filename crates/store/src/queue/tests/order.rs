@@ -82,6 +82,39 @@ pub(super) async fn bulk_mail_yields_to_urgent_mail_for_others(f: Fixture) {
     f.listed().await;
 }
 
+pub(super) async fn late_entries_are_due_at_that_time(f: Fixture) {
+    use mox_base::{DeliverBy, Priority, WhenLate};
+    let start = f.clock.now();
+    let at = start.after(HOUR / 2);
+    for (late, trace) in [(WhenLate::Return, true), (WhenLate::Notify, false)] {
+        let deliver_by = Some(DeliverBy { at, late, trace });
+        let message = NewMessage { deliver_by, priority: Priority::new(-9), ..f.message(b"x") };
+        f.queue.add(message, vec![NewEntry::new(None, path("a@b.example"), start)]).await.unwrap();
+        let claims = f.claim(1).await;
+        let (entry, message) = (&claims[0].entries[0], &claims[0].message);
+        assert_eq!((message.deliver_by, message.priority), (deliver_by, Priority::new(-9)));
+        assert_eq!((entry.next_attempt, entry.by_due, entry.resume), (at, Some(at), None));
+        f.finish(&claims[0], "busy", Ending::Retry).await;
+    }
+    f.clock.advance(HOUR / 2);
+    // Now they are, though their next attempts would be later.
+    let (resume, ids) = (start.after(HOUR), f.listed().await.iter().map(|l| l.row.id).collect::<Vec<_>>());
+    for id in &ids {
+        let claims = f.claim(1).await;
+        let entry = &claims[0].entries[0];
+        assert_eq!((entry.id, entry.attempts, entry.resume), (*id, 2, Some(resume)));
+        let outcome = Outcome { told_late: true, ..f.outcome(entry, "busy", Ending::Uncounted { next: resume }) };
+        f.queue.finish(claims[0].domain(), OWNER, vec![outcome], forget()).await.unwrap();
+    }
+    assert!(f.claim(1).await.is_empty());
+    let listed = f.listed().await;
+    assert!(listed.iter().all(|l| (l.row.attempts, l.row.next_attempt, l.row.by_due) == (1, resume, None)));
+    // Of what comes late, the sender was told.
+    let deliver_by = Some(DeliverBy { at: start, late: WhenLate::Notify, trace: false });
+    f.queue.add(NewMessage { deliver_by, ..f.message(b"x") }, vec![NewEntry::new(None, path("a@c.example"), f.clock.now())]).await.unwrap();
+    assert_eq!(f.claim(1).await[0].entries[0].by_due, None);
+}
+
 pub(super) async fn accounts_have_so_much_room_in_the_queue(f: Fixture) {
     let room = |messages, bytes| Some(QueueRoom { messages, bytes });
     let add = async |account: &str, recipients: &[&str], room: Option<QueueRoom>| {
