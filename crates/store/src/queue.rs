@@ -92,6 +92,7 @@ impl Queue {
         let alone = matches!(location, Location::Sqlite(_));
         let before = if alone { Timestamp::from_micros(i64::MAX) } else { env.clock.now().before(ORPHAN_AGE) };
         let clock = Arc::clone(&env.clock);
+        body::check_unused(&env, &location, &blobs).await?;
         let db = Database::open(env, location, &schema::SCHEMA, ()).await?;
         if alone {
             db.write(|tx| {
@@ -111,7 +112,7 @@ impl Queue {
             changed: Arc::new(Wakeup::new()),
             webhooks_changed: Arc::new(Wakeup::new()),
         };
-        queue.sweep(before).await?;
+        queue.sweep(before, alone).await?;
         Ok(queue)
     }
 

@@ -137,6 +137,7 @@ impl Account {
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Self, Error> {
         let Opening { env, location, id, name, blobs, random, teller, sweep, history, max_mailboxes, create } = opening;
         let (clock, scans) = (Arc::clone(&env.clock), Arc::clone(&env.scans));
+        let own_database = matches!(location, Location::Sqlite(_));
         let scope = Arc::new(AccountScope::new(id, Arc::clone(&blobs), teller, &env, history, max_mailboxes));
         let db = Database::open(env, location, &ACCOUNT_SCHEMA, scope).await?;
         let inner =
@@ -145,6 +146,7 @@ impl Account {
         let exists = account.inner.db.read(move |tx| exists(tx, id)).await?;
         if !exists {
             let initial = create.ok_or(Error::NoAccount)?.to_vec();
+            account.check_unused(Arc::clone(&blobs), own_database).await?;
             account.initialise(initial).await?;
         }
         if let Some(before) = sweep {
@@ -154,6 +156,27 @@ impl Account {
         account.write(|_| Ok::<_, Error>(())).await?;
         account.touch();
         Ok(account)
+    }
+
+    /// Makes sure that nobody's mail is in the folder of an account that is about to be made: after databases were lost, moved, or put
+    /// back from different backups.
+    async fn check_unused(&self, blobs: Arc<dyn BlobStore>, own_database: bool) -> Result<(), Error> {
+        self.inner
+            .db
+            .read(move |tx| {
+                let misplaced = |text| Err(db::Error::Misplaced(text).into());
+                let any = "SELECT account_id FROM account_state LIMIT 1";
+                if own_database && tx.query_opt(any, &[], |r| r.int(0))?.is_some() {
+                    return misplaced(
+                        "account.db has mail of an account that server.db doesn't know: they are not from the same time and place",
+                    );
+                }
+                if !blobs.list()?.is_empty() {
+                    return misplaced("there are files of messages of the account, but not in the database that they belong to");
+                }
+                Ok::<_, Error>(())
+            })
+            .await
     }
 
     /// Makes the account's row and first mailboxes, in one transaction.

@@ -20,6 +20,9 @@ pub enum Error {
     /// A column holds what it never should.
     #[error("corrupt data: {0}")]
     Corrupt(String),
+    /// There is mail, but not the database that it belongs to: beginning anew would take its files for what a crash has left.
+    #[error("{0}")]
+    Misplaced(&'static str),
     /// A statement of this closure failed, and the closure ended as if it hadn't: nothing of it is kept.
     #[error("a statement failed and the failure was ignored")]
     Ignored,

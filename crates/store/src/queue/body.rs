@@ -2,9 +2,10 @@
 //! fsync; larger ones as blobs ([`crate::blob::BlobStore`]), durable before their row is committed and deleted after it is gone. What a
 //! crash left of those is swept when the queue is opened.
 
-use super::Queue;
 use super::entry::QueueMessageId;
-use crate::db::Error;
+use super::{Queue, tally};
+use crate::blob::BlobStore;
+use crate::db::{Env, Error, Location};
 use crate::params;
 use mox_base::Timestamp;
 use std::fmt;
@@ -219,10 +220,14 @@ impl Queue {
 
     /// Deletes bodies whose rows were never committed, or whose deletion was missed, if they were written before this: when
     /// nobody can be about to commit their rows.
-    pub(super) async fn sweep(&self, before: Timestamp) -> Result<(), Error> {
+    pub(super) async fn sweep(&self, before: Timestamp, alone: bool) -> Result<(), Error> {
         let blobs = Arc::clone(&self.blobs);
         self.db
             .read(move |tx| {
+                // A shared database that is new may be the wrong one.
+                if !alone && tally::all(tx)?.get(tally::QUEUED).is_none_or(|n| *n == 0) {
+                    return Ok(());
+                }
                 for (file, written) in blobs.list().map_err(blob_error)? {
                     let sql = "SELECT 1 FROM queue_message WHERE file = $1 LIMIT 1";
                     if written < before && tx.query_opt(sql, params![&file], |row| row.int(0))?.is_none() {
@@ -234,6 +239,19 @@ impl Queue {
             })
             .await
     }
+}
+
+/// Makes sure that a database that is about to be made isn't made in place of one that was lost or moved: its bodies would be deleted.
+pub(super) async fn check_unused(env: &Env, location: &Location, blobs: &Arc<dyn BlobStore>) -> Result<(), Error> {
+    let Location::Sqlite(path) = location else { return Ok(()) };
+    let (path, blobs) = (path.clone(), Arc::clone(blobs));
+    let check = move || {
+        if !path.try_exists()? && !blobs.list().map_err(blob_error)?.is_empty() {
+            return Err(Error::Misplaced("the queue's folder has messages, but queue.db, which they belong to, is missing"));
+        }
+        Ok(())
+    };
+    env.runtime.spawn_blocking(check).await.unwrap_or(Err(Error::Panicked))
 }
 
 /// What the queue says of a blob that it can't read or write.

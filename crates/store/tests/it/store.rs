@@ -1,8 +1,9 @@
 //! Accounts as a whole: opening, closing, removing, many writers.
 
 use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, mail, name, numbers};
-use mox_store::db::NoFaults;
-use mox_store::{Append, Error, Flags, Message};
+use mox_store::db::{self, NoFaults};
+use mox_store::{Append, Error, Flags, Message, Store};
+use mox_testkit::SeededRandom;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,4 +103,51 @@ for_each_engine! {
         assert!(ann.mailboxes().by_name("Only").is_none() && bob.mailboxes().by_name("Only/Bob").is_some());
         f.finish().await;
     }
+}
+
+/// Databases that were lost, moved or put back from different backups: messages are kept until they are there again, and not taken for what a
+/// crash has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_without_its_database_is_left_alone() {
+    let f = Fixture::sqlite().await;
+    let account = f.account().await;
+    account.add(inbox(&account), Message::new(mail("big", 100_000)), Append::default()).await.unwrap();
+    f.store.queue().await.unwrap().close().await;
+    drop(account);
+    f.store.close().await;
+    let data = f.folder.path().join("data");
+    let folder = |name: &str| std::fs::read_dir(data.join(name)).unwrap().count();
+    let open = || Store::open(f.settings.clone(), Arc::new(f.clock.clone()), Arc::new(SeededRandom::new(2)));
+    let misplaced = |error: Error| assert!(matches!(error, Error::Db(db::Error::Misplaced(_))), "{error}");
+    let away = f.folder.path().join("away");
+
+    // Accounts are numbered anew.
+    std::fs::rename(data.join("server.db"), &away).unwrap();
+    let store = open().await.unwrap();
+    store.ensure_account("aaron", &[]).await.unwrap();
+    misplaced(store.ensure_account("ann", &[]).await.unwrap_err());
+    store.close().await;
+    std::fs::rename(&away, data.join("server.db")).unwrap();
+
+    std::fs::rename(data.join("accounts/ann/account.db"), &away).unwrap();
+    let store = open().await.unwrap();
+    assert!(matches!(store.account("ann").await, Err(Error::NoAccount)));
+    misplaced(store.ensure_account("ann", &[]).await.unwrap_err());
+    store.close().await;
+    std::fs::rename(&away, data.join("accounts/ann/account.db")).unwrap();
+
+    std::fs::rename(data.join("queue.db"), &away).unwrap();
+    std::fs::write(data.join("queue/body"), b"x").unwrap();
+    let store = open().await.unwrap();
+    for _ in 0..2 {
+        misplaced(store.queue().await.unwrap_err());
+    }
+    store.close().await;
+    assert_eq!((folder("queue"), folder("accounts/ann/msg")), (1, 1));
+    std::fs::rename(&away, data.join("queue.db")).unwrap();
+
+    let store = open().await.unwrap();
+    store.queue().await.unwrap().close().await;
+    assert_eq!(clean(&store.account("ann").await.unwrap()).await, 1);
+    store.close().await;
 }
