@@ -9,6 +9,7 @@
 //! A [`Scope`] adds working state that belongs to the transaction, as an account has: loaded after BEGIN, written before
 //! COMMIT, published after it, and before anybody is answered.
 
+use super::checkpoint::{Checkpoints, Copier};
 use super::faults::{Faults, Step, check};
 use super::queue::{BoxJob, Call, Pushed, Queue};
 use super::schema::Schema;
@@ -17,8 +18,7 @@ use super::{Error, PgPool, Tx, sqlite};
 use mox_base::Clock;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -36,12 +36,6 @@ const WAITING: usize = 1024;
 
 /// SQLite reading connections kept open per database.
 const READERS_KEPT: usize = 4;
-
-/// Pages added to SQLite's write-ahead log after which a checkpoint is started in the background: 4 MiB.
-const CHECKPOINT: u32 = 1024;
-
-/// Pages in the log at which the writer itself checkpoints what is left, so that the log can start anew: 16 MiB.
-const CHECKPOINT_NOW: u32 = 4096;
 
 /// How often a transaction that found others in the way is begun again.
 const BEGIN_ATTEMPTS: usize = 5;
@@ -144,10 +138,7 @@ struct Inner<S: Scope> {
     /// SQLite's writing connection while nobody uses it. PostgreSQL's go back to the pool.
     writer: Mutex<Option<Conn>>,
     readers: Mutex<Vec<Conn>>,
-    /// Length of SQLite's log at the last commit, and that at which the next checkpoint is due.
-    log_pages: Arc<AtomicU32>,
-    checkpoint_at: AtomicU32,
-    checkpointing: AtomicBool,
+    checkpoints: Checkpoints,
 }
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -187,9 +178,7 @@ impl<S: Scope> Database<S> {
             idle: Notify::new(),
             writer: Mutex::default(),
             readers: Mutex::default(),
-            log_pages: Arc::default(),
-            checkpoint_at: AtomicU32::new(CHECKPOINT),
-            checkpointing: AtomicBool::new(false),
+            checkpoints: Checkpoints::new(),
         });
         let db = Self { inner };
         let inner = Arc::clone(&db.inner);
@@ -346,7 +335,7 @@ impl<S: Scope> Inner<S> {
         match &self.location {
             Location::Sqlite(path) => {
                 check(&*self.env.faults, Step::Connect)?;
-                let c = if write { sqlite::open_writer(path, Arc::clone(&self.log_pages)) } else { sqlite::open_reader(path) };
+                let c = if write { sqlite::open_writer(path, self.checkpoints.log()) } else { sqlite::open_reader(path) };
                 Ok(Conn::Sqlite(Box::new(c?)))
             }
             Location::Postgres(pool) => Ok(Conn::Postgres(Box::new(pool.take(&*self.env.faults)?))),
@@ -634,40 +623,23 @@ impl<S: Scope> Inner<S> {
     }
 
     fn is_checkpoint_due(&self) -> bool {
-        matches!(self.location, Location::Sqlite(_)) && self.log_pages.load(Ordering::Acquire) >= self.checkpoint_at.load(Ordering::Acquire)
+        matches!(self.location, Location::Sqlite(_)) && self.checkpoints.is_due()
     }
 
     fn checkpoint_if_due(self: &Arc<Self>) {
         let Location::Sqlite(path) = &self.location else { return };
-        let pages = self.log_pages.load(Ordering::Acquire);
-        let due = self.checkpoint_at.load(Ordering::Acquire);
-        if pages.saturating_add(CHECKPOINT) < due {
-            // The log has started anew.
-            self.checkpoint_at.store(CHECKPOINT, Ordering::Release);
-            return;
-        }
-        if pages < due || self.checkpointing.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        self.checkpoint_at.store(pages.saturating_add(CHECKPOINT), Ordering::Release);
-        if pages >= CHECKPOINT_NOW {
-            // Most of it was copied in the background; without the rest the log would grow for as long as there is work.
-            self.checkpoint(path);
-            return;
-        }
-        let inner = Arc::clone(self);
-        drop(self.env.runtime.spawn_blocking(move || {
-            if let Location::Sqlite(path) = &inner.location {
-                inner.checkpoint(path);
+        match self.checkpoints.begin() {
+            None => {}
+            Some(Copier::Writer) => self.checkpoints.copy(path, Copier::Writer),
+            Some(Copier::Background) => {
+                let inner = Arc::clone(self);
+                drop(self.env.runtime.spawn_blocking(move || {
+                    if let Location::Sqlite(path) = &inner.location {
+                        inner.checkpoints.copy(path, Copier::Background);
+                    }
+                }));
             }
-        }));
-    }
-
-    fn checkpoint(&self, path: &Path) {
-        if let Err(e) = sqlite::checkpoint(path) {
-            tracing::warn!(error = %e, path = %path.display(), "checkpoint failed; a later commit tries again");
         }
-        self.checkpointing.store(false, Ordering::Release);
     }
 }
 

@@ -10,6 +10,7 @@
 //! them. Closures run on blocking threads to their end, whether or not somebody still waits for them.
 
 mod address;
+mod checkpoint;
 mod database;
 mod error;
 mod faults;

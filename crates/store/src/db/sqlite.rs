@@ -47,13 +47,15 @@ fn open(path: &Path, flags: OpenFlags) -> Result<Connection, Error> {
     Ok(c)
 }
 
-/// Copies what has been committed from the log into the file, without keeping anyone waiting.
-pub(super) fn checkpoint(path: &Path) -> Result<(), Error> {
+/// Copies what has been committed from the log into the file, without keeping anyone waiting. The length of the part of the log that is
+/// copied, in pages.
+pub(super) fn checkpoint(path: &Path) -> Result<u32, Error> {
     let c = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     c.busy_timeout(BUSY)?;
     c.execute_batch("PRAGMA synchronous = FULL;")?;
-    c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-    Ok(())
+    // Whether it was blocked, the length of the log, and of what is copied.
+    let copied: i64 = c.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2))?;
+    Ok(u32::try_from(copied).unwrap_or(0))
 }
 
 /// Runs BEGIN, COMMIT and the like, which are kept prepared as all statements are.
