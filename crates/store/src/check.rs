@@ -236,14 +236,14 @@ impl Check<'_> {
     fn mailbox(&mut self, m: &Mailbox, state: &State, places: &mut BTreeMap<i64, Place>, sizes: &BTreeMap<i64, i64>) -> Result<i64, Error> {
         let index = Index::load(self.tx, self.account, m.id)?;
         let rows = self.tx.query_all(
-            "SELECT uid, id, modseq, size FROM message_state WHERE account_id = $1 AND mailbox_id = $2 ORDER BY uid",
+            "SELECT uid, id, modseq, size, blob_id FROM message_state WHERE account_id = $1 AND mailbox_id = $2 ORDER BY uid",
             params![self.account, m.id],
-            |r| Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.int(2)?, r.int(3)?)),
+            |r| Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.int(2)?, r.int(3)?, r.opt_int(4)?)),
         )?;
         let mut counts = Counts::default();
         let mut total = 0i64;
         let mut uids = UidSet::new();
-        for (uid, id, modseq, size) in rows {
+        for (uid, id, modseq, size, bytes) in rows {
             let name = &m.name;
             self.expect(uid >= 1 && uid < i64::from(m.uidnext.get()), || format!("{name}: UID {uid} not below {}", m.uidnext));
             self.expect(modseq <= m.modseq.as_i64(), || format!("{name}: UID {uid} changed after its mailbox"));
@@ -251,6 +251,9 @@ impl Check<'_> {
             let place = places.remove(&id);
             let blob = place.and_then(|p| sizes.get(&p.2).copied());
             self.expect(place.is_some_and(|p| (p.0, p.1) == (m.id.0, uid)), || format!("{name}: UID {uid} isn't where message {id} is"));
+            // Rows of earlier versions don't know.
+            let same = bytes.is_none() || bytes == place.map(|p| p.2);
+            self.expect(same, || format!("{name}: UID {uid} has its bytes in blob {bytes:?}, the message {place:?}"));
             self.expect(blob == Some(size), || format!("{name}: UID {uid} has {size} bytes, its blob {blob:?}"));
             let number = u32::try_from(uid).unwrap_or(0);
             uids.0.insert(number);
@@ -283,14 +286,15 @@ impl Check<'_> {
 
     /// Removed messages: those that weren't moved are still there. The sum of their sizes.
     fn removed(&mut self, places: &mut BTreeMap<i64, Place>) -> Result<i64, Error> {
-        let rows = self.tx.query_all("SELECT id, size, moved FROM expunged WHERE account_id = $1", params![self.account], |r| {
-            Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.bool(2)?))
+        let rows = self.tx.query_all("SELECT id, size, moved, blob_id FROM expunged WHERE account_id = $1", params![self.account], |r| {
+            Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.bool(2)?, r.opt_int(3)?))
         })?;
         let mut total = 0i64;
-        for (id, size, moved) in rows {
+        for (id, size, moved, bytes) in rows {
             if !moved {
-                let there = places.remove(&id).is_some();
-                self.expect(there, || format!("removed message {id} is gone before it was erased"));
+                let place = places.remove(&id);
+                self.expect(bytes.is_none() || bytes == place.map(|p| p.2), || format!("removed message {id} has other bytes"));
+                self.expect(place.is_some(), || format!("removed message {id} is gone before it was erased"));
                 total = total.saturating_add(size);
                 self.report.removed = self.report.removed.saturating_add(1);
             }

@@ -304,6 +304,8 @@ pub(crate) const ACCOUNT_SCHEMA: Schema = Schema {
         &[Change::Create(&COPIED)],
         &[Change::DropColumn("message_state", "flags"), Change::DropColumn("expunged", "flags")],
         &[Change::Create(&TEMPLATE)],
+        // Where the bytes are, as in `message`: a FETCH of whole messages needn't read that. NULL in rows that were there before.
+        &[Change::AddColumn("message_state", Column::int("blob_id").null()), Change::AddColumn("expunged", Column::int("blob_id").null())],
     ],
 };
 

@@ -1,7 +1,7 @@
 //! Databases of earlier versions open, with all that is in them: today's database, taken back to what the version had.
 
 use crate::fixture::{Fixture, add, clean, for_each_engine, inbox, uids};
-use mox_base::{Address, Clock as _, MailboxId};
+use mox_base::{Address, ByteSize, Clock as _, MailboxId};
 use mox_store::db::schema::Schema;
 use mox_store::db::{Error as DbError, NoFaults};
 use mox_store::queue::{AddError, Body, NewEntry, NewMessage, QueueRoom};
@@ -111,6 +111,8 @@ for_each_engine! {
         f.taken_back("accounts/ann/account", &[
             "ALTER TABLE message_state DROP COLUMN zone",
             "ALTER TABLE expunged DROP COLUMN zone",
+            "ALTER TABLE message_state DROP COLUMN blob_id",
+            "ALTER TABLE expunged DROP COLUMN blob_id",
             "DROP TABLE history_note",
             "DROP TABLE flag_modseqs",
             "DROP TABLE author",
@@ -133,6 +135,15 @@ for_each_engine! {
                 Ok::<_, Error>(true)
             })?;
             assert_eq!(zones, [0, 0, 60]);
+            // Where the bytes are, rows of the earlier version don't say.
+            let mut sizes = Vec::new();
+            tx.fetch_rows(mailbox, &uids(&[(1, 9)]), Columns::BYTES, |row| {
+                let mut bytes = Vec::new();
+                row.append_bytes(tx, 0..u64::MAX, &mut bytes)?;
+                sizes.push((row.size()?, ByteSize(bytes.len() as u64)));
+                Ok::<_, Error>(true)
+            })?;
+            assert!(sizes.len() == 3 && sizes.iter().all(|(size, bytes)| size == bytes), "{sizes:?}");
             Ok::<_, Error>(())
         }).await.unwrap();
         // Rows have the mod-sequences that the earlier version gave them, until flags change again.
@@ -145,6 +156,19 @@ for_each_engine! {
                 Ok::<_, Error>(true)
             })?;
             assert!(modseqs[0] < modseqs[2] && modseqs[2] < modseqs[1] && Some(modseqs[1]) == flagged, "{modseqs:?}");
+            Ok::<_, Error>(())
+        }).await.unwrap();
+        // They stay readable where they go.
+        account.write(move |tx| tx.copy_messages(mailbox, &uids(&[(1, 1)]), mailbox)).await.unwrap();
+        account.write(move |tx| tx.expunge(mailbox, &uids(&[(1, 1)]))).await.unwrap();
+        account.read(move |tx| {
+            let mut found = 0;
+            tx.fetch_rows(mailbox, &uids(&[(4, 4)]), Columns::BYTES, |row| {
+                row.append_bytes(tx, 0..u64::MAX, &mut Vec::new())?;
+                found += 1;
+                Ok::<_, Error>(true)
+            })?;
+            assert_eq!(found, 1);
             Ok::<_, Error>(())
         }).await.unwrap();
         f.finish().await;

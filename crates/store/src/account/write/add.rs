@@ -98,9 +98,9 @@ impl WriteTx<'_> {
         let blob = self.insert_blob(parts)?;
         self.insert_message(parts, append.delivery.as_deref(), &Row { id, uid, mailbox, blob, modseq, thread: &thread })?;
         self.tx.exec(
-            "INSERT INTO message_state (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            params![self.account(), mailbox, uid, id, modseq, parts.size, received, self.now, stored_zone(zone)],
+            "INSERT INTO message_state (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, blob_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            params![self.account(), mailbox, uid, id, modseq, parts.size, received, self.now, stored_zone(zone), blob],
         )?;
         if role.has(SpecialUse::SENT) {
             self.insert_recipients(parts, id)?;

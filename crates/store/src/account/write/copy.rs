@@ -31,6 +31,7 @@ struct State {
     size: i64,
     received: i64,
     zone: Option<i64>,
+    blob: Option<i64>,
 }
 
 /// What a message has where it arrives.
@@ -152,11 +153,12 @@ impl WriteTx<'_> {
         let mut states = Vec::new();
         for (first, last) in there.ranges() {
             self.tx.query(
-                "SELECT uid, id, size, received, zone FROM message_state WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4 ORDER BY uid",
+                "SELECT uid, id, size, received, zone, blob_id FROM message_state WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4 ORDER BY uid",
                 params![self.account(), mailbox, first, last],
                 |r| {
                     let uid = u32::try_from(r.int(0)?).ok().and_then(Uid::new).ok_or_else(|| crate::error::corrupt("uid"))?;
-                    states.push(State { uid, id: MessageId(r.int(1)?), size: r.int(2)?, received: r.int(3)?, zone: r.opt_int(4)? });
+                    let (zone, blob) = (r.opt_int(4)?, r.opt_int(5)?);
+                    states.push(State { uid, id: MessageId(r.int(1)?), size: r.int(2)?, received: r.int(3)?, zone, blob });
                     Ok::<_, db::Error>(())
                 },
             )?;
@@ -178,9 +180,9 @@ impl WriteTx<'_> {
         };
         let uid = self.next_uid(to)?;
         self.tx.exec(
-            "INSERT INTO message_state (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            params![self.account(), to, uid, id, modseq, state.size, state.received, self.now, state.zone],
+            "INSERT INTO message_state (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, blob_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            params![self.account(), to, uid, id, modseq, state.size, state.received, self.now, state.zone, state.blob],
         )?;
         self.index(to)?.insert(uid.get(), flags, &keywords);
         Tally::of(flags).add_to(self.mailbox_mut(to)?, ByteSize(u64::try_from(state.size).unwrap_or(0)));

@@ -51,11 +51,11 @@ impl WriteTx<'_> {
         self.for_ranges(
             mailbox,
             set,
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, moved) \
-             SELECT account_id, mailbox_id, uid, id, $5, size, received, saved, zone, $6 FROM message_state \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, blob_id, moved) \
+             SELECT account_id, mailbox_id, uid, id, $5, size, received, saved, zone, blob_id, $6 FROM message_state \
              WHERE account_id = $1 AND mailbox_id = $2 AND uid BETWEEN $3 AND $4",
-            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, moved) \
-             SELECT s.account_id, s.mailbox_id, s.uid, s.id, $5::bigint, s.size, s.received, s.saved, s.zone, $6::bigint \
+            "INSERT INTO expunged (account_id, mailbox_id, uid, id, modseq, size, received, saved, zone, blob_id, moved) \
+             SELECT s.account_id, s.mailbox_id, s.uid, s.id, $5::bigint, s.size, s.received, s.saved, s.zone, s.blob_id, $6::bigint \
              FROM message_state s, unnest($3::bigint[], $4::bigint[]) AS r(a, b) \
              WHERE s.account_id = $1 AND s.mailbox_id = $2 AND s.uid BETWEEN r.a AND r.b",
             params![modseq, moved],
