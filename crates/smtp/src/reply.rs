@@ -1,5 +1,6 @@
 //! Replies: `code [enhanced] text`, in one or more lines. RFC 5321 §4.2, RFC 2034 §4.
 
+use bytes::BufMut;
 use std::fmt::Write as _;
 
 /// An enhanced status code, RFC 3463 §2: class, subject, detail.
@@ -105,7 +106,7 @@ impl Reply {
     }
 
     /// Writes the wire form. Long lines are broken; what isn't printable ASCII (RFC 5321 §4.2 `textstring`) becomes `?`.
-    pub fn write(&self, out: &mut impl Extend<u8>) {
+    pub fn write(&self, out: &mut impl BufMut) {
         let mut prefix = String::new();
         if let Some(enhanced) = self.enhanced {
             // Writing to a String can't fail.
@@ -132,12 +133,12 @@ impl Reply {
         let last = pieces.len().saturating_sub(1);
         for (i, piece) in pieces.iter().enumerate() {
             let separator = if i == last { ' ' } else { '-' };
-            out.extend(format!("{}{separator}{prefix}{piece}", self.code).trim_end_matches(' ').bytes());
+            out.put_slice(format!("{}{separator}{prefix}{piece}", self.code).trim_end_matches(' ').as_bytes());
             // A reply without text still has the space that ends its code, RFC 5321 §4.2.
             if piece.is_empty() && prefix.is_empty() && separator == ' ' {
-                out.extend(*b" ");
+                out.put_slice(b" ");
             }
-            out.extend(*b"\r\n");
+            out.put_slice(b"\r\n");
         }
     }
 
