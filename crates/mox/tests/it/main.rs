@@ -17,6 +17,7 @@ mod hostile;
 mod kill;
 mod kill_alias;
 mod localserve;
+mod metrics;
 mod network;
 mod network_reports;
 mod next_hops;

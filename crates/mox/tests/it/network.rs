@@ -10,6 +10,7 @@ mod ipv6;
 mod pair;
 mod sts;
 
+use crate::metrics::{GET, Scrape};
 use crate::server::{BINARY, PATIENCE};
 use mox_testkit::peers::{HostSetup, ImapClient, MoxHost, Names, Network, Resolving, require_program, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _};
@@ -240,6 +241,15 @@ impl Host {
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// What monitoring sees, and whether that is as it should be.
+    #[track_caller]
+    pub(crate) fn counted(&self, wanted: &[&str]) {
+        let scrape = Scrape::of_answer(&self.http(8010, GET));
+        scrape.check();
+        let missing = scrape.missing(wanted);
+        assert!(missing.is_empty(), "nothing was counted of {missing:#?}");
     }
 
     /// Sends by the webapi, with further fields.

@@ -38,6 +38,8 @@ const CASES: &[(&str, Want)] = &[
     ("bogustlsa.example", Want::Waits("TLSA")),
     ("lametlsa.dane.example", Want::Waits("TLSA")),
     ("bogusmx.example", Want::Waits("looking up")),
+    ("expiredmx.example", Want::Waits("looking up")),
+    ("expiredtlsa.dane.example", Want::Waits("looking up")),
     // RFC 7672 §2.2.1: without an authentic way to the host, its records don't count, and TLS is opportunistic.
     ("insecure.example", Want::Sent),
     ("insecure-host.dane.example", Want::Sent),
@@ -113,6 +115,7 @@ impl Identities {
             .with("alias-wrong MX 10 mx-alias-wrong\nmx-alias-wrong CNAME mx-ee-wrong")
             .with("second MX 10 mx-ee-wrong\nsecond MX 20 mx-ee")
             .with("lametlsa MX 10 mx-lametlsa\nmx-lametlsa A 9.0.2.1\n_tcp.mx-lametlsa NS nowhere.dns.")
+            .with("expiredtlsa MX 10 mx.expiredhost.example.")
             .with("insecure-host MX 10 mx.insecure.example.");
         vec![
             dane,
@@ -121,6 +124,9 @@ impl Identities {
                 .with(&format!("_25._tcp.mx TLSA 3 1 1 {odd}"))
                 .spoiled(&odd[..12], "000000000000"),
             ZoneFile::new("bogusmx.example", Signing::Nsec).with("@ MX 10 mx-ee.dane.example.").spoiled("mx-ee.dane", "mx-none.dane"),
+            ZoneFile::new("expiredmx.example", Signing::Expired).with("@ MX 10 mx-ee.dane.example."),
+            // The addresses are as old as the TLSA records.
+            ZoneFile::new("expiredhost.example", Signing::Expired).with("mx A 9.0.2.1").with(&format!("_25._tcp.mx TLSA 3 1 1 {odd}")),
             ZoneFile::new("insecure.example", Signing::Unsigned)
                 .with("@ MX 10 mx-ee-wrong.dane.example.")
                 .with("mx A 9.0.2.1")
@@ -223,6 +229,27 @@ fn is_verified_in_both_directions_and_never_downgraded() {
     assert!(postfix.log().contains("Verified TLS connection established to mx.alpha.example"), "{}", postfix.log());
     assert!(wait_until(PATIENCE, || postfix.log().contains("to=<ann@wrong.alpha.example>, relay=")), "{}", postfix.log());
     assert!(postfix.log().contains("Server certificate not verified"), "{}", postfix.log());
+
+    alpha.counted(&[
+        "mox_dane_verify_total",
+        "mox_dane_verify_errors_total",
+        "mox_queue_destinations_total",
+        "mox_queue_destinations_authentic_total",
+        "mox_queue_destination_dane_required_total",
+        "mox_queue_destination_dane_starttlsunverified_total",
+        "mox_queue_destination_dane_gathertlsa_errors_total",
+        "mox_queue_delivery_duration_seconds_count tlsmode=requiredstarttls+dane result=ok",
+        "mox_queue_delivery_duration_seconds_count tlsmode=opportunistic result=ok",
+        "mox_queue_requiretls_unsupported_total reason=nopolicy",
+        "mox_queue_requiretls_unsupported_total reason=norequiretls",
+        "mox_smtpclient_tlsrequiredno_ignored_total ignored=daneverification",
+        "mox_smtpclient_command_duration_seconds_count cmd=starttls code=220",
+        "mox_dns_lookup_duration_seconds_count result=ok",
+        "mox_dns_lookup_duration_seconds_count result=nxdomain",
+        "mox_dns_lookup_duration_seconds_count type=tlsa",
+        "mox_smtpserver_delivery_starttls_total",
+        "mox_spf_verify_duration_seconds_count status=pass",
+    ]);
 
     // What reports will tell, RFC 8460 §4.3.
     let mut alpha = alpha;

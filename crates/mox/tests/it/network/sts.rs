@@ -175,6 +175,17 @@ fn policies_decide_by_their_mode() {
     let bounces = alpha.messages("Inbox", 1).concat();
     assert!(bounces.contains("\r\nStatus: 5.7.30"), "{bounces}");
 
+    alpha.counted(&[
+        "mox_mtasts_get_duration_seconds_count result=ok",
+        "mox_mtasts_get_duration_seconds_count result=fetcherror",
+        "mox_mtastsdb_get_total result=ok",
+        "mox_mtastsdb_get_total result=notfound",
+        "mox_mtastsdb_get_total result=error",
+        "mox_queue_delivery_duration_seconds_count tlsmode=requiredstarttls+mtasts result=ok",
+        "mox_queue_tlsrequiredno_ignored_total",
+        "mox_httpclient_request_duration_seconds_count pkg=mtasts method=GET",
+    ]);
+
     // What was learned is kept when the policies are out of reach, and across a restart.
     drop(_policies);
     let mut alpha = alpha;
