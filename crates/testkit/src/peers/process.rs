@@ -1,7 +1,7 @@
 //! A process that ends with its owner, and with the process of its owner.
 
-use super::warden::{self, Ward};
 use super::wait_until;
+use super::warden::{self, Ward};
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
