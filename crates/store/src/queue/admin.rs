@@ -282,11 +282,12 @@ struct Found {
 /// What is done to a batch of entries: how many were changed, and the files that are no longer needed.
 type Act<'a> = dyn Fn(&Tx<'_>, &[Found], &mut Vec<String>) -> Result<u64, Error> + 'a;
 
-/// Acts on the next entries beyond `last`; how many were changed, and the last of them if there may be more.
+/// Acts on the next entries beyond `last`; how many were changed, and the last of them; none if there were none.
 fn batch(tx: &Tx<'_>, filter: &Filter, last: QueueId, act: &Act<'_>) -> Result<(u64, Option<QueueId>, Vec<String>), Error> {
     let selection = by_id(filter, last, BATCH);
     let select = |rest: &str| format!("SELECT e.id, e.account, e.domain FROM queue_entry e {rest}");
-    let (sqlite, postgres) = (select(selection.sqlite()), select(selection.postgres()));
+    // What another server ends meanwhile isn't found: we wait for it.
+    let (sqlite, postgres) = (select(selection.sqlite()), format!("{} FOR UPDATE", select(selection.postgres())));
     let found = tx.query_all(Sql { sqlite: &sqlite, postgres: &postgres }, &selection.params(), |row| {
         Ok::<_, Error>(Found { id: QueueId(row.int(0)?), account: row.text(1)?.to_owned(), domain: row.text(2)?.to_owned() })
     })?;
@@ -299,8 +300,8 @@ fn batch(tx: &Tx<'_>, filter: &Filter, last: QueueId, act: &Act<'_>) -> Result<(
     for domain in domains {
         refresh_domain(tx, domain, None)?;
     }
-    let more = found.len() >= BATCH;
-    Ok((count, found.last().map(|f| f.id).filter(|_| more), files))
+    // Fewer than a batch isn't the end: of those that were selected, some may have been ended.
+    Ok((count, found.last().map(|f| f.id), files))
 }
 
 /// A value that a column gets.

@@ -1,4 +1,5 @@
 mod durable;
+mod law;
 mod order;
 mod plans;
 mod suppressed;
@@ -9,7 +10,9 @@ use crate::testing::{self, on_both};
 use crate::webhook::NewWebhook;
 use durable::{
     a_check_finds_what_is_wrong, a_rule_waits_for_who_adds_an_entry, copies_wait_until_they_are_filed, pauses_outlive_a_restart,
+    what_ends_by_two_servers_ends_once,
 };
+use law::every_entry_ends_once;
 use mox_base::{Path, QueueId};
 use mox_testkit::{SeededRandom, VirtualClock};
 use order::{
@@ -223,6 +226,7 @@ on_both!(
     copies_wait_until_they_are_filed,
     pauses_outlive_a_restart,
     a_rule_waits_for_who_adds_an_entry,
+    what_ends_by_two_servers_ends_once,
     a_check_finds_what_is_wrong,
     the_urgent_goes_first_and_the_rest_goes_on,
     several_claims_at_once_take_turns_too,
@@ -235,6 +239,7 @@ on_both!(
     refusals_for_other_reasons_say_nothing_of_the_recipient,
     automatic_entries_end,
     rows_are_found_by_indexes,
+    every_entry_ends_once,
 );
 
 async fn delivers_and_forgets(f: Fixture) {

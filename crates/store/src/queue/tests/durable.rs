@@ -108,6 +108,56 @@ pub(super) async fn a_rule_waits_for_who_adds_an_entry(f: Fixture) {
     assert!(f.listed().await[0].row.hold && f.queue.hold_changed() && f.claim(1).await.is_empty());
 }
 
+/// Stops in a transaction that records, until told to go on.
+#[derive(Debug)]
+struct SlowAftermath(Gate);
+
+impl Aftermath for SlowAftermath {
+    fn keep_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
+        if let Some(there) = self.0.there.lock().unwrap().take() {
+            there.send(()).unwrap();
+            self.0.go.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap();
+        }
+        None
+    }
+
+    fn suppressed_until(&self, _account: &str, _now: Timestamp) -> Option<Timestamp> {
+        None
+    }
+
+    fn is_announced(&self, _account: &str, _kind: EventKind) -> bool {
+        false
+    }
+
+    fn webhook(&self, _event: &Event<'_>) -> Option<NewWebhook> {
+        None
+    }
+}
+
+/// An entry that one server delivers while an administrator ends it by another ends once.
+pub(super) async fn what_ends_by_two_servers_ends_once(f: Fixture) {
+    let other = match f.location {
+        Location::Sqlite(_) => f.queue.clone(),
+        Location::Postgres(_) => opened(&f.env, &f.location, f.folder.path()).await.unwrap(),
+    };
+    f.add(&["bob@b.example"]).await;
+    let claim = f.claim(1).await.remove(0);
+    let (there, is_there) = tokio::sync::oneshot::channel();
+    let (go, gone) = std::sync::mpsc::sync_channel(1);
+    let slow = SlowAftermath(Gate { there: std::sync::Mutex::new(Some(there)), go: std::sync::Mutex::new(gone) });
+    let (queue, outcome) = (f.queue.clone(), f.outcome(&claim.entries[0], "", Ending::Delivered));
+    let finishing = f.env.runtime.spawn(async move { queue.finish(claim.domain(), OWNER, vec![outcome], Arc::new(slow)).await });
+    is_there.await.unwrap();
+    let now = f.clock.now();
+    let mut canceling = f.env.runtime.spawn(async move { other.cancel(Filter::default(), Cancel::Drop, now, forget()).await });
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut canceling).await;
+    assert!(early.is_err(), "canceled while it is being recorded as delivered");
+    go.send(()).unwrap();
+    assert_eq!(finishing.await.unwrap().unwrap(), Finished::default());
+    assert_eq!(canceling.await.unwrap().unwrap(), 0);
+    assert!(f.listed().await.is_empty());
+}
+
 pub(super) async fn a_check_finds_what_is_wrong(f: Fixture) {
     f.add(&["a@one.example", "b@two.example"]).await;
     let claims = f.claim(1).await;
