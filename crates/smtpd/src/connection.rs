@@ -152,8 +152,8 @@ impl Connection {
                     }
                 }
                 Action::Ask(question) => {
-                    let begins = matches!(question, Question::Mail(_));
-                    let answer = self.answer(question).await;
+                    let begins = matches!(*question, Question::Mail(_));
+                    let answer = self.answer(*question).await;
                     if self.dropped {
                         return;
                     }

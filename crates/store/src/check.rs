@@ -286,9 +286,10 @@ impl Check<'_> {
 
     /// Removed messages: those that weren't moved are still there. The sum of their sizes.
     fn removed(&mut self, places: &mut BTreeMap<i64, Place>) -> Result<i64, Error> {
-        let rows = self.tx.query_all("SELECT id, size, moved, blob_id FROM expunged WHERE account_id = $1", params![self.account], |r| {
-            Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.bool(2)?, r.opt_int(3)?))
-        })?;
+        let rows =
+            self.tx.query_all("SELECT id, size, moved, blob_id FROM expunged WHERE account_id = $1", params![self.account], |r| {
+                Ok::<_, db::Error>((r.int(0)?, r.int(1)?, r.bool(2)?, r.opt_int(3)?))
+            })?;
         let mut total = 0i64;
         for (id, size, moved, bytes) in rows {
             if !moved {

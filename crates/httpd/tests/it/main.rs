@@ -105,12 +105,14 @@ fn forwarded_site(metrics: &Arc<Metrics>) -> Arc<Site> {
 /// A connection that has been accepted, and says nothing.
 struct Silent {
     client: Stream,
-    task: tokio::task::JoinHandle<()>,
+    task: tokio::task::JoinSet<()>,
 }
 
 fn silent(server: &Arc<Server>, site: &Arc<Site>, from: &str) -> Silent {
     let (client, end) = Stream::pair(from.parse().unwrap(), "192.0.2.1:8010".parse().unwrap());
-    Silent { client, task: tokio::spawn(Arc::clone(server).connection(Arc::clone(site), end)) }
+    let mut task = tokio::task::JoinSet::new();
+    task.spawn(Arc::clone(server).connection(Arc::clone(site), end));
+    Silent { client, task }
 }
 
 impl Silent {
@@ -120,7 +122,7 @@ impl Silent {
         drop(self.client.write_all(format!("{request}\r\nConnection: close\r\n\r\n").as_bytes()).await);
         let mut answer = Vec::new();
         drop(self.client.read_to_end(&mut answer).await);
-        self.task.await.unwrap();
+        self.task.join_next().await.unwrap().unwrap();
         String::from_utf8(answer).unwrap()
     }
 }

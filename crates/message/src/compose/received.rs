@@ -186,7 +186,7 @@ mod tests {
         .assert_eq(&r.to_field().replace("\r\n", "\n"));
         r.priority = Priority::new(-3);
         assert!(r.to_field().replace("\r\n\t", " ").contains(" TLS_AES_128_GCM_SHA256) PRIORITY -3; 2 Jan"));
-        r.tls = Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "X25519MLKEM768" });
+        (r.priority, r.tls) = (None, Some(ReceivedTls { version: "TLS1.3", suite: "TLS_AES_128_GCM_SHA256", group: "X25519MLKEM768" }));
         assert!(r.to_field().replace("\r\n\t", " ").contains(" (TLS1.3 TLS_AES_128_GCM_SHA256 X25519MLKEM768); "));
     }
 }

@@ -153,13 +153,13 @@ fn a_key_is_for_one_batch() {
     let bad = json!({"To": to("bad"), "Text": "x"});
     let refused = batch(&mox, "k", &[bad.clone(), bad.clone()]);
     assert_eq!(refused.json()["Results"][1]["Error"]["Code"], "badAddress");
-    assert_eq!(batch(&mox, "k", &[good.clone()]).code(), "user", "shorter");
+    assert_eq!(batch(&mox, "k", std::slice::from_ref(&good)).code(), "user", "shorter");
     assert_eq!(batch(&mox, "k", &[bad.clone(), bad.clone(), good.clone()]).code(), "user", "longer");
     assert_eq!(call_with(&mox, "Send", "Idempotency-Key: k\r\n", &good.to_string()).code(), "user", "a single message");
     assert_eq!(batch(&mox, "k", &[bad.clone(), bad]).json(), refused.json());
     // A message that was sent with the key keeps batches from having it.
     assert_eq!(call_with(&mox, "Send", "Idempotency-Key: k2\r\n", &good.to_string()).status, 200);
-    assert_eq!(batch(&mox, "k2", &[good.clone()]).code(), "user");
+    assert_eq!(batch(&mox, "k2", std::slice::from_ref(&good)).code(), "user");
     assert_eq!(batch(&mox, "k3", &[good]).json()["Results"][0]["Error"], Value::Null);
     await_messages(&mut imap(&mox), "Inbox", 2);
 }

@@ -101,7 +101,7 @@ impl Session {
 
     pub(super) fn ask(&mut self, question: Question, asked: Asked) {
         self.state = State::Asked(asked);
-        self.actions.push_back(Action::Ask(question));
+        self.actions.push_back(Action::Ask(Box::new(question)));
     }
 
     fn tell_line(&mut self, line: &Bytes) {

@@ -64,7 +64,7 @@ pub enum Action {
     /// Write, in order, and flush.
     Send(Bytes),
     /// Find out, then call [`Session::answer`].
-    Ask(Question),
+    Ask(Box<Question>),
     /// Take notice.
     Tell(Event),
     /// The next piece of the message of this transaction, decoded, lines ending in CRLF.

@@ -334,7 +334,9 @@ fn replies(session: &mut Session, sent: &[u8]) -> String {
             Action::Send(bytes) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
             Action::Read(_) => return text,
             Action::Close => return format!("{text}closed"),
-            Action::Ask(Question::Message(_)) => session.answer(Answer::Refuse(Reply::new(451, (4, 3, 0), "no"))),
+            Action::Ask(asked) if matches!(*asked, Question::Message(_)) => {
+                session.answer(Answer::Refuse(Reply::new(451, (4, 3, 0), "no")))
+            }
             Action::Ask(_) => session.answer(Answer::Ok),
             Action::Tell(_) | Action::Chunk(_) | Action::StartTls => {}
         }

@@ -42,6 +42,10 @@ fn queued(f: &Fixture) -> (NewMessage, Vec<NewEntry>) {
 
 /// What takes a queue back to before it had classes and room.
 const BEFORE_CLASSES: &[&str] = &[
+    "ALTER TABLE queue_message DROP COLUMN priority",
+    "ALTER TABLE queue_message DROP COLUMN deliver_by",
+    "ALTER TABLE queue_message DROP COLUMN by_mode",
+    "ALTER TABLE queue_entry DROP COLUMN by_due",
     "DROP TABLE queue_room",
     "DROP INDEX queue_entry_account",
     "DROP INDEX queue_retired_account",

@@ -179,16 +179,16 @@ async fn senders_hear_where_the_trace_ends() {
         ("DELIVERBY", WhenLate::Notify, false, None, None),
         ("DELIVERBY", WhenLate::Notify, true, None, Some("")),
         ("DELIVERBY", WhenLate::Return, true, None, Some("")),
-        ("DELIVERBY", WhenLate::Return, true, never.clone(), None),
+        ("DELIVERBY", WhenLate::Return, true, never, None),
         ("HELP", WhenLate::Notify, false, None, Some("It doesn't say either whether")),
-        ("HELP", WhenLate::Notify, true, never.clone(), None),
+        ("HELP", WhenLate::Notify, true, never, None),
     ] {
         let mut f = Fixture::new().await;
         f.peer().offers(offers);
         let by = DeliverBy { at: f.clock.now().after(MINUTE), late, trace };
         f.submit_from("ann@a.example", &["bob@b.example"], |s| {
             s.deliver_by = Some(by);
-            s.recipients[0].parameters.notify = notify.clone();
+            s.recipients[0].parameters.notify = notify;
         })
         .await;
         f.run().await;
