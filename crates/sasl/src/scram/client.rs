@@ -6,7 +6,11 @@ use crate::opaque_string;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mox_base::{Random, Secret};
+use std::ops::RangeInclusive;
 use subtle::ConstantTimeEq as _;
+
+/// How often a server may want a password hashed: fewer make guessing cheap, more keep us at work for nothing, half a second already.
+const ITERATIONS: RangeInclusive<u32> = 2048..=1_000_000;
 
 /// What the client says about channel binding: the gs2 header's flag, RFC 5802 §6.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +113,7 @@ impl Client {
         if salt.len() < 8 {
             return Err(ClientError::WeakServer("salt"));
         }
-        // Too few make guessing cheap, too many make us work for nothing.
-        if !(2048..=10_000_000).contains(&iterations) {
+        if !ITERATIONS.contains(&iterations) {
             return Err(ClientError::WeakServer("iteration count"));
         }
         let salted = self.hash.salted_password(self.password.expose().as_bytes(), &salt, iterations);
@@ -136,6 +139,17 @@ mod tests {
         assert!(!client.is_proven());
         assert_eq!(client.respond(server_final.as_bytes()).unwrap(), b"");
         assert!(client.is_proven());
+    }
+
+    #[test]
+    fn iterations_have_bounds() {
+        for (iterations, good) in [(2047, false), (2048, true), (1_000_001, false), (u32::MAX, false)] {
+            let mut client = Client::with_nonce(Hash::Sha1, "user", "pencil", Binding::None, "fyko+d2lbbFgONRv9qkxdawL".to_owned());
+            client.first();
+            let answer = client.respond(format!("r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJ,s=QSXCR+Q6sek8bf92,i={iterations}").as_bytes());
+            let refused = matches!(answer, Err(ClientError::WeakServer("iteration count")));
+            assert_eq!((answer.is_ok(), refused), (good, !good), "{iterations}");
+        }
     }
 
     #[test]
