@@ -87,7 +87,8 @@ fn delivered_to<'a>(claim: &Claim, entry: &Entry, delivered: &'a Delivered) -> J
     // RFC 3461 §5.2.2: the next host won't tell, so we say that we handed it on.
     let untold = entry.notify.success && !delivered.dsn;
     // RFC 2852 §4.1.4: nor will it say when it is late; or the sender wants to follow its way.
-    let watched = claim.message.deliver_by.is_some_and(|by| by.trace || (by.late == WhenLate::Notify && !delivered.in_time));
+    let unwatched = !delivered.in_time && entry.by_due.is_some();
+    let watched = claim.message.deliver_by.is_some_and(|by| by.trace || (by.late == WhenLate::Notify && unwatched));
     let wants = entry.sender.is_some() && entry.notify != Notify::NEVER;
     Judged::new(Ending::Delivered, (untold || (watched && wants)).then_some(What::Relayed(delivered)))
 }

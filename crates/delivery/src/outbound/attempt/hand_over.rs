@@ -7,7 +7,7 @@ use super::{Attempt, Delivered, HostFailure, Kept, Manner};
 use mox_base::{DeliverBy, Timestamp, WhenLate};
 use mox_smtp::client::{Error, ErrorKind, Stage, Transaction};
 use mox_smtp::grammar::{By, Notify, OriginalRecipient, Rcpt, RcptParameters, Return};
-use mox_store::queue::{Entry, OpenBody};
+use mox_store::queue::{Entry, Notify as Wanted, OpenBody};
 use std::io::Cursor;
 
 impl Attempt<'_> {
@@ -142,9 +142,12 @@ impl Attempt<'_> {
                 (Outgoing::new(prefix, open(inner, message.id).await?), message.size.0.saturating_add(signed))
             }
         };
+        // RFC 2852 §4.1.4.2: a host that won't say when it is late may still say that it takes long.
+        let by = message.deliver_by.filter(|by| by.late == WhenLate::Notify && inner.now() < by.at);
+        let ask_for_delay = by.is_some() && extensions.deliver_by.is_none();
         let transaction = Transaction {
             from: sender,
-            recipients: entries.iter().map(|e| rcpt(e)).collect(),
+            recipients: entries.iter().map(|e| rcpt(e, ask_for_delay)).collect(),
             size,
             eight_bit: message.has_8bit || utf8_body.is_some(),
             require_eight_bit_mime: manner.require_eight_bit_mime,
@@ -168,11 +171,12 @@ fn within(by: DeliverBy, now: Timestamp, open: bool) -> By {
     By::new(left, by.late, by.trace)
 }
 
-fn rcpt(entry: &Entry) -> Rcpt {
-    let notify = (entry.notify != mox_store::queue::Notify::default()).then_some(Notify {
+fn rcpt(entry: &Entry, ask_for_delay: bool) -> Rcpt {
+    let ask_for_delay = ask_for_delay && entry.notify != Wanted::NEVER;
+    let notify = (ask_for_delay || entry.notify != Wanted::default()).then_some(Notify {
         success: entry.notify.success,
         failure: entry.notify.failure,
-        delay: entry.notify.delay,
+        delay: entry.notify.delay || ask_for_delay,
     });
     let orcpt = entry
         .original_recipient

@@ -202,6 +202,49 @@ async fn senders_hear_where_the_trace_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_was_told_of_the_time_isnt_told_of_the_host() {
+    let mut f = Fixture::new().await;
+    let peer = f.peer();
+    peer.says(Step::Mail, "450 4.2.0 not now");
+    within(&mut f, 1, WhenLate::Notify, false, "bob@b.example").await;
+    f.run().await;
+    f.clock.advance(MINUTE);
+    f.run().await;
+    assert!(the_dsn(&f).await.contains("Status: 4.4.7 ("));
+    peer.well_behaved();
+    f.clock.advance(MINUTE * 8);
+    f.run().await;
+    assert_eq!((peer.delivered(), f.dsns("ann", "Inbox").await.len()), (1, 1));
+    f.check_conservation().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_without_times_are_asked_to_say_when_it_takes_long() {
+    let wants = |success, failure, delay| Some(Notify { success, failure, delay });
+    for (minutes, notify, asks) in [
+        (1, None, " NOTIFY=FAILURE,DELAY"),
+        (1, wants(true, false, false), " NOTIFY=SUCCESS,DELAY"),
+        (1, wants(false, false, false), " NOTIFY=NEVER"),
+        // Its sender was told already.
+        (0, wants(true, false, false), " NOTIFY=SUCCESS"),
+        (0, None, ""),
+    ] {
+        let mut f = Fixture::new().await;
+        let peer = f.peer();
+        peer.offers("DSN");
+        let by = DeliverBy { at: f.clock.now().after(MINUTE * minutes), late: WhenLate::Notify, trace: false };
+        f.submit_from("ann@a.example", &["bob@b.example"], |s| {
+            s.deliver_by = Some(by);
+            s.recipients[0].parameters.notify = notify;
+        })
+        .await;
+        f.run().await;
+        let rcpt = peer.lines().into_iter().find(|line| line.starts_with("RCPT")).unwrap();
+        assert_eq!(rcpt, format!("RCPT TO:<bob@b.example>{asks}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn priorities_are_passed_on_where_they_are_understood() {
     let mut f = Fixture::new().await;
     let peer = f.peer();
