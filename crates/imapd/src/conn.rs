@@ -136,17 +136,17 @@ impl Conn {
         }
     }
 
-    /// Within long work: fails if nobody waits for its end any more. What the client has sent meanwhile is kept, as much as a command
-    /// may have in a line; beyond that its end is noticed later.
-    pub(crate) async fn attend(&mut self) -> Result<(), End> {
+    /// Within long work: whether the client sends nothing more, and it is time to ask whether it is there. Waits for nothing. What the
+    /// client has sent meanwhile is kept, as much as a command may have in a line; beyond that its end is noticed later.
+    pub(crate) async fn has_fallen_silent(&mut self) -> Result<bool, End> {
         if self.stop.is_cancelled() {
             return Err(End::Stopping);
         }
         if let Some(asked) = self.ended {
-            return if asked.elapsed() < ASK_AGAIN { Ok(()) } else { self.ask_if_there().await };
+            return Ok(asked.elapsed() >= ASK_AGAIN);
         }
         if self.reader.input.len() >= AHEAD {
-            return Ok(());
+            return Ok(false);
         }
         let read = tokio::select! {
             biased;
@@ -155,14 +155,14 @@ impl Conn {
         };
         self.shrink();
         match read {
-            Err(End::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => self.ask_if_there().await,
-            read => read,
+            Err(End::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(true),
+            read => read.map(|()| false),
         }
     }
 
     /// A client that sends nothing more may still wait for answers, as those do whose commands are a file. One that is gone refuses
-    /// what it is sent.
-    async fn ask_if_there(&mut self) -> Result<(), End> {
+    /// what it is sent. Waits until there is room for the question: whoever has something that others wait for gives it up before.
+    pub(crate) async fn ask_if_there(&mut self) -> Result<(), End> {
         self.ended = Some(Instant::now());
         response::status(&mut self.out, None, Status::Ok, None, "still at work");
         self.flush().await

@@ -328,8 +328,13 @@ async fn find(s: &mut Session, account: &Account, view: &Arc<View>, plan: Plan) 
             Ok::<_, Error>((matching, last))
         };
         let (matching, last) = if heavy {
-            let turn = account.scan().await?;
-            s.conn.attend().await?;
+            let mut turn = account.scan().await?;
+            if s.conn.has_fallen_silent().await? {
+                // Others aren't to wait until it reads.
+                drop(turn);
+                s.conn.ask_if_there().await?;
+                turn = account.scan().await?;
+            }
             turn.read(look).await?
         } else {
             account.read(look).await?

@@ -257,3 +257,40 @@ async fn searches_wait_for_their_turn_and_end_with_their_client() {
     results.sort_by_key(|result| result.label());
     assert_eq!(results, [CommandResult::IoError, CommandResult::Ok, CommandResult::Ok]);
 }
+
+/// A turn isn't for waiting until a client reads.
+#[tokio::test]
+async fn who_does_not_read_keeps_no_turn() {
+    const BUFFER: usize = 64 * 1024;
+    let server = Server::start().await;
+    let mut stuck = logged_in(&server).await;
+    let mut size = 60_000;
+    // What is fetched the second time leaves no room for anything else.
+    for n in 1..=2 {
+        let message = format!("Subject: x\r\n\r\n{}\r\n", "a".repeat(size));
+        stuck.send_bytes(format!("a append inbox {{{}+}}\r\n{message}\r\n", message.len()).as_bytes()).await;
+        stuck.until("a ").await;
+        if n == 1 {
+            stuck.send("b select inbox", "").await;
+            stuck.until("b ").await;
+            stuck.send("c fetch 1 body.peek[]", "").await;
+            size += BUFFER - stuck.until("c ").await.len();
+        }
+    }
+    let mut other = logged_in(&server).await;
+    other.send("b select inbox", "").await;
+    other.until("b ").await;
+    let turn = server.service.store.account("mjl").await.unwrap();
+    let turn = turn.scan().await.unwrap();
+    stuck.send_bytes(b"c fetch 2 body.peek[]\r\nd search body aaa\r\n").await;
+    stuck.stream.shutdown().await.unwrap();
+    other.send("c fetch 1:* flags", "").await;
+    other.until("c ").await;
+    drop(turn);
+    for _ in 0..3 {
+        other.send("d search body aaa", "").await;
+        other.until("d ").await;
+    }
+    drop((stuck, other));
+    server.stop().await;
+}
