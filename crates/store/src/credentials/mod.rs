@@ -1,8 +1,9 @@
 //! Passwords: setting and verifying them, the keys that mechanisms without the password need, API keys, login attempts.
 //!
 //! Everything is in a database of its own, `auth`, by the account's id, which is never used again: whoever gets a name after
-//! somebody else doesn't get their password. New passwords are hashed with argon2id. What is missing or made in an older way (bcrypt hashes
-//! of Go mox, SCRAM keys with fewer iterations) is made anew when the password is next seen. Hashing runs on a bounded number of blocking threads. A verified password is remembered for some minutes
+//! somebody else doesn't get their password. New passwords are hashed with argon2id. What is missing or made in an older way (bcrypt
+//! hashes of Go mox, SCRAM keys with fewer iterations) is made anew when the password is next seen. Hashing runs on a bounded number of
+//! blocking threads. A verified password is remembered for some minutes
 //! as a keyed hash bound to the version of the credential, so that ten thousand clients that reconnect don't mean ten
 //! thousand hashes; a change of the password makes what was remembered worthless at once.
 
